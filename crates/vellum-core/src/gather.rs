@@ -1,0 +1,327 @@
+//! The obligation that a change to a live table leaves behind, and the mode of the change.
+//!
+//! ```text
+//!  table op                 Gather                              after the flush
+//!  --------                 ------                              ---------------
+//!  clear a leaf   --leaf--> [run][run][soft][table]...  drain   Gone::Run  -> frame may be freed
+//!  clear a subtree-detach->  and one Flush that       --------> Gone::Soft -> slot may be freed
+//!  narrow a leaf  --stale->  covers them all                    reap table -> Gone..., tables freed
+//! ```
+//!
+//! Between the store that unlinks a frame and the flush, some CPU may still reach the frame
+//! through its TLB. So what a table lets go goes INTO the gather, and comes out to the sink only
+//! after [`Invalidate::flush`] has returned. A gather that is forgotten leaks; it cannot hand out
+//! a frame that is still in use.
+//!
+//! The gather is also the mode (docs/adr/0002): [`Batch`] is for tables that some CPU may be using
+//! now, [`Direct`] for tables that none can reach, where plain stores do and nothing is flushed.
+//!
+//! # Invariants
+//!
+//! - Items leave the gather only after a flush that covers them.
+//! - `drain` is never called while a table lock is held.
+
+use crate::{Gone, Run, Soft, VirtAddr};
+
+/// The virtual addresses whose cached translations are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// The first byte.
+    pub first: VirtAddr,
+    /// The last byte, inclusive: the last page of all has no end that 64 bits could hold.
+    pub last: VirtAddr,
+    /// Cached interior entries of the range have to go as well, not only leaves.
+    pub tables: bool,
+}
+
+impl Flush {
+    /// The range of `len` bytes from `va`; of the one byte at `va` when `len` is 0.
+    #[must_use]
+    pub const fn new(va: VirtAddr, len: u64, tables: bool) -> Self {
+        Self { first: va, last: va.wrapping_add(len.saturating_sub(1)), tables }
+    }
+
+    /// The smallest flush that covers both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            tables: self.tables || other.tables,
+        }
+    }
+
+    /// Whether a translation of the byte at `va` goes.
+    #[must_use]
+    pub fn covers(self, va: VirtAddr) -> bool {
+        self.first <= va && va <= self.last
+    }
+}
+
+/// Makes every CPU forget translations of one address space. It knows that space's tag and CPUs.
+///
+/// # Safety
+///
+/// When `flush` returns, no CPU uses a translation of a covered address (with
+/// [`tables`](Flush::tables): nor an interior entry that leads to one) that it cached before the
+/// call, and every store through such a translation has become visible.
+#[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
+pub unsafe trait Invalidate {
+    /// Flushes, on every CPU that may hold such translations, and waits until it is done.
+    fn flush(&self, flush: Flush);
+}
+
+// SAFETY: forwards to `T`, which keeps the contract.
+#[allow(unsafe_code, reason = "implements an unsafe trait by forwarding")]
+unsafe impl<T: Invalidate + ?Sized> Invalidate for &T {
+    fn flush(&self, flush: Flush) {
+        T::flush(self, flush);
+    }
+}
+
+/// A part of a table that was unlinked whole.
+///
+/// Its entries keep their final accessed and dirty until the flush; only then are they read, and
+/// the memory of the tables given back.
+pub trait Reap {
+    /// Reports everything that was mapped, in ascending order, and frees the tables themselves.
+    fn reap(self, sink: &mut impl FnMut(Gone));
+}
+
+/// For designs that unlink nothing but single entries.
+impl Reap for core::convert::Infallible {
+    fn reap(self, _: &mut impl FnMut(Gone)) {
+        match self {}
+    }
+}
+
+/// Collects what a table operation unlinks or narrows.
+///
+/// # Safety
+///
+/// Items given to [`leaf`](Self::leaf), [`soft`](Self::soft) and [`detach`](Self::detach) reach
+/// their receiver only after every translation of their range that a CPU could have cached is
+/// gone; and [`LIVE`](Self::LIVE) is `false` only where no CPU can walk the table for as long as
+/// the gather exists.
+#[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
+pub unsafe trait Gather<D> {
+    /// Whether hardware may be walking the table now: entries then change by atomic
+    /// read-modify-write, unless hardware will write nothing more to them.
+    const LIVE: bool;
+
+    /// How many more items fit before a [`drain`](Self::drain). May be asked under a table lock.
+    fn room(&self) -> usize;
+
+    /// Flushes, and delivers everything held. Never under a table lock.
+    fn drain(&mut self);
+
+    /// Takes a run of leaves that was unlinked. Needs room for one item.
+    fn leaf(&mut self, run: Run);
+
+    /// Takes a soft entry that was removed from the page at `va`. Needs room for one item.
+    fn soft(&mut self, va: VirtAddr, soft: Soft);
+
+    /// Notes that translations of this range are wrong now, though nothing was unlinked.
+    fn stale(&mut self, va: VirtAddr, len: u64);
+
+    /// Takes a part of the table that was unlinked whole. Needs room for one item.
+    fn detach(&mut self, va: VirtAddr, len: u64, part: D);
+}
+
+enum Held<D> {
+    Gone(Gone),
+    Part(D),
+}
+
+/// The gather of a live table: holds up to `N` items, flushes through `I`, delivers to `S`.
+///
+/// ```
+/// use vellum_core::{Batch, Flush, Gather, Gone, Invalidate, PhysAddr, Attr, Run, VirtAddr};
+///
+/// struct OneCpu;
+/// // SAFETY: the example has no CPU that could cache anything.
+/// unsafe impl Invalidate for OneCpu {
+///     fn flush(&self, flush: Flush) {
+///         assert!(flush.covers(VirtAddr::new(0x1000)));
+///     }
+/// }
+///
+/// let mut freed = 0;
+/// let mut gather: Batch<_, _, core::convert::Infallible, 8> =
+///     Batch::new(OneCpu, |gone| if let Gone::Run(run) = gone { freed += run.len });
+/// gather.leaf(Run::new(VirtAddr::new(0x1000), PhysAddr::new(0x7000), 0x1000, Attr::RW));
+/// gather.leaf(Run::new(VirtAddr::new(0x2000), PhysAddr::new(0x8000), 0x1000, Attr::RW));
+/// gather.finish(); // one flush, then one run of two pages
+/// assert_eq!(freed, 0x2000);
+/// ```
+///
+/// # Panics
+///
+/// Dropping one that still owes a flush leaks what it holds, and panics where debug assertions
+/// are on.
+#[must_use = "what a table lets go comes back only through `finish`"]
+pub struct Batch<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> {
+    invalidate: I,
+    sink: S,
+    held: [Option<Held<D>>; N],
+    len: usize,
+    owed: Option<Flush>,
+}
+
+impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
+    /// An empty gather. `N` of 0 does not compile.
+    pub fn new(invalidate: I, sink: S) -> Self {
+        const { assert!(N > 0, "a gather that holds nothing can unlink nothing") };
+        Self { invalidate, sink, held: [const { None }; N], len: 0, owed: None }
+    }
+
+    /// Flushes what is owed, delivers what is held, and ends.
+    pub fn finish(mut self) {
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if let Some(flush) = self.owed.take() {
+            self.invalidate.flush(flush);
+        }
+        for slot in self.held.iter_mut().take(self.len) {
+            match slot.take() {
+                Some(Held::Gone(gone)) => (self.sink)(gone),
+                Some(Held::Part(part)) => part.reap(&mut self.sink),
+                None => {}
+            }
+        }
+        self.len = 0;
+    }
+
+    fn owe(&mut self, flush: Flush) {
+        self.owed = Some(self.owed.map_or(flush, |owed| owed.union(flush)));
+    }
+
+    fn hold(&mut self, item: Held<D>) {
+        debug_assert!(self.len < N, "the table did not ask for room");
+        // With debug assertions off, an item without room is leaked: nobody may have it.
+        if let Some(slot) = self.held.get_mut(self.len) {
+            *slot = Some(item);
+            self.len += 1;
+        }
+    }
+
+    fn last_run(&mut self) -> Option<&mut Run> {
+        match self.held.get_mut(self.len.checked_sub(1)?) {
+            Some(Some(Held::Gone(Gone::Run(run)))) => Some(run),
+            _ => None,
+        }
+    }
+}
+
+// SAFETY: items leave `held` only in `settle`, after the flush of everything that was noted with
+// them; LIVE is true.
+#[allow(unsafe_code, reason = "implements an unsafe trait")]
+unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
+    for Batch<I, S, D, N>
+{
+    const LIVE: bool = true;
+
+    fn room(&self) -> usize {
+        N - self.len
+    }
+
+    fn drain(&mut self) {
+        self.settle();
+    }
+
+    fn leaf(&mut self, run: Run) {
+        self.owe(Flush::new(run.va, run.len, false));
+        match self.last_run() {
+            Some(last) if last.continues_with(&run) => last.len += run.len,
+            _ => self.hold(Held::Gone(Gone::Run(run))),
+        }
+    }
+
+    fn soft(&mut self, va: VirtAddr, soft: Soft) {
+        // No TLB holds a soft entry, so this alone owes no flush.
+        self.hold(Held::Gone(Gone::Soft(va, soft)));
+    }
+
+    fn stale(&mut self, va: VirtAddr, len: u64) {
+        self.owe(Flush::new(va, len, false));
+    }
+
+    fn detach(&mut self, va: VirtAddr, len: u64, part: D) {
+        self.owe(Flush::new(va, len, true));
+        self.hold(Held::Part(part));
+    }
+}
+
+impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Drop for Batch<I, S, D, N> {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.owed.is_none() && self.len == 0,
+            "a gather was dropped without `finish`: its frames are leaked"
+        );
+    }
+}
+
+impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> core::fmt::Debug
+    for Batch<I, S, D, N>
+{
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Batch").field("held", &self.len).field("owed", &self.owed).finish()
+    }
+}
+
+/// The gather of tables that no CPU can reach: delivers at once, flushes nothing.
+pub struct Direct<S> {
+    sink: S,
+}
+
+impl<S: FnMut(Gone)> Direct<S> {
+    /// A gather for exclusive use of tables.
+    ///
+    /// # Safety
+    ///
+    /// For as long as it exists, no CPU walks the tables that it is used with, and none holds a
+    /// translation or an interior entry of them in its TLB: they were not loaded yet, or were
+    /// unloaded and flushed everywhere.
+    #[allow(unsafe_code, reason = "the one door to plain stores on visible entries")]
+    pub const unsafe fn new(sink: S) -> Self {
+        Self { sink }
+    }
+}
+
+// SAFETY: `Direct::new` demands that no CPU reaches the table, so nothing is cached that could
+// outlive the unlinking, and LIVE may be false.
+#[allow(unsafe_code, reason = "implements an unsafe trait")]
+unsafe impl<S: FnMut(Gone), D: Reap> Gather<D> for Direct<S> {
+    const LIVE: bool = false;
+
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn drain(&mut self) {}
+
+    fn leaf(&mut self, run: Run) {
+        (self.sink)(Gone::Run(run));
+    }
+
+    fn soft(&mut self, va: VirtAddr, soft: Soft) {
+        (self.sink)(Gone::Soft(va, soft));
+    }
+
+    fn stale(&mut self, _: VirtAddr, _: u64) {}
+
+    fn detach(&mut self, _: VirtAddr, _: u64, part: D) {
+        part.reap(&mut self.sink);
+    }
+}
+
+impl<S> core::fmt::Debug for Direct<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Direct")
+    }
+}
+
+#[cfg(test)]
+mod tests;

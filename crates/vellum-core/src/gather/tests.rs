@@ -1,0 +1,140 @@
+use super::*;
+use crate::{Attr, PAGE_SIZE, PhysAddr};
+use core::cell::RefCell;
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::vec::Vec;
+
+/// Everything that happens, in order.
+#[derive(Debug, PartialEq)]
+enum Event {
+    Flushed(Flush),
+    Got(Gone),
+}
+
+struct Log<'a>(&'a RefCell<Vec<Event>>);
+
+// SAFETY: no CPU is involved.
+#[allow(unsafe_code, reason = "implements an unsafe trait")]
+unsafe impl Invalidate for Log<'_> {
+    fn flush(&self, flush: Flush) {
+        self.0.borrow_mut().push(Event::Flushed(flush));
+    }
+}
+
+struct Part(Run);
+
+impl Reap for Part {
+    fn reap(self, sink: &mut impl FnMut(Gone)) {
+        sink(Gone::Run(self.0));
+    }
+}
+
+fn page(n: u64) -> VirtAddr {
+    VirtAddr::new(n * PAGE_SIZE)
+}
+
+fn run(va: u64, pa: u64) -> Run {
+    Run::new(page(va), PhysAddr::new(pa * PAGE_SIZE), PAGE_SIZE, Attr::RW)
+}
+
+/// What `ops` on a batch of four items leads to.
+fn events(ops: impl FnOnce(&mut Batch<Log<'_>, &mut dyn FnMut(Gone), Part, 4>)) -> Vec<Event> {
+    let log = RefCell::new(Vec::new());
+    let mut sink = |gone| log.borrow_mut().push(Event::Got(gone));
+    let sink: &mut dyn FnMut(Gone) = &mut sink;
+    let mut batch = Batch::new(Log(&log), sink);
+    ops(&mut batch);
+    batch.finish();
+    log.into_inner()
+}
+
+#[test]
+fn nothing_is_delivered_before_the_flush() {
+    let got = events(|batch| {
+        batch.leaf(run(1, 7));
+        batch.detach(page(512), 512 * PAGE_SIZE, Part(run(600, 9)));
+    });
+    let flush = Flush { first: page(1), last: VirtAddr::new(1024 * PAGE_SIZE - 1), tables: true };
+    assert_eq!(
+        got,
+        [
+            Event::Flushed(flush),
+            Event::Got(Gone::Run(run(1, 7))),
+            Event::Got(Gone::Run(run(600, 9)))
+        ]
+    );
+}
+
+#[test]
+fn adjacent_leaves_take_one_place() {
+    let got = events(|batch| {
+        for n in 0..100 {
+            batch.leaf(run(n, 50 + n));
+        }
+        assert_eq!(batch.room(), 3);
+        batch.leaf(run(100, 7)); // the frame does not follow
+        assert_eq!(batch.room(), 2);
+    });
+    let whole = Run { len: 100 * PAGE_SIZE, ..run(0, 50) };
+    assert_eq!(got[1..], [Event::Got(Gone::Run(whole)), Event::Got(Gone::Run(run(100, 7)))]);
+}
+
+#[test]
+fn soft_entries_alone_flush_nothing() {
+    let soft = Soft::new(5).unwrap();
+    let got = events(|batch| batch.soft(page(3), soft));
+    assert_eq!(got, [Event::Got(Gone::Soft(page(3), soft))]);
+}
+
+#[test]
+fn narrowing_alone_flushes_and_delivers_nothing() {
+    let got = events(|batch| batch.stale(page(3), PAGE_SIZE));
+    assert_eq!(got, [Event::Flushed(Flush::new(page(3), PAGE_SIZE, false))]);
+}
+
+#[test]
+fn a_drained_batch_owes_nothing_and_may_be_dropped() {
+    let log = RefCell::new(Vec::new());
+    let mut batch: Batch<_, _, Part, 4> = Batch::new(Log(&log), |_| {});
+    batch.leaf(run(1, 7));
+    batch.drain();
+    assert_eq!(batch.room(), 4);
+    drop(batch);
+    assert_eq!(log.borrow().len(), 1);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn forgetting_a_flush_panics_in_debug() {
+    let log = RefCell::new(Vec::new());
+    let mut delivered = 0;
+    let forgotten = catch_unwind(AssertUnwindSafe(|| {
+        let mut batch: Batch<_, _, Part, 4> = Batch::new(Log(&log), |_| delivered += 1);
+        batch.stale(page(1), PAGE_SIZE);
+    }));
+    assert!(forgotten.is_err());
+    assert_eq!((delivered, log.borrow().len()), (0, 0));
+}
+
+#[test]
+fn the_last_page_of_all_can_be_flushed() {
+    let top = VirtAddr::new(u64::MAX - PAGE_SIZE + 1);
+    let flush = Flush::new(top, PAGE_SIZE, false);
+    assert_eq!(flush.last, VirtAddr::new(u64::MAX));
+    assert!(flush.union(Flush::new(page(0), 0, false)).covers(page(77)));
+}
+
+#[test]
+fn direct_delivers_at_once() {
+    let mut got = Vec::new();
+    {
+        // SAFETY: there is no table and no CPU.
+        #[allow(unsafe_code, reason = "calls an unsafe function")]
+        let mut direct = unsafe { Direct::new(|gone| got.push(gone)) };
+        let gather: &mut dyn FnMut(Run) = &mut |r| Gather::<Part>::leaf(&mut direct, r);
+        gather(run(1, 2));
+        Gather::<Part>::detach(&mut direct, page(9), PAGE_SIZE, Part(run(9, 9)));
+    }
+    assert_eq!(got, [Gone::Run(run(1, 2)), Gone::Run(run(9, 9))]);
+}

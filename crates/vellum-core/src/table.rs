@@ -1,0 +1,282 @@
+//! The design-neutral page table.
+//!
+//! ```text
+//!              &mut self: ranges, structure                &self: one leaf, in parallel
+//!              map  unmap  protect  share                  replace  harvest  touch  visit  walk
+//!                |                                            |
+//!                |   takes memory itself, between steps       |  takes none: Need -> refill -> retry
+//!                v                                            v
+//!            RangeError { cause, done }                   ReplaceError
+//! ```
+//!
+//! Ranges are the primitive of change, and one compare-and-set, [`replace`](PageTable::replace),
+//! is what faults use. Nothing here says level, bucket or anchor, so that radix, hashed and
+//! inverted tables fit, and a global table too: there the implementor is a handle (table, address
+//! space).
+//!
+//! # Invariants, of every implementation
+//!
+//! - The table stores its [`Memory`](crate::Memory); no operation takes another.
+//! - A range operation changes exactly `[va, va + done)`; a conflict is found before the first
+//!   store to the node that it lies in, and nothing is leaked.
+//! - `&self` changes one leaf and never frees a part of the structure.
+//! - What keeps its frame keeps its accessed, dirty and software bits, unless the change names them.
+//! - A length of 0 is a range without pages: `Ok`, if its address could have one.
+//! - No callback or sink may call the table.
+//!
+//! # Lock order
+//!
+//! A design's own locks are innermost: under them nobody allocates, drains a gather or calls out,
+//! but for `Gather::{room, leaf, soft, stale}`.
+
+use crate::{
+    Attr, Canonical, Cause, Change, Entry, Gather, Need, OutOfFrames, RangeError, Reap,
+    ReplaceError, Run, Span, VirtAddr, Walk,
+};
+use core::ops::ControlFlow;
+
+/// A page table of any design. See the [module](self) for what all of them promise.
+///
+/// Mapping is safe (docs/adr/0006): a table is data until somebody loads its root, and that step is
+/// `unsafe` wherever it is taken.
+pub trait PageTable: Walk {
+    /// Memory set aside for [`replace`](Self::replace). Dropping it gives the memory back.
+    type Stock;
+
+    /// A part of the structure, unlinked whole; [`core::convert::Infallible`] where a design
+    /// unlinks single entries only.
+    type Detached: Reap;
+
+    /// The leaf sizes: bit `n` is set where a leaf of 2<sup>n</sup> bytes exists.
+    const LEAVES: u64;
+
+    /// How many bits of a [`Soft`](crate::Soft) value an entry can hold.
+    const SOFT_BITS: u8;
+
+    /// Which virtual addresses the table translates.
+    fn canonical(&self) -> Canonical;
+
+    /// Bytes of memory that the table takes now, its own frames rounded up; of a global design, the
+    /// whole table, whoever uses it.
+    fn table_bytes(&self) -> u64;
+
+    /// An empty stock.
+    fn stock(&self) -> Self::Stock;
+
+    /// Adds to `stock` what `need` asks for; the fault path's only allocation, under no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; what the stock has got by then stays in it.
+    fn refill(&self, stock: &mut Self::Stock, need: Need) -> Result<(), OutOfFrames>;
+
+    /// Replaces the one entry of `len` bytes at `va` by `new`, if it is `expect` now.
+    ///
+    /// Accessed and dirty are left out of the comparison; they stay as they are when `new` keeps
+    /// the frame. An old frame that goes, or an old soft entry, goes into the gather.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReplaceError`]; nothing visible has changed with any of them.
+    fn replace<G: Gather<Self::Detached>>(
+        &self,
+        va: VirtAddr,
+        len: u64,
+        expect: Entry,
+        new: Entry,
+        stock: &mut Self::Stock,
+        gather: &mut G,
+    ) -> Result<(), ReplaceError>;
+
+    /// Maps a run where nothing is, with the largest leaves that `run.page`, the alignment of both
+    /// addresses and the design allow.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::Mapped`] for a conflict, [`Cause::OutOfFrames`], or a range or attributes that the
+    /// table cannot hold.
+    fn map<G: Gather<Self::Detached>>(
+        &mut self,
+        run: Run,
+        gather: &mut G,
+    ) -> Result<(), RangeError>;
+
+    /// Removes everything in the range, soft entries too; holes are passed over. A leaf that
+    /// reaches out of the range is split.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold, or [`Cause::OutOfFrames`] when a split needs a table.
+    fn unmap<G: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+    ) -> Result<(), RangeError>;
+
+    /// Changes the attributes of every leaf in the range; holes and soft entries are passed over.
+    /// A leaf that reaches out of the range is split.
+    ///
+    /// # Errors
+    ///
+    /// As [`unmap`](Self::unmap), and [`Cause::Unencodable`] for a result without an encoding.
+    fn protect<G: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        change: Change,
+        gather: &mut G,
+    ) -> Result<(), RangeError>;
+
+    /// Reports everything in the range that is not a hole, in ascending order, cut to the range,
+    /// until `f` breaks.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold.
+    fn visit(
+        &self,
+        va: VirtAddr,
+        len: u64,
+        f: &mut impl FnMut(Span) -> ControlFlow<()>,
+    ) -> Result<(), Cause>;
+
+    /// Clears `clear` (of [`Attr::STATUS`]) in every leaf that the range touches, and reports those
+    /// that had any of it, with what they had; a leaf that reaches out of the range is cleared
+    /// whole and reported cut.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold.
+    fn harvest<G: Gather<Self::Detached>>(
+        &self,
+        va: VirtAddr,
+        len: u64,
+        clear: Attr,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), Cause>;
+
+    /// Gives the address space up: everything goes into the gather, the structure too.
+    fn retire<G: Gather<Self::Detached>>(self, gather: &mut G);
+
+    /// [`replace`](Self::replace), refilling `stock` as often as it is asked to.
+    ///
+    /// # Errors
+    ///
+    /// As `replace`, but never [`ReplaceError::Need`]: without memory it is
+    /// [`Cause::OutOfFrames`].
+    fn replace_refilling<G: Gather<Self::Detached>>(
+        &self,
+        va: VirtAddr,
+        len: u64,
+        expect: Entry,
+        new: Entry,
+        stock: &mut Self::Stock,
+        gather: &mut G,
+    ) -> Result<(), ReplaceError> {
+        loop {
+            match self.replace(va, len, expect, new, stock, gather) {
+                Err(ReplaceError::Need(need)) => {
+                    self.refill(stock, need).map_err(Cause::OutOfFrames)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Gives `child` every entry of the range, with `change` made to the leaves of both: fork.
+    ///
+    /// `f` is told of each span, as it will be, before the child gets it, so that reference counts
+    /// come first. The child must not run before the gather has been drained. Costs one `map` and
+    /// one `protect` a run; a design that can share structure does better.
+    ///
+    /// # Errors
+    ///
+    /// As [`protect`](Self::protect) and [`map`](Self::map) of the child. The span that failed has
+    /// been told to `f` if its start is `va + done`; it is not in the child.
+    fn share<G: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        child: &mut Self,
+        change: Change,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError>
+    where
+        Self: Sized,
+    {
+        share_by_runs(self, (va, len), child, change, gather, f)
+    }
+}
+
+/// Spans that [`share_by_runs`] reads at a time, since a visit may not call the table.
+const CHUNK: usize = 32;
+
+fn share_by_runs<T: PageTable, G: Gather<T::Detached>>(
+    parent: &mut T,
+    (va, len): (VirtAddr, u64),
+    child: &mut T,
+    change: Change,
+    gather: &mut G,
+    f: &mut impl FnMut(Span),
+) -> Result<(), RangeError> {
+    let mut done = 0;
+    loop {
+        let mut chunk = [None; CHUNK];
+        let mut slots = chunk.iter_mut();
+        parent
+            .visit(va.wrapping_add(done), len - done, &mut |span| match slots.next() {
+                Some(slot) => {
+                    *slot = Some(span);
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Break(()),
+            })
+            .map_err(|cause| RangeError { cause, done })?;
+        let full = slots.next().is_none();
+        for span in chunk.into_iter().flatten() {
+            let start = span.va.as_u64() - va.as_u64();
+            share_span(parent, child, span, change, gather, f)
+                .map_err(|e| RangeError { cause: e.cause, done: start + e.done })?;
+            done = start + span.len;
+        }
+        if !full || done >= len {
+            return Ok(());
+        }
+    }
+}
+
+fn share_span<T: PageTable, G: Gather<T::Detached>>(
+    parent: &mut T,
+    child: &mut T,
+    span: Span,
+    change: Change,
+    gather: &mut G,
+    f: &mut impl FnMut(Span),
+) -> Result<(), RangeError> {
+    match span.entry {
+        Entry::Hole => Ok(()),
+        Entry::Soft(_) => {
+            f(span);
+            let mut stock = child.stock();
+            child
+                .replace_refilling(span.va, span.len, Entry::Hole, span.entry, &mut stock, gather)
+                .map_err(|e| {
+                    RangeError::from(match e {
+                        ReplaceError::Invalid(cause) => cause,
+                        ReplaceError::Changed(entry) => Cause::Mapped(Span { entry, ..span }),
+                        _ => Cause::Mapped(span),
+                    })
+                })
+        }
+        Entry::Leaf(pa, attr) => {
+            parent.protect(span.va, span.len, change, gather)?;
+            let attr = change.apply(attr);
+            f(Span { entry: Entry::Leaf(pa, attr), ..span });
+            let page = T::LEAVES.checked_ilog2().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
+            child.map(Run { page, ..Run::new(span.va, pa, span.len, attr) }, gather)
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What one entry of a TLB or of a walk cache is known by, in 64 bits.
+//!
+//! ```text
+//!  63                                        18 17                       2 1    0
+//! +--------------------------------------------+--------------------------+------+
+//! | page number, in units of the entry's size  | asid, or ffff = global   | size |
+//! +--------------------------------------------+--------------------------+------+
+//!                                                            1 = 4K  2 = 2M  3 = 1G
+//! ```
+//!
+//! # Invariants
+//!
+//! - A tag is never 0: sizes start at 1.
+//! - Two addresses of the same page have equal tags, two of different pages never do: the 46 bits
+//!   hold every page number of a 58-bit sign-extended address, and other addresses have no tag.
+
+use crate::Asid;
+use vellum_core::{Canonical, VirtAddr};
+
+/// Whose an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    One(Asid),
+    All,
+}
+
+impl Owner {
+    const fn bits(self) -> u64 {
+        match self {
+            Self::One(asid) => asid.as_u16() as u64,
+            Self::All => u16::MAX as u64,
+        }
+    }
+}
+
+/// Size of the page that an entry translates. Larger or odd leaves are cached in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Size {
+    Page4K = 1,
+    Page2M = 2,
+    Page1G = 3,
+}
+
+impl Size {
+    pub(crate) const ALL: [Self; 3] = [Self::Page4K, Self::Page2M, Self::Page1G];
+
+    pub(crate) const fn shift(self) -> u8 {
+        match self {
+            Self::Page4K => 12,
+            Self::Page2M => 21,
+            Self::Page1G => 30,
+        }
+    }
+
+    /// The largest size that fits into a leaf of 2^`shift` bytes.
+    pub(crate) const fn within(shift: u8) -> Self {
+        match shift {
+            30.. => Self::Page1G,
+            21.. => Self::Page2M,
+            _ => Self::Page4K,
+        }
+    }
+}
+
+const SIZE_BITS: u32 = 2;
+const ASID_BITS: u32 = 16;
+const NUMBER_SHIFT: u32 = SIZE_BITS + ASID_BITS;
+
+/// The addresses that have a tag.
+const TAGGED: Canonical = Canonical::signed(58);
+
+/// Whether `va` can be cached at all.
+#[inline]
+pub(crate) const fn has_tag(va: VirtAddr) -> bool {
+    TAGGED.contains(va)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(u64);
+
+impl Tag {
+    /// The tag of the page of this size around `va`, which must [have one](has_tag).
+    #[inline]
+    pub(crate) const fn of_page(va: VirtAddr, size: Size, owner: Owner) -> Self {
+        Self(Self::of_block(va, size.shift(), owner).0 & !3 | size as u64)
+    }
+
+    /// The tag of the aligned 2^`shift` block around `va`, where all blocks compared have one
+    /// size.
+    #[inline]
+    pub(crate) const fn of_block(va: VirtAddr, shift: u8, owner: Owner) -> Self {
+        let number = va.as_u64() >> shift;
+        Self(number << NUMBER_SHIFT | owner.bits() << SIZE_BITS | 1)
+    }
+
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The page number in units of the size: what selects the set. Its top bits are lost, which
+    /// matters to no number of sets below 2^46.
+    #[inline]
+    pub(crate) const fn number(self) -> u64 {
+        self.0 >> NUMBER_SHIFT
+    }
+
+    pub(crate) const fn is_global(self) -> bool {
+        self.0 >> SIZE_BITS & 0xffff == 0xffff
+    }
+
+    pub(crate) const fn belongs_to(self, asid: Asid) -> bool {
+        self.0 >> SIZE_BITS & 0xffff == asid.as_u16() as u64
+    }
+
+    pub(crate) const fn size(self) -> Size {
+        match self.0 & 3 {
+            3 => Size::Page1G,
+            2 => Size::Page2M,
+            _ => Size::Page4K,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! From the PVH entry, in 32-bit mode, to [`main`](super::main) in the upper half.
+//!
+//! ```text
+//!   QEMU -kernel           ebx = hvm_start_info, paging off, flat segments
+//!      |
+//!   _start32               has the CPU long mode and NX? has it LA57?
+//!      |                   CR4.PAE, CR4.LA57 when there, CR3, EFER.LME|NXE, CR0.PG|WP
+//!   _start64               rsp = boot stack in the upper half
+//!      |
+//!   kernel_entry           rdi = hvm_start_info, rsi = TSC at _start32
+//! ```
+//!
+//! The boot tables are data, not code. One directory maps the first GiB twice, at 0 and at
+//! 0xffff_ffff_8000_0000, and three more give the identity map of 4 GiB:
+//!
+//! ```text
+//!   boot_pml5 [0] [511] --> boot_pml4 [0]   --> boot_pdpt_low  [0..4] --> boot_pd (4 of them)
+//!   (only with LA57)                  [511] --> boot_pdpt_high [510]  --> boot_pd, the first
+//! ```
+//!
+//! They live until [`paging`](super::paging) has built the kernel's own.
+//!
+//! # Invariants
+//!
+//! - CR4.LA57 is set here, before paging, or never: it cannot be changed in long mode. Everything
+//!   later reads the depth from CR4.
+//! - Nothing in `.boot` runs, or is read, after the switch to the kernel's own tables.
+//!
+//! Sources: the Xen project's `docs/misc/pvh.pandoc` (entry state) and its note type 18,
+//! `XEN_ELFNOTE_PHYS32_ENTRY`; Intel SDM vol. 3A, 4.1.2 "Paging-mode enabling", 5.5 "Page tables
+//! of 4-level and 5-level paging", 10.8.5 "Initializing IA-32e mode".
+
+use super::{console, machine, main};
+use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The time-stamp counter at the first instruction of ours.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// Cycles of the time-stamp counter since the first instruction of ours.
+pub(super) fn cycles_since_start() -> u64 {
+    machine::time_stamp().wrapping_sub(STARTED.load(Ordering::Relaxed))
+}
+
+/// Where `_start64` goes.
+extern "sysv64" fn kernel_entry(start_info: u64, started: u64) -> ! {
+    STARTED.store(started, Ordering::Relaxed);
+    console::init();
+    main(start_info)
+}
+
+global_asm!(
+    r#"
+    .pushsection .note.Xen, "a", @note
+    .balign 4
+    .long 4                         # bytes of the name
+    .long 8                         # bytes of the value
+    .long 18                        # XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .quad _start32
+    .popsection
+
+    .pushsection .boot.tables, "aw", @progbits
+    .balign 4096
+boot_pml5:
+    .quad boot_pml4 + 0x3
+    .fill 510, 8, 0
+    .quad boot_pml4 + 0x3
+boot_pml4:
+    .quad boot_pdpt_low + 0x3       # present, writable
+    .fill 510, 8, 0
+    .quad boot_pdpt_high + 0x3
+boot_pdpt_low:
+    .quad boot_pd + 0x0003
+    .quad boot_pd + 0x1003
+    .quad boot_pd + 0x2003
+    .quad boot_pd + 0x3003
+    .fill 508, 8, 0
+boot_pdpt_high:
+    .fill 510, 8, 0
+    .quad boot_pd + 0x3
+    .quad 0
+boot_pd:
+    .set boot_leaf, 0
+    .rept 2048
+    .quad boot_leaf + 0x83          # present, writable, a leaf of 2 MiB
+    .set boot_leaf, boot_leaf + 0x200000
+    .endr
+    .popsection
+
+    .pushsection .boot, "awx", @progbits
+    .code32
+    .global _start32
+_start32:
+    cli
+    cld
+    mov edi, ebx                    # hvm_start_info, above cpuid's reach
+    rdtsc
+    mov esi, eax                    # the start time, kept in esi and ebp
+    mov ebp, edx
+    mov esp, offset boot_small_stack_end
+
+    mov eax, 0x80000000
+    cpuid
+    cmp eax, 0x80000001
+    jb boot_no_long_mode
+    mov eax, 0x80000001
+    cpuid
+    and edx, (1 << 29) | (1 << 20)  # long mode, NX
+    cmp edx, (1 << 29) | (1 << 20)
+    jne boot_no_long_mode
+
+    xor eax, eax
+    cpuid
+    xor ecx, ecx
+    cmp eax, 7
+    jb 1f
+    mov eax, 7
+    cpuid                           # ecx bit 16: LA57
+1:
+    mov eax, cr4
+    or eax, 1 << 5                  # PAE
+    mov ebx, offset boot_pml4
+    bt ecx, 16
+    jnc 2f
+    or eax, 1 << 12                 # LA57
+    mov ebx, offset boot_pml5
+2:
+    mov cr4, eax
+    mov cr3, ebx
+
+    mov ecx, 0xc0000080             # EFER
+    rdmsr
+    or eax, (1 << 8) | (1 << 11)    # LME, NXE
+    wrmsr
+
+    mov eax, cr0
+    or eax, (1 << 31) | (1 << 16)   # PG, WP
+    mov cr0, eax
+
+    mov eax, offset boot_gdt_pointer
+    lgdt [eax]
+    # The assembler would take 16 bits for `push offset` and for the address of LGDT.
+    mov eax, offset _start64
+    push 8
+    push eax
+    retf
+
+boot_no_long_mode:
+    mov ebx, offset boot_complaint
+    mov dx, 0x3f8
+3:  mov al, [ebx]
+    test al, al
+    jz 4f
+    out dx, al
+    inc ebx
+    jmp 3b
+4:  mov al, 0x7f                    # ExitCode::Failure
+    out 0xf4, al
+5:  hlt
+    jmp 5b
+
+    .code64
+_start64:
+    xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov fs, eax
+    mov gs, eax
+    mov ss, eax
+    mov esi, esi                    # clears bits 63:32
+    shl rbp, 32
+    or rsi, rbp
+    mov edi, edi
+    mov rsp, offset boot_stack_end
+    xor ebp, ebp                    # the end of the frame chain
+    push rbp
+    movabs rax, offset {entry}
+    jmp rax
+
+    .balign 8
+boot_gdt:
+    .quad 0
+    .quad 0x00af9a000000ffff        # code, 64-bit, ring 0
+boot_gdt_pointer:
+    .word . - boot_gdt - 1
+    .long boot_gdt
+boot_complaint:
+    .asciz "vellum-kernel: this CPU lacks long mode or NX\n"
+    .balign 16
+    .fill 256, 1, 0
+boot_small_stack_end:
+    .popsection
+    "#,
+    entry = sym kernel_entry,
+);

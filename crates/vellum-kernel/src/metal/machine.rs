@@ -1,0 +1,78 @@
+//! The few instructions that no crate gives us, each in one function.
+//!
+//! ```text
+//!   exit(code)        QEMU's isa-debug-exit: process status = (code << 1) | 1
+//!   time_stamp()      RDTSC
+//!   levels()          CR4.LA57: 5, else 4
+//!   flush_page(va)    INVLPG
+//!   flush_all()       CR3 reload; for global entries too by CR4.PGE off and on
+//! ```
+//!
+//! Sources: QEMU `hw/misc/debugexit.c`; Intel SDM vol. 3A, 5.10.4.1 "Operations that invalidate
+//! TLBs and paging-structure caches".
+
+use x86_64::instructions::{hlt, port::Port, tlb};
+use x86_64::registers::control::{Cr4, Cr4Flags};
+
+/// What the image tells the machine at its end; the process status of QEMU is `code << 1 | 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum ExitCode {
+    /// Everything passed: status 33.
+    Success = 0x10,
+    /// A test failed: status 35.
+    TestsFailed = 0x11,
+    /// A panic or a trap that nothing expected: status 37. The boot stub leaves with 0x7f, 255.
+    Panic = 0x12,
+}
+
+/// Ends the machine; where that device is missing, halts for good.
+pub(crate) fn exit(code: ExitCode) -> ! {
+    // SAFETY: port 0xf4 belongs to isa-debug-exit, which xtask configures; on a machine without
+    // it, nothing decodes this port.
+    unsafe { Port::new(0xf4).write(code as u32) };
+    loop {
+        hlt();
+    }
+}
+
+/// The time-stamp counter.
+pub(crate) fn time_stamp() -> u64 {
+    // SAFETY: every CPU with long mode has RDTSC, and CR4.TSD is clear.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// How many levels the MMU walks, as booted.
+pub(crate) fn levels() -> u8 {
+    if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 }
+}
+
+/// Forgets the translation of the page of `va`, and all walk caches of this space.
+pub(crate) fn flush_page(va: u64) {
+    // INVLPG of a non-canonical address does nothing, and so truncating one does no harm.
+    tlb::flush(x86_64::VirtAddr::new_truncate(va));
+}
+
+/// Forgets every translation, global ones included.
+pub(crate) fn flush_all() {
+    let flags = Cr4::read();
+    if flags.contains(Cr4Flags::PAGE_GLOBAL) {
+        // SAFETY: only PGE changes, off and on again: that changes no translation, it drops the
+        // cached ones (SDM vol. 3A, 5.10.4.1).
+        unsafe {
+            Cr4::write(flags - Cr4Flags::PAGE_GLOBAL);
+            Cr4::write(flags);
+        }
+    } else {
+        tlb::flush_all();
+    }
+}
+
+/// Masks both 8259 interrupt controllers: the BIOS leaves IRQ 0 open, and it arrives as vector 8,
+/// which is the double fault's.
+pub(crate) fn mask_legacy_interrupts() {
+    for port in [0x21, 0xa1] {
+        // SAFETY: these are the mask registers of the two controllers; masking is always allowed.
+        unsafe { Port::new(port).write(0xff_u8) };
+    }
+}

@@ -1,0 +1,1 @@
+use super::harness::Test; pub(crate) const TESTS: &[Test] = &[];

@@ -1,0 +1,102 @@
+//! `ci`: everything that a change must pass, one step after another, and what became of each.
+
+use crate::process;
+use crate::setup;
+use crate::stop::{Result, Stop};
+use crate::workspace::{Workspace, cargo, root};
+use crate::{test, tidy};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Instant;
+
+/// A step: its name, and what it does.
+type Step = (&'static str, fn() -> Result);
+
+/// All steps, in their order.
+const STEPS: [Step; 7] = [
+    ("fmt", fmt),
+    ("clippy", || clippy(&["--workspace", "--all-targets"])),
+    ("clippy-image", clippy_image),
+    ("doc", doc),
+    ("tidy", tidy::run),
+    ("msrv", oldest_compilers),
+    ("test", || test::run(true, true)),
+];
+
+/// The names of all steps, for the command line.
+pub(crate) fn steps() -> [&'static str; STEPS.len()] {
+    STEPS.map(|(name, _)| name)
+}
+
+/// Runs the steps of these names, or all of them; also those behind one that failed.
+pub(crate) fn run(only: &[String]) -> Result {
+    let mut failed = Vec::new();
+    let mut report = Vec::new();
+    let chosen = STEPS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name));
+    for (name, step) in chosen {
+        eprintln!("\nxtask: ci, {name}");
+        let started = Instant::now();
+        let outcome = step();
+        let seconds = started.elapsed().as_secs_f64();
+        let verdict = match outcome {
+            Ok(()) => "ok".to_owned(),
+            Err(stop) => {
+                failed.push(*name);
+                format!("FAILED {}", stop.message)
+            }
+        };
+        report.push(format!("{name:<14} {seconds:>6.1} s  {}", verdict.trim_end()));
+    }
+    println!("\n{}", report.join("\n"));
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::failed(format!("ci failed at: {}", failed.join(", "))))
+}
+
+fn fmt() -> Result {
+    setup::component("rustfmt", "fmt")?;
+    process::must_succeed(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy(what: &[&str]) -> Result {
+    setup::component("clippy", "clippy")?;
+    let mut clippy = cargo();
+    clippy.arg("clippy").args(what).args(["--", "-D", "warnings"]);
+    process::must_succeed(&mut clippy)
+}
+
+fn clippy_image() -> Result {
+    setup::target(setup::BARE_METAL)?;
+    clippy(&["--package", "vellum-kernel", "--target", setup::BARE_METAL])
+}
+
+fn doc() -> Result {
+    let mut doc = cargo();
+    doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    process::must_succeed(&mut doc)
+}
+
+/// Checks each crate with the oldest compiler that it names, where that can be had.
+fn oldest_compilers() -> Result {
+    let mut crates: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in Workspace::load()?.packages {
+        if let Some(version) = package.rust_version {
+            crates.entry(version).or_default().push(package.name);
+        }
+    }
+    for (version, names) in crates {
+        if !setup::toolchain(&version) {
+            println!("skipped: Rust {version} is neither there nor to be had by rustup");
+            continue;
+        }
+        let mut check = Command::new("rustup");
+        check.args(["run", &version, "cargo", "check", "--quiet"]).current_dir(root());
+        for name in &names {
+            check.args(["--package", name]);
+        }
+        process::must_succeed(&mut check)?;
+        println!("{} crates check with Rust {version}", names.len());
+    }
+    Ok(())
+}

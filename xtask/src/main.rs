@@ -1,0 +1,145 @@
+//! `cargo xtask`: what one does with this repository, as one ordinary program.
+//!
+//! ```text
+//!   compare ARGS...   the laboratory, in release mode          --> vellum-lab compare
+//!   test              host tests, doc tests, then the image    --> cargo test, QEMU
+//!   run               the image under QEMU                     --> QEMU
+//!   bench NAME        ours beside the peers                    --> the crate's bench binary
+//!   tidy              the rules of the house                   --> cargo metadata, the files
+//!   ci                everything that a change must pass       --> all of these, fmt, clippy, doc
+//!   miri              the unsafe crates, interpreted           --> cargo +nightly miri
+//! ```
+//!
+//! Exit status: 0, or 1 when what was checked failed, or 2 when it could not be checked (a wrong
+//! argument, something missing). An error is one line: the thing, the value, the remedy.
+
+#![allow(clippy::print_stdout, reason = "standard output is where a program's results go")]
+
+mod bench;
+mod ci;
+mod compare;
+mod miri;
+mod process;
+mod qemu;
+mod setup;
+mod stop;
+mod test;
+mod tidy;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use stop::Stop;
+
+/// Builds, tests and compares Vellum.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare page-table designs on traces of real programs (`compare --help` tells the options)
+    #[command(disable_help_flag = true)]
+    Compare {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run host tests, doc tests, and the image's tests under QEMU at 4 and 5 levels
+    Test {
+        /// Only the host's tests and the doc tests
+        #[arg(long, conflicts_with = "qemu")]
+        host: bool,
+        /// Only the image's tests
+        #[arg(long)]
+        qemu: bool,
+    },
+    /// Boot the image under QEMU; its serial port is standard output
+    Run {
+        /// Levels of page tables, by the CPU that QEMU shows
+        #[arg(long, value_parser = clap::value_parser!(u8).range(4..=5), default_value_t = 5)]
+        levels: u8,
+        /// Memory of the machine, in MiB
+        #[arg(long, value_parser = clap::value_parser!(u32).range(16..), default_value_t = qemu::MEMORY_MIB)]
+        memory: u32,
+        /// Seconds until the machine is ended
+        #[arg(long, default_value_t = qemu::LIMIT_SECONDS)]
+        limit: u64,
+        /// Words for the kernel's command line, such as `filter=tables`
+        words: Vec<String>,
+    },
+    /// Measure one crate beside its peers
+    Bench {
+        /// Which; an unknown name lists the choices
+        name: String,
+        /// Write the rows to this file as well
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Check the rules of the house: layers, file sizes, lints, documents
+    Tidy,
+    /// Check everything that a change must pass, or only these steps of it
+    Ci {
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(ci::steps()))]
+        steps: Vec<String>,
+    },
+    /// Run the tests of the crates with unsafe code under Miri, with strict provenance
+    Miri {
+        /// Only these crates
+        #[arg(long, short)]
+        package: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Compare { args } => compare::run(&args),
+        Command::Test { host, qemu } => test::run(!qemu, !host),
+        Command::Run { levels, memory, limit, words } => {
+            qemu::run_image(levels, memory, limit, &words)
+        }
+        Command::Bench { name, json } => bench::run(&name, json.as_deref()),
+        Command::Tidy => tidy::run(),
+        Command::Ci { steps } => ci::run(&steps),
+        Command::Miri { package } => miri::run(&package),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop { status, message }) => {
+            if !message.is_empty() {
+                eprintln!("xtask: {message}");
+            }
+            ExitCode::from(status)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn compare_passes_every_argument_on() {
+        let line = ["xtask", "compare", "--help", "--trace", "x.vt", "-h"];
+        let Command::Compare { args } = Cli::parse_from(line).command else {
+            panic!("another command");
+        };
+        assert_eq!(args, ["--help", "--trace", "x.vt", "-h"]);
+    }
+
+    #[test]
+    fn a_test_run_is_narrowed_to_one_side_at_most() {
+        assert!(Cli::try_parse_from(["xtask", "test", "--host", "--qemu"]).is_err());
+        assert!(Cli::try_parse_from(["xtask", "run", "--levels", "3"]).is_err());
+    }
+}

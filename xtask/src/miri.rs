@@ -1,0 +1,60 @@
+//! `miri`: the crates with unsafe code, interpreted with strict provenance.
+
+use crate::process;
+use crate::setup;
+use crate::stop::{Result, Stop};
+use crate::workspace::{Workspace, root};
+use std::process::Command;
+
+/// The crates whose tests run under Miri.
+const CRATES: &[&str] = &[
+    "vellum-core",
+    "vellum-testkit",
+    "vellum-frame",
+    "vellum-global",
+    "vellum-radix",
+    "vellum-hashed",
+    "vellum-inverted",
+];
+
+/// Runs the tests of `only`, or of all of them.
+pub(crate) fn run(only: &[String]) -> Result {
+    let workspace = Workspace::load()?;
+    if let Some(unknown) = only.iter().find(|name| !CRATES.contains(&name.as_str())) {
+        return Err(Stop::unable(format!(
+            "`{unknown}` is not run under Miri; choose from: {}",
+            CRATES.join(", ")
+        )));
+    }
+    let chosen: Vec<_> = CRATES
+        .iter()
+        .filter(|name| only.is_empty() || only.iter().any(|wanted| wanted == *name))
+        .filter(|name| workspace.package(name).is_some())
+        .collect();
+    setup::miri()?;
+    let mut failed = Vec::new();
+    for name in chosen {
+        eprintln!("xtask: Miri, {name}");
+        if !process::succeeds(&mut command(name))? {
+            failed.push(*name);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::failed(format!("Miri failed on: {}", failed.join(", "))))
+}
+
+fn command(package: &str) -> Command {
+    let mut miri = Command::new("rustup");
+    miri.args(["run", "nightly", "cargo", "miri", "test", "--package", package]);
+    miri.current_dir(root());
+    let flags = std::env::var("MIRIFLAGS").unwrap_or_default();
+    miri.env("MIRIFLAGS", format!("{flags} -Zmiri-strict-provenance").trim_start());
+    // Regression files of proptest would need the host's folders; Miri shuts them off.
+    miri.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        miri.env("PROPTEST_CASES", "8");
+    }
+    miri
+}

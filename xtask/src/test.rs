@@ -1,0 +1,185 @@
+//! `test`: every test there is, and one last line that counts them.
+//!
+//! ```text
+//!   cargo test --workspace        test result: ok. 11 passed; 0 failed; ...   (many of these)
+//!   image, 4 levels               12 passed, 0 failed                         + status 33
+//!   image, 5 levels               12 passed, 0 failed                         + status 33
+//!   image, made to end badly      status 35, status 37                        1 test each
+//!   -------------------------------------------------------------------
+//!   N passed, N failed            the sum, alone on the last line
+//! ```
+//!
+//! A part that ends badly without counting a failure (it did not compile, it hung, it crashed)
+//! counts as one.
+
+use crate::process;
+use crate::qemu::{self, End, Machine};
+use crate::setup;
+use crate::stop::{Result, Stop};
+use crate::workspace::cargo;
+use core::ops::AddAssign;
+use std::path::Path;
+
+/// Words for the image's command line, and the status that must follow.
+const BAD_ENDS: [(&str, i32); 3] =
+    [("provoke=failure", 35), ("provoke=panic", 37), ("provoke=trap", 37)];
+
+/// Tests counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Those that passed.
+    pub(crate) passed: u64,
+    /// Those that did not.
+    pub(crate) failed: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl Count {
+    fn of(passed: bool) -> Self {
+        Self { passed: u64::from(passed), failed: u64::from(!passed) }
+    }
+
+    /// The count, with a failure for an end that nothing counted accounts for.
+    fn ended(mut self, well: bool) -> Self {
+        if !well && self.failed == 0 {
+            self.failed = 1;
+        }
+        self
+    }
+}
+
+/// Runs what is asked for, and prints the last line.
+pub(crate) fn run(host: bool, image: bool) -> Result {
+    if image {
+        // Before anything that takes long: is QEMU there, and the target?
+        setup::qemu()?;
+        setup::target(setup::BARE_METAL)?;
+    }
+    let mut count = Count::default();
+    if host {
+        count += host_tests()?;
+    }
+    if image {
+        count += image_tests()?;
+    }
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed == 0 { Ok(()) } else { Err(Stop { status: 1, message: String::new() }) }
+}
+
+fn host_tests() -> Result<Count> {
+    let mut count = Count::default();
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
+    let status = process::each_line(&mut tests, |line| {
+        println!("{line}");
+        count += cargo_result(line).unwrap_or_default();
+    })?;
+    Ok(count.ended(status.success()))
+}
+
+/// What a line of `cargo test` counts, if it is one that does.
+fn cargo_result(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |what: &str| {
+        counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+    };
+    Some(Count { passed: number(" passed")?, failed: number(" failed")? })
+}
+
+fn image_tests() -> Result<Count> {
+    let Ok(image) = qemu::build_image() else {
+        eprintln!("xtask: the image does not build");
+        return Ok(Count::of(false));
+    };
+    let mut count = Count::default();
+    for levels in [4, 5] {
+        count += image_run(levels, &image)?;
+    }
+    for (word, status) in BAD_ENDS {
+        count += bad_end(word, status, &image)?;
+    }
+    Ok(count)
+}
+
+/// All tests of the image, with its output shown.
+fn image_run(levels: u8, image: &Path) -> Result<Count> {
+    println!("\n     Running the image with {levels} levels of page tables");
+    let mut last = None;
+    let (end, took) = qemu::boot(&Machine::new(levels), image, |line| {
+        println!("{line}");
+        last = image_result(line).or(last);
+    })?;
+    println!("the machine ran for {:.2} s, and {}", took.as_secs_f64(), ended(end));
+    let well = end == End::Left(Some(qemu::SUCCESS)) && last.is_some();
+    Ok(last.unwrap_or_default().ended(well))
+}
+
+/// An image that is told to end badly says so by its status: one test.
+fn bad_end(word: &str, status: i32, image: &Path) -> Result<Count> {
+    let machine = Machine { words: vec![word.to_owned()], ..Machine::new(5) };
+    let mut output = String::new();
+    let (end, _) = qemu::boot(&machine, image, |line| {
+        output += line;
+        output.push('\n');
+    })?;
+    let passed = end == End::Left(Some(status));
+    if passed {
+        println!("test image, {word}: status {status} ... ok");
+    } else {
+        println!("test image, {word}: status {status} ... FAILED: it {}\n{output}", ended(end));
+    }
+    Ok(Count::of(passed))
+}
+
+/// What the image's last line counts.
+fn image_result(line: &str) -> Option<Count> {
+    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
+    Some(Count { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+}
+
+fn ended(end: End) -> String {
+    match end {
+        End::Left(Some(status)) => format!("left with {status}"),
+        End::Left(None) => "was ended by a signal".to_owned(),
+        End::Limit => "was ended after its limit".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_of_cargo_are_counted() {
+        let ok = "test result: ok. 11 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; \
+                  finished in 0.00s";
+        assert_eq!(cargo_result(ok), Some(Count { passed: 11, failed: 0 }));
+        let bad = "test result: FAILED. 3 passed; 14 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(cargo_result(bad), Some(Count { passed: 3, failed: 14 }));
+        for line in ["test a ... ok", "test result: ok", "test result: ok. some passed; 0 failed"] {
+            assert_eq!(cargo_result(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_the_image_is_counted() {
+        assert_eq!(image_result("12 passed, 3 failed"), Some(Count { passed: 12, failed: 3 }));
+        for line in ["", "passed, failed", "test a ... 1 passed, 0 failed", "1 passed, 0 failed."] {
+            assert_eq!(image_result(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_bad_end_that_counted_nothing_is_one_failure() {
+        let counted = Count { passed: 5, failed: 2 };
+        assert_eq!(counted.ended(false), counted);
+        assert_eq!(Count { passed: 5, failed: 0 }.ended(false).failed, 1);
+        assert_eq!(Count { passed: 5, failed: 0 }.ended(true).failed, 0);
+    }
+}

@@ -1,0 +1,289 @@
+//! The conformance suite: what every page table promises, as properties that every design runs.
+//!
+//! ```text
+//!   impl Design for Radix4 { .. }            what is tested, and how one is made
+//!   conformance!(radix4: Radix4);            a module with one #[test] a property
+//!
+//!                 +-- random    sequences of operations against the oracle
+//!                 +-- edges     bad ranges, first and last page, attributes, visits, walks
+//!      Design --> +-- replace   compare-and-set, soft entries, faults on several threads
+//!                 +-- exhaust   out of frames at every allocation: exact, and nothing leaked
+//!                 +-- huge      large leaves: chosen, split, and not blocked by empty tables
+//!                 +-- fork      share, and spaces that do not see each other
+//! ```
+//!
+//! Every property runs on an [`Arena`] of its own, and ends by looking that all frames are back.
+//! Flushes are checked throughout: no frame is delivered before a flush that covers it, and no
+//! page loses a right without one.
+
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a property panics exactly when it does not hold"
+)]
+
+pub mod edges;
+pub mod exhaust;
+pub mod fork;
+pub mod huge;
+pub mod random;
+pub mod replace;
+
+use crate::Arena;
+use crate::oracle::{Oracle, pages_of_span};
+use core::cell::RefCell;
+use core::mem::forget;
+use core::ops::ControlFlow;
+use core::panic::AssertUnwindSafe;
+use proptest::test_runner::Config;
+use std::panic::{catch_unwind, resume_unwind};
+use vellum_core::{
+    Attr, Batch, Canonical, Entry, Flush, Gone, Invalidate, OutOfFrames, PAGE_SHIFT, PAGE_SIZE,
+    PageTable, Reap, VirtAddr,
+};
+
+/// A design under test.
+///
+/// For a design with a table a space, `Shared` is just the arena; for a global one it is the table
+/// of all spaces, and `Table` is the handle of one space.
+pub trait Design {
+    /// What the spaces have in common.
+    type Shared<'a>;
+    /// One space.
+    type Table<'s>: PageTable + Sync;
+
+    /// RAM for a test, in frames.
+    const FRAMES: usize = 1 << 12;
+
+    /// What the spaces have in common, in an empty arena.
+    ///
+    /// # Errors
+    ///
+    /// When the arena fails an allocation.
+    fn shared(arena: &Arena) -> Result<Self::Shared<'_>, OutOfFrames>;
+
+    /// An empty space, the only one with this number.
+    ///
+    /// # Errors
+    ///
+    /// When the arena fails an allocation.
+    fn table<'s>(shared: &'s Self::Shared<'_>, space: u16) -> Result<Self::Table<'s>, OutOfFrames>;
+
+    /// Whether the format can express these attributes; x86-64's rule unless a design says other.
+    #[must_use]
+    fn encodes(attr: Attr) -> bool {
+        attr.contains(Attr::READ) || !attr.intersects(Attr::WRITE | Attr::EXEC)
+    }
+}
+
+/// Makes a module of tests: every property of the suite for one [`Design`].
+#[macro_export]
+macro_rules! conformance {
+    ($module:ident: $design:ty) => {
+        mod $module {
+            $crate::conformance!(@tests $design;
+                random::operations_match_the_oracle
+                random::operations_far_apart_match_the_oracle
+                edges::bad_ranges_are_refused_untouched
+                edges::an_empty_range_changes_nothing
+                edges::the_first_and_the_last_page_are_pages
+                edges::conflicts_name_what_is_there
+                edges::unencodable_attributes_are_refused
+                edges::protect_keeps_what_it_does_not_name
+                edges::no_access_is_still_a_mapping
+                edges::visits_ascend_are_cut_and_stop
+                edges::walks_report_what_they_read
+                edges::touch_grants_only_what_the_entry_does
+                replace::compares_and_sets
+                replace::keeps_status_with_the_frame
+                replace::refuses_what_is_no_leaf
+                replace::soft_entries_live_where_leaves_do
+                replace::parallel_faults_install_each_page_once
+                replace::parallel_changes_of_one_page_lose_nothing
+                exhaust::running_out_leaves_an_exact_prefix_and_no_leak
+                exhaust::a_stock_gives_back_what_it_holds
+                huge::large_leaves_are_used_where_they_fit
+                huge::part_of_a_large_leaf_can_go
+                huge::emptied_structure_does_not_block_a_large_leaf
+                huge::operations_with_large_leaves_match_the_oracle
+                fork::share_gives_the_child_the_same_pages
+                fork::share_stops_where_the_child_has_something
+                fork::spaces_do_not_see_each_other
+            );
+        }
+    };
+    (@tests $design:ty; $($file:ident :: $property:ident)*) => {
+        $(
+            #[test]
+            fn $property() {
+                $crate::suite::$file::$property::<$design>();
+            }
+        )*
+    };
+}
+
+/// Runs `f` on an arena and what the design shares, and looks that all frames are back.
+pub fn on<D: Design>(f: impl for<'s, 'a> FnOnce(&'a Arena, &'s D::Shared<'a>)) {
+    let arena = Arena::new(D::FRAMES);
+    let shared = D::shared(&arena).expect("an empty arena has room");
+    f(&arena, &shared);
+    drop(shared);
+    assert_eq!(arena.frames_in_use(), 0, "frames were leaked");
+}
+
+/// Space 1 of the design, for tests that need one.
+pub fn table<'s, D: Design>(shared: &'s D::Shared<'_>) -> D::Table<'s> {
+    D::table(shared, 1).expect("an empty arena has room")
+}
+
+/// proptest's settings: few cases under Miri, which is a thousand times slower.
+#[must_use]
+pub fn config(cases: u32) -> Config {
+    let cases = if cfg!(miri) { 2 } else { cases };
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// Records flushes and deliveries, and checks that no delivery comes before its flush.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    flushes: RefCell<Vec<Flush>>,
+    gone: RefCell<Vec<Gone>>,
+}
+
+// SAFETY: nothing walks a table of the suite but the test's own thread, through `walk`.
+unsafe impl Invalidate for Recorder {
+    fn flush(&self, flush: Flush) {
+        self.flushes.borrow_mut().push(flush);
+    }
+}
+
+/// A gather of a [`Recorder`], with little room, so that operations have to drain it.
+pub type Recording<'r, D> = Batch<&'r Recorder, Box<dyn FnMut(Gone) + 'r>, D, 3>;
+
+/// Runs one operation with a gather of the recorder, and finishes that.
+pub fn recording<'r, D: Reap, R>(
+    recorder: &'r Recorder,
+    op: impl FnOnce(&mut Recording<'r, D>) -> R,
+) -> R {
+    let mut gather = Batch::new(recorder, recorder.sink());
+    match catch_unwind(AssertUnwindSafe(|| op(&mut gather))) {
+        Ok(result) => {
+            gather.finish();
+            result
+        }
+        Err(panic) => {
+            // Its drop would panic as well, and hide the first.
+            forget(gather);
+            resume_unwind(panic)
+        }
+    }
+}
+
+impl Recorder {
+    fn sink(&self) -> Box<dyn FnMut(Gone) + '_> {
+        Box::new(|gone| {
+            if let Gone::Run(run) = gone {
+                let last = run.va.wrapping_add(run.len - 1);
+                let flushed = |flush: &Flush| flush.covers(run.va) && flush.covers(last);
+                assert!(self.flushes.borrow().last().is_some_and(flushed), "{run:?} not flushed");
+            }
+            self.gone.borrow_mut().push(gone);
+        })
+    }
+
+    /// What was delivered since the last call.
+    pub fn take_gone(&self) -> Vec<Gone> {
+        self.gone.take()
+    }
+
+    /// What was flushed since the last call.
+    pub fn take_flushes(&self) -> Vec<Flush> {
+        self.flushes.take()
+    }
+}
+
+/// Looks that every page whose cached translation is wrong now was flushed.
+pub fn check_flushes(before: &Oracle, after: &Oracle, flushes: &[Flush]) {
+    for (va, old) in before.iter() {
+        let Entry::Leaf(pa, attr) = old else { continue };
+        let stale = match after.get(va) {
+            Entry::Leaf(new, _) if new != pa => attr.contains(Attr::READ),
+            Entry::Leaf(_, new) => attr.narrows_to(new),
+            _ => attr.contains(Attr::READ),
+        };
+        let flushed = flushes.iter().any(|flush| flush.covers(va));
+        assert!(!stale || flushed, "page {va}: {old:?} became {:?}, unflushed", after.get(va));
+    }
+}
+
+/// The halves of what a table translates, each as its first address and length.
+#[must_use]
+pub fn halves(canonical: Canonical) -> Vec<(VirtAddr, u64)> {
+    let bits = canonical.bits();
+    if canonical.is_signed() {
+        let half = 1u64 << (bits - 1);
+        vec![(VirtAddr::new(0), half), (VirtAddr::new(half.wrapping_neg()), half)]
+    } else {
+        vec![(VirtAddr::new(0), 1 << bits)]
+    }
+}
+
+/// Everything that the table holds, page by page, as `visit` tells it.
+pub fn contents<T: PageTable>(table: &T) -> Vec<(VirtAddr, Entry)> {
+    let mut pages: Vec<(VirtAddr, Entry)> = Vec::new();
+    for (va, len) in halves(table.canonical()) {
+        table
+            .visit(va, len, &mut |span| {
+                assert!(span.entry != Entry::Hole, "a visit tells of no holes");
+                pages.extend(pages_of_span(span.va, span.len, span.entry));
+                ControlFlow::Continue(())
+            })
+            .expect("a half is canonical");
+    }
+    assert!(pages.is_sorted_by(|a, b| a.0 < b.0), "a visit ascends");
+    pages
+}
+
+/// Compares the table with the oracle, by visit and by walk.
+pub fn check_contents<T: PageTable>(table: &T, oracle: &Oracle) {
+    assert_eq!(contents(table), oracle.iter().collect::<Vec<_>>());
+    for (va, entry) in oracle.iter() {
+        assert_eq!(entry_at(table, va), entry, "walk to {va}");
+    }
+}
+
+/// What a walk finds for the page at `va`, with that page's own physical address.
+pub fn entry_at<T: PageTable>(table: &T, va: VirtAddr) -> Entry {
+    let span = table.walk(va, &mut ()).expect("a canonical address");
+    let offset = va.checked_sub(span.va).expect("the span starts at or below the address");
+    assert!(offset < span.len, "{span:?} does not contain {va}");
+    match span.entry {
+        Entry::Leaf(pa, attr) => Entry::Leaf(pa.wrapping_add(offset), attr),
+        other => other,
+    }
+}
+
+/// First pages of stretches where something goes on: both ends of the space, of its halves, and a
+/// place where several levels of a radix table change at once. Each has [`WINDOW`] pages.
+#[must_use]
+pub fn windows(canonical: Canonical) -> Vec<VirtAddr> {
+    let mut windows = Vec::new();
+    for (va, len) in halves(canonical) {
+        let across_gib = (1 << 30) - 40 * PAGE_SIZE;
+        for offset in [0, across_gib, len - WINDOW * PAGE_SIZE] {
+            if offset + WINDOW * PAGE_SIZE <= len {
+                windows.push(va.wrapping_add(offset));
+            }
+        }
+    }
+    windows
+}
+
+/// Pages of a window.
+pub const WINDOW: u64 = 96;
+
+/// log2 of the design's smallest leaf above 4 KiB, if it has one of at most 2 MiB.
+#[must_use]
+pub fn next_leaf<T: PageTable>() -> Option<u8> {
+    (PAGE_SHIFT + 1..=21).find(|&n| T::LEAVES >> n & 1 == 1)
+}

@@ -1,0 +1,136 @@
+//! Out of frames, at every allocation there is: errors are exact, and nothing is leaked.
+
+use super::{Design, Recorder, check_contents, halves, next_leaf, on, recording, table, windows};
+use crate::Arena;
+use crate::oracle::Oracle;
+use vellum_core::{
+    Attr, Cause, Change, Entry, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr,
+    RangeError, ReplaceError, Run, VirtAddr,
+};
+
+const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
+
+/// Runs the same script with 0, 1, 2 … allocations granted, until none fails; after every step the
+/// table holds what its result says, and at the end all frames are back.
+pub fn running_out_leaves_an_exact_prefix_and_no_leak<D: Design>() {
+    making_one_without_memory_leaks_nothing::<D>();
+    for granted in 0.. {
+        let mut failures = 0;
+        on::<D>(|arena, shared| {
+            let mut table = table::<D>(shared);
+            let mut oracle = Oracle::default();
+            arena.limit_allocations(Some(granted));
+            failures = script::<D, _>(&mut table, &mut oracle);
+            arena.limit_allocations(None);
+            recording(&Recorder::default(), |g| table.retire(g));
+        });
+        if failures == 0 {
+            return;
+        }
+        assert!(granted < 10_000, "the script should not need that many frames");
+    }
+}
+
+fn making_one_without_memory_leaks_nothing<D: Design>() {
+    for granted in 0.. {
+        let arena = Arena::new(D::FRAMES);
+        arena.limit_allocations(Some(granted));
+        let made = D::shared(&arena).and_then(|shared| {
+            let table = D::table(&shared, 1)?;
+            recording(&Recorder::default(), |g| table.retire(g));
+            Ok(())
+        });
+        assert_eq!(arena.frames_in_use(), 0, "leaked with {granted} frames granted");
+        match made {
+            Ok(()) => return,
+            Err(OutOfFrames { .. }) => {}
+        }
+    }
+}
+
+/// Maps, replaces, splits; how many steps ran out of frames.
+fn script<D: Design, T: PageTable>(table: &mut T, oracle: &mut Oracle) -> usize {
+    let mut failures = 0;
+    for va in windows(table.canonical()) {
+        let run = Run::new(va.wrapping_add(3 * PAGE_SIZE), FRAME, 80 * PAGE_SIZE, Attr::RW);
+        let result = recording(&Recorder::default(), |g| table.map(run, g));
+        failures += usize::from(ran_out(result));
+        oracle.map(run, result.map_or_else(|e| e.done, |()| run.len));
+        check_contents(table, oracle);
+    }
+    let (va, len) = halves(table.canonical())[0];
+    for place in [va.wrapping_add(len / 2), va.wrapping_add(len / 4)] {
+        failures += usize::from(fault(table, oracle, place));
+        check_contents(table, oracle);
+    }
+    failures + split(table, oracle, va.wrapping_add(len / 4 * 3))
+}
+
+fn ran_out(result: Result<(), RangeError>) -> bool {
+    match result {
+        Ok(()) => false,
+        Err(RangeError { cause: Cause::OutOfFrames(_), .. }) => true,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn fault<T: PageTable>(table: &T, oracle: &mut Oracle, va: VirtAddr) -> bool {
+    let entry = Entry::Leaf(FRAME, Attr::RW);
+    let mut stock = table.stock();
+    let result = recording(&Recorder::default(), |g| {
+        table.replace_refilling(va, PAGE_SIZE, Entry::Hole, entry, &mut stock, g)
+    });
+    match result {
+        Ok(()) => {
+            oracle.set(va, entry);
+            false
+        }
+        Err(ReplaceError::Invalid(Cause::OutOfFrames(_))) => true,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Changes pages in the middle of a large leaf, where the design has one.
+fn split<T: PageTable>(table: &mut T, oracle: &mut Oracle, va: VirtAddr) -> usize {
+    let page = next_leaf::<T>().unwrap_or(PAGE_SHIFT);
+    let va = va.align_down(page);
+    let size = 1 << page;
+    let run = Run::new(va, FRAME.align_down(page), size, Attr::RW).with_leaves_up_to(page);
+    let result = recording(&Recorder::default(), |g| table.map(run, g));
+    oracle.map(run, result.map_or_else(|e| e.done, |()| run.len));
+    let mut failures = usize::from(ran_out(result));
+
+    let (first, len) = (va.wrapping_add(size / 4), size / 2);
+    let len = len.max(PAGE_SIZE);
+    let first = first.align_down(PAGE_SHIFT);
+    let change = Change::clearing(Attr::WRITE);
+    let result = recording(&Recorder::default(), |g| table.protect(first, len, change, g));
+    failures += usize::from(ran_out(result));
+    oracle.protect(first, result.map_or_else(|e| e.done, |()| len), change, |_| true);
+    check_contents(table, oracle);
+
+    let result = recording(&Recorder::default(), |g| table.unmap(first, len, g));
+    failures += usize::from(ran_out(result));
+    oracle.unmap(first, result.map_or_else(|e| e.done, |()| len));
+    check_contents(table, oracle);
+    failures
+}
+
+/// A stock that was filled and not used gives everything back when it is dropped.
+pub fn a_stock_gives_back_what_it_holds<D: Design>() {
+    on::<D>(|_, shared| {
+        let table = table::<D>(shared);
+        let mut stock = table.stock();
+        let va = windows(table.canonical())[1];
+        let new = Entry::Leaf(FRAME, Attr::RW);
+        recording(&Recorder::default(), |g| {
+            let result = table.replace(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g);
+            if let Err(ReplaceError::Need(need)) = result {
+                table.refill(&mut stock, need).expect("there are frames");
+                table.refill(&mut stock, need).expect("once more does no harm");
+            }
+        });
+        drop(stock);
+        recording(&Recorder::default(), |g| table.retire(g));
+    });
+}

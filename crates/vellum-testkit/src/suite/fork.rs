@@ -1,0 +1,117 @@
+//! Two spaces: one made from the other, and two that have nothing to do with each other.
+
+use super::{
+    Design, Recorder, check_contents, check_flushes, contents, halves, on, recording, windows,
+};
+use crate::oracle::{Oracle, pages_of_span};
+use vellum_core::{
+    Attr, Cause, Change, Entry, PAGE_SIZE, PageTable, PhysAddr, RangeError, Run, Soft, Span,
+};
+
+const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
+const COW: Change = Change::clearing(Attr::WRITE);
+
+fn pair<'s, D: Design>(shared: &'s D::Shared<'_>) -> (D::Table<'s>, D::Table<'s>) {
+    let make = |space| D::table(shared, space).expect("an empty arena has room");
+    (make(1), make(2))
+}
+
+fn retire<T: PageTable>(tables: (T, T)) {
+    recording(&Recorder::default(), |g| tables.0.retire(g));
+    recording(&Recorder::default(), |g| tables.1.retire(g));
+}
+
+/// A parent with runs of several kinds, a soft entry and holes in every window.
+fn populate<T: PageTable>(table: &mut T, oracle: &mut Oracle) {
+    for va in windows(table.canonical()) {
+        for (first, pages, attr) in [
+            (1, 40, Attr::RW | Attr::USER | Attr::DIRTY),
+            (45, 3, Attr::RX | Attr::USER),
+            (50, 1, Attr::NONE),
+        ] {
+            let va = va.wrapping_add(first * PAGE_SIZE);
+            let run =
+                Run::new(va, FRAME.wrapping_add(va.as_u64() & 0xf_f000), pages * PAGE_SIZE, attr);
+            assert_eq!(recording(&Recorder::default(), |g| table.map(run, g)), Ok(()));
+            oracle.map(run, run.len);
+        }
+        let (va, entry) = (va.wrapping_add(60 * PAGE_SIZE), Entry::Soft(Soft::new(9).expect("9")));
+        let mut stock = table.stock();
+        recording(&Recorder::default(), |g| {
+            table.replace_refilling(va, PAGE_SIZE, Entry::Hole, entry, &mut stock, g)
+        })
+        .expect("a hole");
+        oracle.set(va, entry);
+    }
+}
+
+/// Fork: the child has every page and soft entry; both have lost the right to write; the caller
+/// was told of each page before.
+pub fn share_gives_the_child_the_same_pages<D: Design>() {
+    on::<D>(|_, shared| {
+        let (mut parent, mut child) = pair::<D>(shared);
+        let mut oracle = Oracle::default();
+        populate(&mut parent, &mut oracle);
+        let (before, recorder) = (oracle.clone(), Recorder::default());
+        let mut told = Vec::new();
+        let mut note = |span: Span| told.extend(pages_of_span(span.va, span.len, span.entry));
+        for (va, len) in halves(parent.canonical()) {
+            recording(&recorder, |g| parent.share(va, len, &mut child, COW, g, &mut note))
+                .expect("the child is empty");
+            oracle.protect(va, len, COW, |_| true);
+        }
+        assert_eq!(told, oracle.iter().collect::<Vec<_>>());
+        check_contents(&parent, &oracle);
+        check_contents(&child, &oracle);
+        check_flushes(&before, &oracle, &recorder.take_flushes());
+        assert_eq!(recorder.take_gone(), []);
+        retire((parent, child));
+    });
+}
+
+/// A page that the child has already ends the sharing there.
+pub fn share_stops_where_the_child_has_something<D: Design>() {
+    on::<D>(|_, shared| {
+        let (mut parent, mut child) = pair::<D>(shared);
+        let mut oracle = Oracle::default();
+        populate(&mut parent, &mut oracle);
+        let (va, len) = halves(parent.canonical())[0];
+        let taken = Run::new(va.wrapping_add(46 * PAGE_SIZE), FRAME, PAGE_SIZE, Attr::READ);
+        assert_eq!(recording(&Recorder::default(), |g| child.map(taken, g)), Ok(()));
+        let recorder = Recorder::default();
+        let result =
+            recording(&recorder, |g| parent.share(va, len, &mut child, COW, g, &mut |_| {}));
+        let Err(RangeError { cause: Cause::Mapped(span), done }) = result else {
+            panic!("{result:?} is no conflict");
+        };
+        assert_eq!(span.va, taken.va);
+        assert!(done <= 46 * PAGE_SIZE, "{done:#x}");
+        oracle.protect(va, len, COW, |_| true);
+        let mut expected: Vec<_> = oracle.range(va, done).collect();
+        expected.push((taken.va, Entry::Leaf(taken.pa, taken.attr)));
+        assert_eq!(contents(&child), expected);
+        retire((parent, child));
+    });
+}
+
+/// The same addresses in two spaces are different pages.
+pub fn spaces_do_not_see_each_other<D: Design>() {
+    on::<D>(|_, shared| {
+        let (mut one, mut two) = pair::<D>(shared);
+        let (mut first, mut second) = (Oracle::default(), Oracle::default());
+        populate(&mut one, &mut first);
+        check_contents(&two, &second);
+        let va = windows(two.canonical())[0];
+        let run = Run::new(va, FRAME.wrapping_add(1 << 20), 20 * PAGE_SIZE, Attr::READ);
+        assert_eq!(recording(&Recorder::default(), |g| two.map(run, g)), Ok(()));
+        second.map(run, run.len);
+        check_contents(&one, &first);
+        check_contents(&two, &second);
+        let (all, len) = halves(one.canonical())[0];
+        recording(&Recorder::default(), |g| one.unmap(all, len, g)).expect("a half");
+        first.unmap(all, len);
+        check_contents(&one, &first);
+        check_contents(&two, &second);
+        retire((one, two));
+    });
+}

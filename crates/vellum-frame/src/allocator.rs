@@ -1,0 +1,348 @@
+//! [`FrameAllocator`]: the tree behind a `static`, in addresses instead of numbers.
+//!
+//! ```text
+//!                 init / init_in
+//!   EMPTY ----------> BUSY ----------> READY        alloc, alloc_at, free, stats, free_runs
+//!     ^                |
+//!     +---- error -----+
+//! ```
+//!
+//! Before READY nothing can be had and nothing given back: `alloc` says [`OutOfFrames`], and every
+//! address is out of range.
+//!
+//! # Invariants
+//!
+//! - The cell is written only in BUSY, by the one caller who made it so from EMPTY, and only read
+//!   in READY, which is never left.
+
+use crate::error::{AllocAtError, FreeError, InitError, NotOurs};
+use crate::init::{build, carve};
+use crate::range::PhysRange;
+use crate::regions::Ownership;
+use crate::runs::FreeRuns;
+use crate::shape::Shape;
+use crate::tree::Tree;
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
+
+/// The largest order: a block of 2<sup>18</sup> frames, 1 GiB.
+pub const MAX_ORDER: u8 = 18;
+
+const EMPTY: u8 = 0;
+const BUSY: u8 = 1;
+const READY: u8 = 2;
+
+/// Deals out physical frames in aligned blocks of 2<sup>0</sup> to 2<sup>18</sup>, through `&self`,
+/// from any number of CPUs and interrupt handlers.
+///
+/// `'m` is how long its metadata lives: `'static` in a kernel.
+pub struct FrameAllocator<'m> {
+    state: AtomicU8,
+    tree: UnsafeCell<Option<Tree<'m>>>,
+}
+
+// SAFETY: `tree` is written through `&self` only between BUSY and READY, by the one thread whose
+// compare-and-swap made the state BUSY, and is shared only after the release store of READY was
+// seen by an acquire load. A shared `Tree` is `Sync` by itself: atomics and plain numbers.
+unsafe impl Sync for FrameAllocator<'_> {}
+
+impl<'m> FrameAllocator<'m> {
+    /// An allocator without memory, for a `static`.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { state: AtomicU8::new(EMPTY), tree: UnsafeCell::new(None) }
+    }
+
+    /// How many words of storage [`init_in`](Self::init_in) takes for this map; 0 without a whole
+    /// usable frame.
+    #[must_use]
+    pub fn words_needed<U, R>(usable: U, reserved: R) -> u64
+    where
+        U: IntoIterator<Item: Into<PhysRange>>,
+        R: IntoIterator<Item: Into<PhysRange>>,
+    {
+        Shape::survey(usable, reserved).map_or(0, |shape| shape.words())
+    }
+
+    /// Takes over the frames of a memory map, with the metadata in `storage`.
+    ///
+    /// The ranges may be any number, in any order, overlapping or touching. A frame is dealt out if
+    /// all of its bytes are in `usable` (after each range was rounded inward to whole frames) and
+    /// none is in `reserved`. The iterators are gone through several times.
+    ///
+    /// No memory but `storage` is touched. If `storage` lies in the memory that the map speaks of,
+    /// reserve it.
+    ///
+    /// Costs O(frames / 64 + ranges). An error leaves the allocator empty.
+    ///
+    /// # Errors
+    ///
+    /// Every [`InitError`]; `NoRoom` if `storage` is shorter than
+    /// [`words_needed`](Self::words_needed).
+    pub fn init_in<U, R>(
+        &self,
+        storage: &'m [AtomicU64],
+        usable: U,
+        reserved: R,
+    ) -> Result<(), InitError>
+    where
+        U: IntoIterator<Item: Into<PhysRange>> + Clone,
+        R: IntoIterator<Item: Into<PhysRange>> + Clone,
+    {
+        self.set_up(|| {
+            let shape = Shape::survey(usable.clone(), reserved.clone());
+            let shape = shape.ok_or(InitError::NoFrames)?;
+            let words = shape.words();
+            let storage = usize::try_from(words).ok().and_then(|len| storage.get(..len));
+            let storage = storage.ok_or(InitError::NoRoom { words })?;
+            for word in storage {
+                word.store(0, Relaxed);
+            }
+            build(storage, shape, usable, reserved, (0, 0))
+        })
+    }
+
+    /// Takes over the frames of a memory map, and puts the metadata into the map itself: into the
+    /// first usable range, in the order given, that has room for it between the reservations and
+    /// that `reach` can reach. Those frames count as reserved.
+    ///
+    /// `reach(pa, len)` turns `len` bytes at `pa` into a pointer, or says `None` where the caller's
+    /// direct map does not reach; the next range is tried then. The ranges are read as by
+    /// [`init_in`](Self::init_in). Metadata takes 1.03 bits for each frame from the first usable
+    /// frame to the last, holes included.
+    ///
+    /// # Errors
+    ///
+    /// Every [`InitError`].
+    ///
+    /// # Safety
+    ///
+    /// - What lies in `usable` and not in `reserved` is memory that nobody else uses.
+    /// - A pointer that `reach(pa, len)` returns is valid for reads and writes of `len` bytes for
+    ///   `'m`, and nobody else reaches these bytes in that time.
+    pub unsafe fn init<U, R>(
+        &self,
+        usable: U,
+        reserved: R,
+        mut reach: impl FnMut(PhysAddr, u64) -> Option<NonNull<u8>>,
+    ) -> Result<(), InitError>
+    where
+        U: IntoIterator<Item: Into<PhysRange>> + Clone,
+        R: IntoIterator<Item: Into<PhysRange>> + Clone,
+    {
+        self.set_up(|| {
+            let shape = Shape::survey(usable.clone(), reserved.clone());
+            let shape = shape.ok_or(InitError::NoFrames)?;
+            let words = shape.words();
+            let bytes = words * size_of::<AtomicU64>() as u64;
+            let frames = bytes.div_ceil(PAGE_SIZE);
+            let (at, pointer) = carve(&usable, &reserved, frames, |pfn| {
+                let pointer = reach(addr(pfn), bytes)?.cast::<AtomicU64>();
+                pointer.is_aligned().then_some(pointer)
+            })
+            .ok_or(InitError::NoRoom { words })?;
+            let len = usize::try_from(words).map_err(|_| InitError::NoRoom { words })?;
+            // SAFETY: `reach` returned the pointer for `words` words, and its contract is that they
+            // can be read and written for 'm by nobody else; it was just seen to be aligned. They
+            // are initialised here, before the slice is made.
+            let storage: &'m [AtomicU64] = unsafe {
+                pointer.write_bytes(0, len);
+                NonNull::slice_from_raw_parts(pointer, len).as_ref()
+            };
+            build(storage, shape, usable, reserved, (at, at + frames))
+        })
+    }
+
+    /// Goes from EMPTY to READY with what `make` returns, or back to EMPTY with its error.
+    fn set_up(&self, make: impl FnOnce() -> Result<Tree<'m>, InitError>) -> Result<(), InitError> {
+        /// Puts the state where it belongs, even if an iterator of the caller's panics.
+        struct Ending<'a>(&'a AtomicU8, u8);
+        impl Drop for Ending<'_> {
+            fn drop(&mut self) {
+                self.0.store(self.1, Release);
+            }
+        }
+        if self.state.compare_exchange(EMPTY, BUSY, Acquire, Relaxed).is_err() {
+            return Err(InitError::AlreadyInitialised);
+        }
+        let mut ending = Ending(&self.state, EMPTY);
+        let tree = make()?;
+        // SAFETY: this thread made the state BUSY, so no other is here, and none reads the cell
+        // before it sees READY, which `ending` stores after this.
+        unsafe { *self.tree.get() = Some(tree) };
+        ending.1 = READY;
+        Ok(())
+    }
+
+    fn tree(&self) -> Option<&Tree<'m>> {
+        if self.state.load(Acquire) != READY {
+            return None;
+        }
+        // SAFETY: READY was stored after the last write to the cell, and there is none after it.
+        unsafe { (*self.tree.get()).as_ref() }
+    }
+
+    /// Takes a block of 2<sup>`order`</sup> frames, aligned to its own size; what its bytes hold is
+    /// left from earlier.
+    ///
+    /// Usually a few loads and one compare-and-swap; reads all metadata before it fails.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if no block of that order is free, or if `order` is above [`MAX_ORDER`].
+    /// Blocks that other CPUs take or free meanwhile may or may not count; a block that is free
+    /// throughout the call is found, unless it is just being split or put together by a CPU that
+    /// stays interrupted in the middle of that for as long as this call waits for it.
+    pub fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        let found = match self.tree() {
+            Some(tree) if order <= MAX_ORDER => tree.alloc(order),
+            _ => None,
+        };
+        found.map(addr).ok_or(OutOfFrames { order })
+    }
+
+    /// Takes the block of 2<sup>`order`</sup> frames at `pa`.
+    ///
+    /// # Errors
+    ///
+    /// Every [`AllocAtError`]; `Taken` with the same reserve about interrupted CPUs as
+    /// [`alloc`](Self::alloc).
+    pub fn alloc_at(&self, pa: PhysAddr, order: u8) -> Result<(), AllocAtError> {
+        let (tree, pfn) = self.locate(pa, order).map_err(|cause| cause.on_alloc_at(pa, order))?;
+        if tree.alloc_at(pfn, order) { Ok(()) } else { Err(AllocAtError::Taken { pa, order }) }
+    }
+
+    /// Gives a block back, or says why it cannot be this allocator's to take.
+    ///
+    /// A block may be given back in parts, and neighbouring blocks together as the larger block
+    /// that they make up.
+    ///
+    /// # Errors
+    ///
+    /// Every [`FreeError`]; nothing was changed then. A double free is always seen, but for one
+    /// that runs at the same moment as another CPU's split or merge of the same frames.
+    ///
+    /// # Safety
+    ///
+    /// All frames of the block, if they are allocated, are the caller's, and nothing reaches their
+    /// bytes any more: no table, no TLB, no device. (That a block belongs to somebody else is what
+    /// one bit a frame cannot tell.)
+    pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
+        let (tree, pfn) = self.locate(pa, order).map_err(|cause| cause.on_free(pa, order))?;
+        tree.free(pfn, order).map_err(|pfn| FreeError::DoubleFree { pa: addr(pfn) })
+    }
+
+    /// The first frame of a block that is ours throughout.
+    fn locate(&self, pa: PhysAddr, order: u8) -> Result<(&Tree<'m>, u64), NotOurs> {
+        if order > MAX_ORDER {
+            return Err(NotOurs::Order);
+        }
+        if !pa.is_aligned(PAGE_SHIFT + order) {
+            return Err(NotOurs::Misaligned);
+        }
+        let tree = self.tree().ok_or(NotOurs::OutOfRange)?;
+        let pfn = pa.number().as_u64();
+        match tree.regions.ownership(pfn, 1 << order) {
+            Ownership::Ours => Ok((tree, pfn)),
+            Ownership::Reserved(pfn) => Err(NotOurs::Reserved(addr(pfn))),
+            Ownership::OutOfRange => Err(NotOurs::OutOfRange),
+        }
+    }
+
+    /// Counts frames. Reads all metadata; while others allocate and free, a near guess.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let Some(tree) = self.tree() else { return Stats::default() };
+        let (first, end) = tree.regions.bounds();
+        let total = tree.regions.total();
+        let mut stats = Stats { total, reserved: end - first - total, ..Stats::default() };
+        for (start, count) in self.free_runs() {
+            stats.free += count;
+            stats.largest = stats.largest.max(largest_block(start.number().as_u64(), count));
+        }
+        stats
+    }
+
+    /// The free memory as runs, ascending: first address and count of frames. Two runs never touch
+    /// unless others allocate and free meanwhile.
+    #[must_use]
+    pub fn free_runs(&self) -> FreeRuns<'_> {
+        FreeRuns::new(self.tree())
+    }
+}
+
+/// The address of frame `pfn`.
+pub(crate) const fn addr(pfn: u64) -> PhysAddr {
+    PhysAddr::new(pfn << PAGE_SHIFT)
+}
+
+/// The order of the largest aligned block within `count` frames from `first` on.
+fn largest_block(first: u64, count: u64) -> Option<u8> {
+    (0..=MAX_ORDER).rev().find(|&order| {
+        let start = first.next_multiple_of(1 << order);
+        start + (1 << order) <= first + count
+    })
+}
+
+/// How many frames there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames that this allocator deals in, free or not.
+    pub total: u64,
+    /// Frames that are free.
+    pub free: u64,
+    /// Frames between the first and the last of `total` that it never gives: reserved, holes, and
+    /// its own metadata where that lies between them.
+    pub reserved: u64,
+    /// The largest order that could be had now; `None` if nothing is free.
+    pub largest: Option<u8>,
+}
+
+impl Default for FrameAllocator<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for FrameAllocator<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameAllocator").field("stats", &self.stats()).finish()
+    }
+}
+
+/// An allocator equals itself alone, so that a handle which stores `&FrameAllocator` can derive
+/// what [`vellum_core::Memory`] asks for.
+impl PartialEq for FrameAllocator<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+impl Eq for FrameAllocator<'_> {}
+
+// SAFETY: the tree takes a block by clearing all its bits in one compare-and-swap on one word, and
+// a free frame has its bit on exactly one level (the invariants of `tree`), so two blocks handed out
+// and not freed share no frame. Runs are aligned within words, and words to their span: a block is
+// aligned to its own size.
+unsafe impl FrameSource for FrameAllocator<'_> {
+    fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        self.alloc(order)
+    }
+
+    /// # Panics
+    ///
+    /// In debug builds, when the block cannot have come from `alloc`; in release builds such a call
+    /// changes nothing.
+    unsafe fn free(&self, pa: PhysAddr, order: u8) {
+        // SAFETY: the contract of the trait is that of the checked function.
+        let freed = unsafe { self.free(pa, order) };
+        debug_assert!(freed.is_ok(), "free of {pa}, order {order}: {freed:?}");
+    }
+}

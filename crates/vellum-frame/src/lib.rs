@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod allocator;
+mod bits;
+mod error;
+mod hint;
+mod init;
+mod moves;
+mod range;
+mod regions;
+mod runs;
+mod shape;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use allocator::{FrameAllocator, MAX_ORDER, Stats};
+pub use error::{AllocAtError, FreeError, InitError};
+pub use range::PhysRange;
+pub use runs::FreeRuns;
+pub use shape::storage_words;

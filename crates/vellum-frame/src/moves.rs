@@ -1,0 +1,118 @@
+//! Tells a search that failed whether it can be believed.
+//!
+//! ```text
+//!    63                                    16 15            0
+//!   +----------------------------------------+---------------+
+//!   | moves that have ended                  | moves open    |
+//!   +----------------------------------------+---------------+
+//!     begin: + 1           end: + 2^16 - 1
+//! ```
+//!
+//! A block that moves between two levels of the tree is for a moment on neither. A search that runs
+//! meanwhile can miss frames that are free, so it believes "nothing found" only if no move was open
+//! when it started and none had begun when it ended. It starts again when moves came in between,
+//! which is lock-free: somebody else got on. It waits for an open move only for a bounded time,
+//! because that move may be under the very interrupt handler that searches.
+//!
+//! # Invariants
+//!
+//! - `begin` comes before the store that takes a block off a level, `end` after the store that puts
+//!   its remains on another.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, SeqCst},
+};
+
+const ONE_OPEN: u64 = 1;
+const ONE_ENDED: u64 = 1 << 16;
+const OPEN: u64 = ONE_ENDED - 1;
+
+/// How many times a search looks whether the open moves have ended, before it gives up.
+const PATIENCE: u32 = if cfg!(miri) { 64 } else { 1 << 12 };
+
+/// The counter, on a cache line of its own: everything beside it is only read.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Moves(AtomicU64);
+
+impl Moves {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(ONE_OPEN, SeqCst);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.fetch_add(ONE_ENDED - ONE_OPEN, SeqCst);
+    }
+
+    /// Calls `attempt` until it finds something, or until it failed while nothing moved.
+    ///
+    /// What `attempt` reads, it reads with `Acquire`, and what it moves it moves between `begin`
+    /// and `end`. If a read sees the effect of a move that had not begun at the start, that move's
+    /// `begin` happens before the second load here, which then differs from the first.
+    pub(crate) fn settled<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut patience = PATIENCE;
+        loop {
+            let before = self.0.load(Acquire);
+            if let Some(found) = attempt() {
+                return Some(found);
+            }
+            if before & OPEN == 0 {
+                if self.0.load(Acquire) == before {
+                    return None;
+                }
+                continue;
+            }
+            while self.0.load(Acquire) & OPEN != 0 {
+                if patience == 0 {
+                    return None;
+                }
+                patience -= 1;
+                core::hint::spin_loop();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Moves;
+
+    #[test]
+    fn a_failure_counts_only_if_nothing_moved_meanwhile() {
+        let moves = Moves::default();
+        let mut calls = 0;
+        let found: Option<()> = moves.settled(|| {
+            calls += 1;
+            if calls < 3 {
+                moves.begin();
+                moves.end();
+            }
+            None
+        });
+        assert_eq!((found, calls), (None, 3));
+    }
+
+    #[test]
+    fn a_search_tries_again_once_the_open_move_has_ended() {
+        let moves = Moves::default();
+        moves.begin();
+        let mut calls = 0;
+        let found = moves.settled(|| {
+            calls += 1;
+            if calls == 1 {
+                moves.end();
+                return None;
+            }
+            Some(calls)
+        });
+        assert_eq!(found, Some(2));
+    }
+
+    #[test]
+    fn a_move_that_never_ends_does_not_hang_a_search() {
+        let moves = Moves::default();
+        moves.begin();
+        assert_eq!(moves.settled(|| None::<()>), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! Tests of the whole allocator, against a plain model and under threads.
+//!
+//! ```text
+//!   init      memory maps of any kind    ->  the very frames that a set of frame numbers says
+//!   blocks    alloc, alloc_at, free      ->  a byte for each frame
+//!   races     several threads            ->  an owner for each frame
+//! ```
+
+mod blocks;
+mod init;
+mod races;
+
+use crate::FrameAllocator;
+use core::sync::atomic::AtomicU64;
+use std::boxed::Box;
+use std::vec::Vec;
+
+/// `words` words of storage, filled with rubbish that `init_in` must not trust.
+fn storage(words: u64) -> Box<[AtomicU64]> {
+    (0..words).map(|_| AtomicU64::new(0xdead_beef_dead_beef)).collect()
+}
+
+/// Bytes of `frames` frames.
+const fn bytes(frames: u64) -> u64 {
+    frames << vellum_core::PAGE_SHIFT
+}
+
+/// The numbers of all free frames, as `free_runs` tells them.
+fn free_frames(frames: &FrameAllocator<'_>) -> Vec<u64> {
+    frames
+        .free_runs()
+        .flat_map(|(start, count)| (start.number().as_u64()..).take(count as usize))
+        .collect()
+}
+
+/// How many cases proptest runs; Miri is a thousand times slower.
+const fn cases(natively: u32, under_miri: u32) -> u32 {
+    if cfg!(miri) { under_miri } else { natively }
+}

@@ -2,7 +2,7 @@
 
 use super::{Design, Recorder, contents, entry_at, on, recording, table};
 use crate::oracle::pages_of;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use vellum_core::{
     Attr, Cause, Entry, Gone, PAGE_SIZE, PageTable, PhysAddr, ReplaceError, Run, Soft, VirtAddr,

@@ -5,6 +5,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod ram;
 pub mod start_info;
 
 pub use start_info::{BootInfo, Extent, PhysicalBytes, Region, RegionKind, StartInfoError};

@@ -427,4 +427,4 @@ fn u64_at(raw: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

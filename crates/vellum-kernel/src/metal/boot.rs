@@ -10,12 +10,16 @@
 //!   kernel_entry           rdi = hvm_start_info, rsi = TSC at _start32
 //! ```
 //!
-//! The boot tables are data, not code. One directory maps the first GiB twice, at 0 and at
-//! 0xffff_ffff_8000_0000, and three more give the identity map of 4 GiB:
+//! The boot tables are data, not code; the stub only picks one of two tables for the direct map,
+//! which gives what lies at physical 0 and up a second address, the same that it keeps later:
 //!
 //! ```text
-//!   boot_pml5 [0] [511] --> boot_pml4 [0]   --> boot_pdpt_low  [0..4] --> boot_pd (4 of them)
-//!   (only with LA57)                  [511] --> boot_pdpt_high [510]  --> boot_pd, the first
+//!   with LA57:  boot_pml5 [0] [511] -> boot_pml4        boot_pml5 [256] -> boot_pml4_direct [0]
+//!                                                                             |
+//!   boot_pml4   [0]   -> boot_pdpt_low  [0..4]  -> boot_pd, 4 GiB             |  direct map
+//!               [256] -> boot_pdpt_huge [0..512], 512 GiB by 1 GiB leaves  <--+
+//!                        (or boot_pdpt_low, on a CPU without them)
+//!               [511] -> boot_pdpt_high [510]   -> boot_pd, the first GiB: the image
 //! ```
 //!
 //! They live until [`paging`](super::paging) has built the kernel's own.
@@ -42,6 +46,14 @@ pub(super) fn cycles_since_start() -> u64 {
     machine::time_stamp().wrapping_sub(STARTED.load(Ordering::Relaxed))
 }
 
+/// How many bytes of physical memory, from 0 on, the boot tables' direct map reaches.
+pub(super) fn reach_bytes() -> u64 {
+    // The same question as the stub's; and leaves above the CPU's own width must not be used.
+    let (most, width) = machine::gigabyte_leaves_and_width();
+    let mapped: u64 = if most { 512 << 30 } else { 4 << 30 };
+    mapped.min(1 << width)
+}
+
 /// Where `_start64` goes.
 extern "sysv64" fn kernel_entry(start_info: u64, started: u64) -> ! {
     STARTED.store(started, Ordering::Relaxed);
@@ -63,13 +75,20 @@ global_asm!(
     .pushsection .boot.tables, "aw", @progbits
     .balign 4096
 boot_pml5:
-    .quad boot_pml4 + 0x3
-    .fill 510, 8, 0
+    .quad boot_pml4 + 0x3           # present, writable
+    .fill 255, 8, 0
+    .quad boot_pml4_direct + 0x3
+    .fill 254, 8, 0
     .quad boot_pml4 + 0x3
 boot_pml4:
-    .quad boot_pdpt_low + 0x3       # present, writable
-    .fill 510, 8, 0
+    .quad boot_pdpt_low + 0x3
+    .fill 255, 8, 0
+    .quad boot_pdpt_low + 0x3
+    .fill 254, 8, 0
     .quad boot_pdpt_high + 0x3
+boot_pml4_direct:
+    .quad boot_pdpt_low + 0x3
+    .fill 511, 8, 0
 boot_pdpt_low:
     .quad boot_pd + 0x0003
     .quad boot_pd + 0x1003
@@ -80,6 +99,12 @@ boot_pdpt_high:
     .fill 510, 8, 0
     .quad boot_pd + 0x3
     .quad 0
+boot_pdpt_huge:
+    .set boot_leaf, 0
+    .rept 512
+    .quad boot_leaf + 0x83
+    .set boot_leaf, boot_leaf + 0x40000000
+    .endr
 boot_pd:
     .set boot_leaf, 0
     .rept 2048
@@ -110,10 +135,22 @@ _start32:
     cmp edx, (1 << 29) | (1 << 20)
     jne boot_no_long_mode
 
+    mov eax, 0x80000001
+    cpuid
+    bt edx, 26                      # leaves of 1 GiB
+    jnc 0f
+    mov eax, offset boot_pdpt_huge
+    or eax, 0x3
+    mov ecx, offset boot_pml4
+    mov [ecx + 256 * 8], eax
+    mov ecx, offset boot_pml4_direct
+    mov [ecx], eax
+0:
     xor eax, eax
     cpuid
     xor ecx, ecx
     cmp eax, 7
+    mov eax, 0
     jb 1f
     mov eax, 7
     cpuid                           # ecx bit 16: LA57

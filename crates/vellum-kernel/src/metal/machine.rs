@@ -4,6 +4,7 @@
 //!   exit(code)        QEMU's isa-debug-exit: process status = (code << 1) | 1
 //!   time_stamp()      RDTSC
 //!   levels()          CR4.LA57: 5, else 4
+//!   ...               CPUID, CR4.PGE, the 8259s
 //!   flush_page(va)    INVLPG
 //!   flush_all()       CR3 reload; for global entries too by CR4.PGE off and on
 //! ```
@@ -11,6 +12,7 @@
 //! Sources: QEMU `hw/misc/debugexit.c`; Intel SDM vol. 3A, 5.10.4.1 "Operations that invalidate
 //! TLBs and paging-structure caches".
 
+use core::arch::x86_64::__cpuid;
 use x86_64::instructions::{hlt, port::Port, tlb};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
@@ -45,6 +47,20 @@ pub(crate) fn time_stamp() -> u64 {
 /// How many levels the MMU walks, as booted.
 pub(crate) fn levels() -> u8 {
     if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 }
+}
+
+/// Whether the CPU has leaves of 1 GiB, and how many bits its physical addresses have.
+pub(crate) fn gigabyte_leaves_and_width() -> (bool, u8) {
+    let highest = __cpuid(0x8000_0000).eax;
+    let gigabyte = __cpuid(0x8000_0001).edx & 1 << 26 != 0;
+    let width = if highest >= 0x8000_0008 { __cpuid(0x8000_0008).eax as u8 } else { 36 };
+    (gigabyte, width.clamp(32, 52))
+}
+
+/// Lets global entries outlive a change of tables, and nothing else.
+pub(crate) fn enable_global_entries() {
+    // SAFETY: no entry in use has the global bit yet, so no translation changes.
+    unsafe { Cr4::update(|flags| flags.insert(Cr4Flags::PAGE_GLOBAL)) };
 }
 
 /// Forgets the translation of the page of `va`, and all walk caches of this space.

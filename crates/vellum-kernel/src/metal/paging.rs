@@ -1,3 +1,5 @@
 //! stub
 use super::interrupts::Trap;
-pub(crate) fn resolve(_: &Trap) -> Result<(), ()> { Err(()) }
+pub(crate) fn resolve(_: &Trap) -> Result<(), ()> {
+    Err(())
+}

@@ -1,1 +1,2 @@
-use super::harness::Test; pub(crate) const TESTS: &[Test] = &[];
+use super::harness::Test;
+pub(crate) const TESTS: &[Test] = &[];

@@ -15,8 +15,7 @@ impl PhysicalBytes for Window {
     fn read(&self, address: u64, into: &mut [u8]) -> bool {
         let Some(offset) = address.checked_sub(self.base) else { return false };
         let Ok(start) = usize::try_from(offset) else { return false };
-        let Some(source) =
-            start.checked_add(into.len()).and_then(|end| self.bytes.get(start..end))
+        let Some(source) = start.checked_add(into.len()).and_then(|end| self.bytes.get(start..end))
         else {
             return false;
         };
@@ -65,6 +64,16 @@ fn well_formed() -> Window {
     window.put_region(1, 0xfffc_0000, 0x4_0000, 2);
     window.put(LINE, b"filter=tables  quiet filter=frames\0");
     window
+}
+
+/// A start info with these regions: start, length, type.
+pub(crate) fn with_regions(regions: &[(u64, u64, u32)]) -> BootInfo {
+    let mut window = well_formed();
+    window.put_u32(BASE + 48, regions.len() as u32);
+    for (index, &(start, len, kind)) in (0..).zip(regions) {
+        window.put_region(index, start, len, kind);
+    }
+    BootInfo::read(&window, BASE).unwrap()
 }
 
 #[test]

@@ -78,7 +78,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn starts_here(word: u64, bit: u32, order: u8) -> bool {
-        bit % (1 << order) == 0 && (bit..bit + (1 << order)).all(|b| word >> b & 1 == 1)
+        bit.trailing_zeros() >= u32::from(order)
+            && (bit..bit + (1 << order)).all(|b| word >> b & 1 == 1)
     }
 
     proptest! {

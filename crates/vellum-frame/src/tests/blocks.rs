@@ -241,7 +241,7 @@ proptest! {
 
 #[test]
 fn frames_freed_one_by_one_come_back_as_every_larger_order() {
-    let order = if cfg!(miri) { 8 } else { MAX_ORDER };
+    let order = if cfg!(miri) { 7 } else { MAX_ORDER };
     let usable = [(0, bytes(1 << order))];
     let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
     let frames = FrameAllocator::new();

@@ -2,7 +2,14 @@
 #![deny(unsafe_code)]
 
 pub mod cache;
+pub mod cli;
+pub mod compare;
+pub mod designs;
 pub mod embedded;
 pub mod histogram;
 pub mod machine;
+pub mod ram;
+pub mod replay;
+pub mod report;
+pub mod table;
 pub mod trace;

@@ -33,6 +33,19 @@ pub struct MachineConfig {
     pub cache: CachePreset,
 }
 
+impl MachineConfig {
+    /// The walk caches as `span:entries,...`, or `none`.
+    #[must_use]
+    pub fn walk_caches_text(&self) -> String {
+        if self.walk_caches.is_empty() {
+            return "none".to_owned();
+        }
+        let texts: Vec<_> =
+            self.walk_caches.iter().map(|c| format!("{}:{}", c.span, c.entries)).collect();
+        texts.join(",")
+    }
+}
+
 /// What successful walks cost.
 #[derive(Clone, Debug, Default)]
 pub struct WalkCounts {

@@ -23,6 +23,7 @@ pub use vt::VtWriter;
 
 use input::Input;
 use lackey::Lackey;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -196,7 +197,9 @@ pub struct Trace {
     pub events: Vec<Event>,
     /// How many different pages they touch.
     pub pages: u64,
-    /// The highest page among them.
+    /// The lowest page among them.
+    pub lowest: Vpn,
+    /// The highest.
     pub highest: Vpn,
 }
 
@@ -208,30 +211,36 @@ impl Trace {
     /// The reader's, and [`TraceFault::NoEvents`].
     pub fn read(name: &str, reader: Reader<'_>, limit: usize) -> Result<Self, TraceError> {
         let source = reader.name.clone();
-        let events: Vec<Event> = reader.take(limit).collect::<Result<_, _>>()?;
-        let Some(highest) = events.iter().map(|e| e.page()).max() else {
-            return Err(TraceError { name: source, offset: None, fault: TraceFault::NoEvents });
-        };
-        let pages = count_pages(&events);
-        Ok(Self { name: name.to_owned(), events, pages, highest })
+        let events = reader.take(limit).collect::<Result<_, _>>()?;
+        Self::from_events(name, events).ok_or(TraceError {
+            name: source,
+            offset: None,
+            fault: TraceFault::NoEvents,
+        })
+    }
+
+    /// The trace of these events, unless there are none.
+    #[must_use]
+    pub fn from_events(name: &str, events: Vec<Event>) -> Option<Self> {
+        let (lowest, highest, pages) = survey(&events)?;
+        Some(Self { name: name.to_owned(), events, pages, lowest, highest })
     }
 }
 
-/// Different pages among the events. Most events are to pages seen a moment ago, so a small table
-/// of recent ones spares the set nearly all of the work.
-fn count_pages(events: &[Event]) -> u64 {
+/// The lowest and the highest page, and how many there are. Most events are to pages seen a moment
+/// ago, so a small table of recent ones spares the set nearly all of the work.
+fn survey(events: &[Event]) -> Option<(Vpn, Vpn, u64)> {
     const RECENT: usize = 4096;
-    let mut recent = vec![u64::MAX; RECENT];
-    let mut seen = std::collections::HashSet::new();
+    let mut recent = vec![None; RECENT];
+    let mut seen = HashSet::new();
     for event in events {
-        let page = event.page().as_u64();
-        let slot = &mut recent[page as usize % RECENT];
-        if *slot != page {
-            *slot = page;
+        let page = event.page();
+        let slot = &mut recent[page.as_u64() as usize % RECENT];
+        if slot.replace(page) != Some(page) {
             seen.insert(page);
         }
     }
-    seen.len() as u64
+    Some((*seen.iter().min()?, *seen.iter().max()?, seen.len() as u64))
 }
 
 #[cfg(test)]

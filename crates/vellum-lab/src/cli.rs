@@ -1,0 +1,263 @@
+//! The command line of `vellum-lab`.
+//!
+//! ```text
+//!   vellum-lab compare [options]     status 0   compared; the table on stdout, JSON in a file
+//!                                           1   a design failed
+//!                                           2   bad usage or bad input: one line on stderr
+//! ```
+
+use crate::cache::CachePreset;
+use crate::compare::{CompareError, Options, Source, compare};
+use crate::designs::{self, DESIGNS};
+use crate::embedded::EMBEDDED;
+use crate::machine::MachineConfig;
+use crate::{report, table};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use vellum_tlb::{Preset, WALK_CACHE_NONE, WALK_CACHE_X86, WalkCacheSize};
+
+/// Where the report goes unless the user says otherwise.
+const DEFAULT_JSON: &str = "target/compare.json";
+
+/// Compares page-table designs on traces of real programs.
+#[derive(Parser)]
+#[command(name = "vellum-lab", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compare(CompareArgs),
+}
+
+/// Replays traces through page-table designs; prints a table and writes JSON.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  vellum-lab compare
+      all designs on the embedded traces
+  vellum-lab compare --trace run.vt.zst --design radix4,hashed-chained --tlb zen5
+      two designs on a trace of your own, with another TLB
+  vellum-lab compare --mix 10000 --no-asid
+      the embedded traces as processes of one CPU, flushing at each switch
+  valgrind --tool=lackey --trace-mem=yes --log-file=ls.txt ls; vellum-lab compare --trace ls.txt
+      a program of your own, recorded by valgrind")]
+struct CompareArgs {
+    /// Trace to replay instead of the embedded ones; may be repeated
+    ///
+    /// vtrace1 or the text of valgrind's lackey tool, either also packed by zstd; told by content.
+    #[arg(long, value_name = "FILE")]
+    trace: Vec<PathBuf>,
+
+    /// Designs to compare, separated by commas [default: all]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    design: Vec<String>,
+
+    /// Shape of the TLB
+    #[arg(long, value_name = "PRESET", default_value = Preset::REFERENCE.name)]
+    tlb: String,
+
+    /// Sizes of the walk caches: `x86`, `none`, or SPAN:ENTRIES,... (x86 is 21:32,30:4,39:2,48:2)
+    #[arg(long, value_name = "SIZES", default_value = "x86")]
+    walk_cache: String,
+
+    /// Replay all traces as processes of one CPU, switching every QUANTUM events
+    #[arg(long, value_name = "QUANTUM", value_parser = clap::value_parser!(u64).range(1..))]
+    mix: Option<u64>,
+
+    /// Give address spaces identifiers, so that a switch flushes nothing (the default)
+    #[arg(long, conflicts_with = "no_asid")]
+    asid: bool,
+
+    /// Flush the TLB and the walk caches at each switch of --mix
+    #[arg(long)]
+    no_asid: bool,
+
+    /// Replay only the first N events of each trace
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    events: Option<u64>,
+
+    /// Where to write the report [default: target/compare.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// List designs, TLB presets and embedded traces, and do nothing else
+    #[arg(long)]
+    list: bool,
+}
+
+/// What went wrong, and with which status to say so.
+struct Failure {
+    status: u8,
+    message: String,
+}
+
+impl Failure {
+    fn bad_input(message: impl ToString) -> Self {
+        Self { status: 2, message: message.to_string() }
+    }
+}
+
+/// Runs the command line and returns the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => return explain(&e),
+    };
+    let Command::Compare(args) = cli.command;
+    let done = if args.list { list() } else { run_compare(&args) };
+    match done {
+        Ok(()) => 0,
+        Err(Failure { status, message }) => {
+            complain(&message);
+            status
+        }
+    }
+}
+
+/// One line on stderr. If that is closed there is nobody to tell.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "vellum-lab: {message}");
+}
+
+/// Help goes to stdout as it is; of an error the first paragraph makes one line.
+fn explain(e: &clap::Error) -> u8 {
+    let text = e.render().to_string();
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            complain("a command is missing: compare (--help tells more)");
+            2
+        }
+        _ => {
+            let paragraph = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<_> = paragraph.split_whitespace().collect();
+            let message = words.join(" ");
+            let message = message.strip_prefix("error: ").unwrap_or(&message);
+            complain(&format!("{message} (--help tells more)"));
+            2
+        }
+    }
+}
+
+fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
+    let options = options(args)?;
+    let json = json_path(args)?;
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    // The template is a constant; if it were wrong the bar's own style would do.
+    if let Ok(style) = ProgressStyle::with_template("{msg:32} [{bar:40}] {percent}% {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    let comparison = compare(&options, &bar).map_err(|e| Failure {
+        status: if matches!(e, CompareError::Trace(_)) { 2 } else { 1 },
+        message: e.to_string(),
+    })?;
+    report::write(&comparison.report, &json).map_err(|e| cannot_write(&json, &e))?;
+    let text = table::render(&comparison.report, &comparison.rates);
+    print(&format!("{text}report: {}\n", json.display()))
+}
+
+fn options(args: &CompareArgs) -> Result<Options, Failure> {
+    let designs = if args.design.is_empty() {
+        DESIGNS.iter().collect()
+    } else {
+        let found: Result<Vec<_>, _> = args.design.iter().map(|n| designs::by_name(n)).collect();
+        found.map_err(Failure::bad_input)?
+    };
+    let tlb = Preset::by_name(&args.tlb)
+        .map_err(|e| Failure::bad_input(format!("--tlb {}: {e}", args.tlb)))?;
+    let sources = if args.trace.is_empty() {
+        EMBEDDED.iter().map(Source::Embedded).collect()
+    } else {
+        args.trace.iter().cloned().map(Source::File).collect()
+    };
+    let as_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Ok(Options {
+        sources,
+        designs,
+        machine: MachineConfig {
+            tlb: *tlb,
+            walk_caches: walk_caches(&args.walk_cache)?,
+            cache: CachePreset::DEFAULT,
+        },
+        asids: !args.no_asid,
+        mix: args.mix.map(as_usize),
+        limit: args.events.map_or(usize::MAX, as_usize),
+    })
+}
+
+fn walk_caches(text: &str) -> Result<Vec<WalkCacheSize>, Failure> {
+    const SPANS: core::ops::Range<u8> = 13..64;
+    match text {
+        "x86" => return Ok(WALK_CACHE_X86.to_vec()),
+        "none" => return Ok(WALK_CACHE_NONE.to_vec()),
+        _ => {}
+    }
+    let size = |item: &str| {
+        let (span, entries) = item.split_once(':')?;
+        let span = span.parse().ok().filter(|span| SPANS.contains(span))?;
+        Some(WalkCacheSize { span, entries: entries.parse().ok()? })
+    };
+    text.split(',').map(size).collect::<Option<_>>().ok_or_else(|| {
+        Failure::bad_input(format!(
+            "--walk-cache {text}: expected x86, none, or SPAN:ENTRIES,... with spans of 13 to 63"
+        ))
+    })
+}
+
+/// Where the report will go; an error if it could not, before hours are spent on it.
+fn json_path(args: &CompareArgs) -> Result<PathBuf, Failure> {
+    let path = args.json.clone().unwrap_or_else(|| DEFAULT_JSON.into());
+    let prepare = || {
+        // A folder that the user did not name is ours to make.
+        if let Some(folder) = path.parent().filter(|_| args.json.is_none()) {
+            std::fs::create_dir_all(folder)?;
+        }
+        report::check_writable(&path)
+    };
+    prepare().map_err(|e| cannot_write(&path, &e))?;
+    Ok(path)
+}
+
+fn cannot_write(path: &Path, e: &io::Error) -> Failure {
+    Failure::bad_input(format!("cannot write {}: {e}", path.display()))
+}
+
+fn list() -> Result<(), Failure> {
+    let mut text = String::from("designs:\n");
+    for design in DESIGNS {
+        text += &format!("  {:16} {}\n", design.name, design.summary);
+    }
+    text += "\nTLB presets (entries/ways; what is assumed):\n";
+    for preset in Preset::ALL {
+        let Preset { name, l1d, l1i, l2, note } = preset;
+        let shape = format!("L1D {l1d}, L1I {l1i}, L2 {l2}");
+        text += format!("  {name:16} {shape}  {note}").trim_end();
+        text += "\n";
+    }
+    text += "\nembedded traces:\n";
+    for trace in EMBEDDED {
+        text += &format!("  {:16} {}\n", trace.name, trace.summary);
+    }
+    print(&text)
+}
+
+/// To stdout. A reader that has gone away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure { status: 1, message: format!("cannot write to stdout: {e}") })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! The designs that can be compared: one line in [`DESIGNS`] and one constructor each.
+//!
+//! ```text
+//!   name --> run(job):  with_ram -> one address space for each trace -> replay -> Run
+//! ```
+//!
+//! A design that gives every address space a table of its own makes one for each trace; a global
+//! design makes one table and as many handles to it.
+//!
+//! # Invariants
+//!
+//! - Names are unique, and are those of the report.
+
+use crate::ram::{DataFrames, TableRam, with_ram};
+use crate::replay::{Job, ReplayError, replay};
+use crate::report::Run;
+use core::fmt;
+use core::time::Duration;
+use vellum_core::{Canonical, PageTable};
+
+/// One design.
+#[derive(Clone, Copy, Debug)]
+pub struct Design {
+    /// What it is asked for by, and what reports call it.
+    pub name: &'static str,
+    /// What it is.
+    pub summary: &'static str,
+    run: fn(&Self, &Job<'_>) -> Result<Outcome, ReplayError>,
+}
+
+/// What came of running a design.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The row of the report.
+    pub run: Run,
+    /// How long the replay took; `None` if the design cannot hold the trace.
+    pub elapsed: Option<Duration>,
+}
+
+/// Every design, in the order of the report.
+pub const DESIGNS: &[Design] = &[];
+
+impl Design {
+    /// Replays the job through this design.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReplayError`]. A trace that the design cannot hold is no error, but a row without
+    /// measurements.
+    pub fn run(&self, job: &Job<'_>) -> Result<Outcome, ReplayError> {
+        (self.run)(self, job)
+    }
+
+    /// The row of a trace that this design cannot hold.
+    fn unsupported(&self, job: &Job<'_>, reason: &str, bytes: Option<u64>) -> Outcome {
+        Outcome { run: Run::unsupported(job, self.name, reason, bytes), elapsed: None }
+    }
+
+    /// Replays the job on these address spaces, which live in `ram`.
+    fn measure<T: PageTable>(
+        &self,
+        job: &Job<'_>,
+        ram: &TableRam<'_>,
+        data: &DataFrames<'_>,
+        tables: &[T],
+    ) -> Result<Outcome, ReplayError> {
+        if let Some(outside) = tables.first().and_then(|t| outside(job, t.canonical())) {
+            return Ok(self.unsupported(job, &outside, None));
+        }
+        let measured = replay(job, tables, data)?;
+        let run = Run::measured(job, self.name, &measured, ram.meter());
+        Ok(Outcome { run, elapsed: Some(measured.elapsed) })
+    }
+}
+
+/// Why `canonical` does not take some trace of the job, if it does not.
+fn outside(job: &Job<'_>, canonical: Canonical) -> Option<String> {
+    let pages = job.traces.iter().flat_map(|trace| &trace.events).map(|event| event.va());
+    let mut low_to_high = job.traces.iter().flat_map(|t| [t.lowest.addr(), t.highest.addr()]);
+    // A signed space has a hole in the middle, which the ends alone do not show.
+    let whole = low_to_high.all(|va| va.as_u64() >> (canonical.bits() - 1) == 0);
+    let bad = if whole { None } else { pages.into_iter().find(|&va| !canonical.contains(va)) }?;
+    Some(format!("address {bad} is outside of its {} bits", canonical.bits()))
+}
+
+/// There is no design of this name; prints those that there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownDesign(pub String);
+
+impl fmt::Display for UnknownDesign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = DESIGNS.iter().map(|design| design.name).collect();
+        write!(f, "unknown design `{}`; choose from {}", self.0, names.join(", "))
+    }
+}
+
+impl core::error::Error for UnknownDesign {}
+
+/// The design of this name.
+///
+/// # Errors
+///
+/// [`UnknownDesign`], which prints the names that exist.
+pub fn by_name(name: &str) -> Result<&'static Design, UnknownDesign> {
+    DESIGNS.iter().find(|design| design.name == name).ok_or_else(|| UnknownDesign(name.to_owned()))
+}

@@ -1,0 +1,291 @@
+//! Simulated physical memory: table frames with real bytes behind them, data frames without.
+//!
+//! ```text
+//!   1 GiB                                                   next 1 GiB boundary
+//!     v                                                       v
+//!     +--------------------------------------------+ . . . . +-----------------------+
+//!     | table frames: one lazily zeroed allocation |         | data frames: numbers  |
+//!     +--------------------------------------------+ . . . . +-----------------------+
+//!       FrameAllocator, metered (TableRam)                     FrameAllocator, not metered
+//! ```
+//!
+//! Tables are read and written, so their frames are host memory; the host gives it page by page on
+//! first touch, so that the region may be large. A program's data is never looked at, so its
+//! frames are addresses alone. There are as many of them as the traces touch pages, rounded up to
+//! 4 MiB: memory is as large as the programs need, which is what a table with an entry for each
+//! frame is sized by.
+//!
+//! # Invariants
+//!
+//! - Every pointer handed out is derived from the one allocation and lies in it, or is dangling
+//!   (for an address that is no table frame).
+//! - `now` is the bytes of all blocks handed out and not given back; `peak` its largest value.
+
+use core::alloc::Layout;
+use core::cell::Cell;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+use std::alloc::{alloc_zeroed, dealloc};
+use vellum_core::{
+    FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap, order_bytes,
+};
+use vellum_frame::{FrameAllocator, PhysRange};
+
+/// Where table frames begin; aligned to the largest block that the allocator deals in.
+const TABLES: u64 = 1 << 30;
+
+/// Bytes of table frames to begin with, whatever the trace.
+const SPARE: u64 = 64 << 20;
+
+/// Bytes of table frames for each page: the tables of five levels, for that page alone.
+const PER_PAGE: u64 = 5 * PAGE_SIZE;
+
+/// Data frames come in whole blocks of this many bytes.
+const DATA_BLOCK: u64 = 4 << 20;
+
+/// The host's memory behind the table frames.
+struct Host {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Host {
+    /// At most `bytes`, and less where the host refuses as much.
+    fn new(bytes: u64) -> Option<Self> {
+        let mut bytes = usize::try_from(bytes).unwrap_or(1 << (usize::BITS - 2));
+        while bytes as u64 >= SPARE {
+            let layout = Layout::from_size_align(bytes, PAGE_SIZE as usize).ok()?;
+            // SAFETY: the size is at least SPARE, so it is not 0.
+            #[allow(unsafe_code, reason = "simulated RAM is one large zeroed allocation")]
+            let base = unsafe { alloc_zeroed(layout) };
+            if let Some(base) = NonNull::new(base) {
+                return Some(Self { base, layout });
+            }
+            bytes = (bytes / 2) & !(DATA_BLOCK as usize - 1);
+        }
+        None
+    }
+
+    const fn len_bytes(&self) -> u64 {
+        self.layout.size() as u64
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // SAFETY: `base` came from `alloc_zeroed` with this layout, and is given back once.
+        #[allow(unsafe_code, reason = "gives back what `new` allocated")]
+        unsafe {
+            dealloc(self.base.as_ptr(), self.layout);
+        }
+    }
+}
+
+/// What table allocations have come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meter {
+    /// Bytes in use.
+    pub now: u64,
+    /// The most that ever were.
+    pub peak: u64,
+    /// The largest single block that was ever in use.
+    pub largest: u64,
+}
+
+/// The frames of page tables; `&TableRam` is the [`Memory`](vellum_core::Memory) that tables store.
+pub struct TableRam<'m> {
+    host: Host,
+    frames: FrameAllocator<'m>,
+    meter: Cell<Meter>,
+}
+
+impl TableRam<'_> {
+    /// What table allocations have come to.
+    pub const fn meter(&self) -> Meter {
+        self.meter.get()
+    }
+}
+
+// SAFETY: an address of the region gives a pointer at the same distance from the allocation's
+// start; the region is whole frames, so the pointer is good to the end of its frame, and it is
+// derived from the allocation's own. The allocation lives as long as `self`. Any other address
+// gives a dangling pointer, which it is not undefined behaviour to have.
+#[allow(unsafe_code, reason = "implements an unsafe trait")]
+unsafe impl PhysMap for TableRam<'_> {
+    fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
+        let offset = pa.as_u64().wrapping_sub(TABLES);
+        if offset >= self.host.len_bytes() {
+            return f(NonNull::dangling());
+        }
+        // SAFETY: `offset` is less than the allocation's size, which fits `isize`.
+        f(unsafe { self.host.base.add(offset as usize) })
+    }
+}
+
+// SAFETY: forwards to `FrameAllocator`, which keeps the contract.
+#[allow(unsafe_code, reason = "implements an unsafe trait by forwarding")]
+unsafe impl FrameSource for TableRam<'_> {
+    fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        let pa = self.frames.alloc(order)?;
+        let mut meter = self.meter.get();
+        meter.now += order_bytes(order);
+        meter.peak = meter.peak.max(meter.now);
+        meter.largest = meter.largest.max(order_bytes(order));
+        self.meter.set(meter);
+        Ok(pa)
+    }
+
+    unsafe fn free(&self, pa: PhysAddr, order: u8) {
+        let mut meter = self.meter.get();
+        meter.now = meter.now.saturating_sub(order_bytes(order));
+        self.meter.set(meter);
+        // SAFETY: the caller keeps the contract of this same function of the allocator, from which
+        // the block came.
+        unsafe { FrameSource::free(&self.frames, pa, order) }
+    }
+}
+
+/// Two handles are the same memory exactly if they are the same object.
+impl<'other> PartialEq<TableRam<'other>> for TableRam<'_> {
+    fn eq(&self, other: &TableRam<'other>) -> bool {
+        core::ptr::addr_eq(self, other)
+    }
+}
+
+impl fmt::Debug for TableRam<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableRam")
+            .field("len_bytes", &self.host.len_bytes())
+            .field("meter", &self.meter.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The frames of the programs' data.
+#[derive(Debug)]
+pub struct DataFrames<'m> {
+    frames: FrameAllocator<'m>,
+    first: PhysAddr,
+    count: u64,
+}
+
+impl DataFrames<'_> {
+    /// Takes one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]: more pages were touched than the memory was made for.
+    pub fn alloc(&self) -> Result<PhysAddr, OutOfFrames> {
+        self.frames.alloc(0)
+    }
+
+    /// The first frame's address.
+    #[must_use]
+    pub const fn first(&self) -> PhysAddr {
+        self.first
+    }
+
+    /// How many frames there are: all of the simulated memory that is not for tables.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// Calls `f` with memory for programs of `pages` pages in all.
+///
+/// # Errors
+///
+/// [`OutOfFrames`] if the host has no memory for the table frames.
+pub fn with_ram<R>(
+    pages: u64,
+    f: impl FnOnce(&TableRam<'_>, &DataFrames<'_>) -> R,
+) -> Result<R, OutOfFrames> {
+    const FAILED: OutOfFrames = OutOfFrames { order: 0 };
+    let wanted = pages.saturating_mul(PER_PAGE).saturating_add(SPARE).next_multiple_of(DATA_BLOCK);
+    let host = Host::new(wanted).ok_or(FAILED)?;
+    let tables = PhysRange::with_len(TABLES, host.len_bytes());
+    let table_words = words_for(tables);
+    let table_frames = FrameAllocator::new();
+    table_frames.init_in(&table_words, [tables], NOTHING).map_err(|_| FAILED)?;
+
+    let data_bytes = (pages << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
+    let first = (TABLES + host.len_bytes()).next_multiple_of(1 << 30);
+    let range = PhysRange::with_len(first, data_bytes);
+    let data_words = words_for(range);
+    let data_frames = FrameAllocator::new();
+    data_frames.init_in(&data_words, [range], NOTHING).map_err(|_| FAILED)?;
+
+    let ram = TableRam { host, frames: table_frames, meter: Cell::default() };
+    let first = PhysAddr::new(first);
+    let data = DataFrames { frames: data_frames, first, count: data_bytes >> PAGE_SHIFT };
+    Ok(f(&ram, &data))
+}
+
+const NOTHING: [PhysRange; 0] = [];
+
+fn words_for(range: PhysRange) -> Vec<AtomicU64> {
+    let words = FrameAllocator::words_needed([range], NOTHING);
+    (0..words).map(|_| AtomicU64::new(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_metered_and_hold_bytes() {
+        with_ram(10, |ram, _| {
+            let a = ram.alloc(0).unwrap();
+            let b = ram.alloc(11).unwrap();
+            assert!(b.is_aligned(12 + 11));
+            assert_eq!(ram.meter(), Meter { now: 0x80_1000, peak: 0x80_1000, largest: 0x80_0000 });
+            for (pa, value) in [(a, 3), (b.wrapping_add(0x7f_fff8), 4)] {
+                // SAFETY: eight aligned bytes of a frame that was allocated above.
+                #[allow(unsafe_code, reason = "the test writes to simulated RAM")]
+                let old = ram.with(pa, |p| unsafe { p.cast::<u64>().replace(value) });
+                assert_eq!(old, 0, "fresh memory is zero");
+            }
+            // SAFETY: as above; the frame is still allocated.
+            #[allow(unsafe_code, reason = "the test reads simulated RAM")]
+            let read = ram.with(a, |p| unsafe { p.cast::<u64>().read() });
+            assert_eq!(read, 3);
+            // SAFETY: allocated above with this order, used by nobody any more.
+            #[allow(unsafe_code, reason = "the test gives its block back")]
+            unsafe {
+                FrameSource::free(&ram, b, 11);
+            }
+            assert_eq!(ram.meter(), Meter { now: 0x1000, peak: 0x80_1000, largest: 0x80_0000 });
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn every_page_gets_a_frame_of_its_own_apart_from_tables() {
+        with_ram(1500, |ram, data| {
+            assert_eq!(data.count(), 2048);
+            let mut frames: Vec<PhysAddr> = (0..2048).map(|_| data.alloc().unwrap()).collect();
+            frames.sort_unstable();
+            frames.dedup();
+            assert_eq!(frames.len(), 2048);
+            assert_eq!(frames[0], data.first());
+            assert!(data.alloc().is_err());
+            assert!(ram.alloc(0).unwrap() < data.first());
+            assert_eq!(ram.meter().now, 0x1000, "data frames are not metered");
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn two_memories_are_not_equal() {
+        with_ram(1, |a, _| {
+            with_ram(1, |b, _| {
+                assert!(a == a);
+                assert!(a != b);
+            })
+            .unwrap();
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,230 @@
+//! What a comparison found, in the shape of its JSON.
+//!
+//! ```text
+//!   { "schema": 1, "runs": [ { "trace": .., "design": ..,
+//!        "tlb":   { "l1d_misses": .., "l1i_misses": .., "l2_misses": .. },
+//!        "walk":  { "count": .., "refs_mean": .., .. },
+//!        "table": { "bytes": .., "bytes_per_page": .., "largest_contiguous_bytes": .. } }, .. ] }
+//! ```
+//!
+//! Every field is described in docs/report.md. Everything in here is reproducible to the bit;
+//! speeds of the machine that ran it are not, and stay out.
+//!
+//! # Invariants
+//!
+//! - A run has either `tlb` and `walk`, or `unsupported`.
+//! - [`write`] leaves the whole report under the given name, or what was there before.
+
+use crate::histogram::mean;
+use crate::ram::Meter;
+use crate::replay::{Job, Measured};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// The version of the shape; it changes when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// A whole comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// One for each trace and design.
+    pub runs: Vec<Run>,
+}
+
+/// One design on one trace, or on one mix of traces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The trace's name; those of a mix are joined by `+`.
+    pub trace: String,
+    /// The design's name.
+    pub design: String,
+    /// The TLB's name.
+    pub tlb_preset: String,
+    /// Sizes of the walk caches, as `span:entries,...`, or `none`.
+    pub walk_cache: String,
+    /// The cache model's name.
+    pub cache: String,
+    /// Whether address spaces had identifiers.
+    pub asid: bool,
+    /// Events replayed.
+    pub events: u64,
+    /// Different pages among them; of a mix the sum over its traces.
+    pub pages: u64,
+    /// Why the design was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsupported: Option<String>,
+    /// Pages faulted in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<u64>,
+    /// Changes of process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<u64>,
+    /// Misses of the TLB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tlb: Option<TlbReport>,
+    /// What walks cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walk: Option<WalkReport>,
+    /// What the table takes; of a design that was not run what it would take, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableReport>,
+}
+
+/// Misses of the TLB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlbReport {
+    /// First level, data.
+    pub l1d_misses: u64,
+    /// First level, instructions.
+    pub l1i_misses: u64,
+    /// Second level: each is a walk.
+    pub l2_misses: u64,
+}
+
+/// What successful walks cost, after the walk caches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WalkReport {
+    /// How many there were.
+    pub count: u64,
+    /// Entries read: mean.
+    pub refs_mean: f64,
+    /// Entries read: 99th percentile, nearest rank.
+    pub refs_p99: u64,
+    /// Entries read: most.
+    pub refs_max: u64,
+    /// Different cache lines touched: mean.
+    pub lines_mean: f64,
+    /// Lines that missed in the cache model: mean.
+    pub cache_misses_mean: f64,
+    /// Cycles by the cache model: mean.
+    pub cycles_mean: f64,
+}
+
+/// What the table takes in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableReport {
+    /// Bytes of its frames at the end.
+    pub bytes: u64,
+    /// The same for each page of the trace.
+    pub bytes_per_page: f64,
+    /// The largest single block that it ever had.
+    pub largest_contiguous_bytes: u64,
+}
+
+impl Run {
+    /// What a replay measured.
+    #[must_use]
+    pub fn measured(job: &Job<'_>, design: &str, measured: &Measured, meter: Meter) -> Self {
+        let tlb = measured.machine.tlb_counts();
+        let walk = measured.machine.walk_counts();
+        let count = walk.refs.total();
+        Self {
+            faults: Some(measured.faults),
+            switches: (job.traces.len() > 1).then_some(measured.switches),
+            tlb: Some(TlbReport {
+                l1d_misses: tlb.l1d_misses,
+                l1i_misses: tlb.l1i_misses,
+                l2_misses: tlb.l2_misses,
+            }),
+            walk: Some(WalkReport {
+                count,
+                refs_mean: walk.refs.mean(),
+                refs_p99: walk.refs.percentile(99),
+                refs_max: walk.refs.max(),
+                lines_mean: walk.lines.mean(),
+                cache_misses_mean: mean(walk.cache_misses, count),
+                cycles_mean: mean(walk.cycles, count),
+            }),
+            table: Some(TableReport::new(job, meter.now, meter.largest)),
+            ..Self::named(job, design)
+        }
+    }
+
+    /// A design that cannot hold the trace; `bytes` is what it would take, all in one block.
+    #[must_use]
+    pub fn unsupported(job: &Job<'_>, design: &str, reason: &str, bytes: Option<u64>) -> Self {
+        Self {
+            unsupported: Some(reason.to_owned()),
+            table: bytes.map(|bytes| TableReport::new(job, bytes, bytes)),
+            ..Self::named(job, design)
+        }
+    }
+
+    fn named(job: &Job<'_>, design: &str) -> Self {
+        let names: Vec<&str> = job.traces.iter().map(|trace| trace.name.as_str()).collect();
+        Self {
+            trace: names.join("+"),
+            design: design.to_owned(),
+            tlb_preset: job.machine.tlb.name.to_owned(),
+            walk_cache: job.machine.walk_caches_text(),
+            cache: job.machine.cache.name.to_owned(),
+            asid: job.asids,
+            events: job.count_events(),
+            pages: job.count_pages(),
+            unsupported: None,
+            faults: None,
+            switches: None,
+            tlb: None,
+            walk: None,
+            table: None,
+        }
+    }
+}
+
+impl TableReport {
+    fn new(job: &Job<'_>, bytes: u64, largest_contiguous_bytes: u64) -> Self {
+        let bytes_per_page = mean(bytes, job.count_pages());
+        Self { bytes, bytes_per_page, largest_contiguous_bytes }
+    }
+}
+
+/// Whether a report could be written to `path`, as far as that shows without writing it.
+///
+/// # Errors
+///
+/// What [`write`] would say.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    temporary(path).map(drop)
+}
+
+/// Writes the report to `path`: to a temporary name in the same folder first, which then takes the
+/// place of whatever was there.
+///
+/// # Errors
+///
+/// The system's; nothing is left behind then.
+pub fn write(report: &Report, path: &Path) -> io::Result<()> {
+    let mut out = BufWriter::new(temporary(path)?);
+    serde_json::to_writer_pretty(&mut out, report)?;
+    out.write_all(b"\n")?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// A file in the folder of `path` that goes when it is dropped.
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".vellum-lab-");
+    #[cfg(unix)]
+    {
+        // As any new file: the umask takes away what it does not want.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests;

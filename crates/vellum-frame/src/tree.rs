@@ -374,3 +374,6 @@ impl Level<'_> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

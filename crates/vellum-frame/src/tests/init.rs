@@ -20,7 +20,8 @@ fn ranges(most: usize) -> impl Strategy<Value = Vec<(u64, u64)>> {
     let edge = prop_oneof![
         (0..=WINDOW).prop_map(bytes),
         0..=bytes(WINDOW),
-        (0..=WINDOW, 0..3u64).prop_map(|(frame, off)| (bytes(frame) + off).saturating_sub(1)),
+        (0..=WINDOW, 0..3u64)
+            .prop_map(|(frame, off)| (bytes(frame) + off).saturating_sub(1).min(bytes(WINDOW))),
     ];
     prop::collection::vec((edge.clone(), edge), 0..most)
 }

@@ -241,6 +241,25 @@ impl Canonical {
         high == 0 || (self.signed && high == !low_mask(above))
     }
 
+    /// The address whose low [`bits`](Self::bits) are those of `low`; the rest follows from them.
+    #[must_use]
+    pub const fn extend(self, low: u64) -> VirtAddr {
+        let mask = low_mask(self.bits);
+        if self.signed && low >> (self.bits - 1) & 1 == 1 {
+            VirtAddr(low | !mask)
+        } else {
+            VirtAddr(low & mask)
+        }
+    }
+
+    /// The lower and the upper half of all these addresses, each as its first address and its
+    /// length in bytes: between them everything, in ranges that 64 bits can describe.
+    #[must_use]
+    pub const fn halves(self) -> [(VirtAddr, u64); 2] {
+        let half = 1 << (self.bits - 1);
+        [(VirtAddr(0), half), (self.extend(half), half)]
+    }
+
     /// Whether `[va, va + len)` is a range of whole 2<sup>`page`</sup>-byte pages that lies in one
     /// canonical stretch; an empty range does where its start does.
     ///

@@ -68,13 +68,24 @@ pub enum Decoded {
     Table(PhysAddr),
 }
 
+impl Decoded {
+    /// The entry; a hole for a table, under which there is no leaf at this place itself.
+    #[must_use]
+    pub const fn entry(self) -> Entry {
+        match self {
+            Self::Entry(entry) => entry,
+            Self::Table(_) => Entry::Hole,
+        }
+    }
+}
+
 /// A hierarchical page-table format.
 ///
 /// # Safety
 ///
 /// The invariants of the [module](self) hold, and `table_entry(pa, n)` decodes to `Table(pa)` for
-/// every frame-aligned `pa` below 2<sup>52</sup> and every `n` up to the entries of a node: the
-/// walker follows what it decodes.
+/// every frame-aligned `pa` below 2<sup>52</sup> and every `n` up to the entries of a node, at every
+/// level but the lowest, where nothing does: the walker follows what it decodes.
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
 pub unsafe trait Format: 'static {
     /// The levels, root first.
@@ -144,6 +155,7 @@ pub(crate) const fn check_levels(levels: &[Level]) {
         // Occupancy is noted in ten bits of the entry that links a node.
         assert!(levels[i + 1].bits <= 9, "a linked node has at most 512 entries");
         assert!(levels[i + 1].bits == PAGE_SHIFT - ENTRY_SHIFT, "a linked node is one frame");
+        assert!(!levels[i].leaf || levels[i + 1].leaf, "a leaf splits into leaves");
         i += 1;
     }
     assert!(levels[i].leaf && levels[i].shift == PAGE_SHIFT, "the lowest level maps pages");

@@ -219,12 +219,10 @@ pub fn check_flushes(before: &Oracle, after: &Oracle, flushes: &[Flush]) {
 /// The halves of what a table translates, each as its first address and length.
 #[must_use]
 pub fn halves(canonical: Canonical) -> Vec<(VirtAddr, u64)> {
-    let bits = canonical.bits();
     if canonical.is_signed() {
-        let half = 1u64 << (bits - 1);
-        vec![(VirtAddr::new(0), half), (VirtAddr::new(half.wrapping_neg()), half)]
+        canonical.halves().to_vec()
     } else {
-        vec![(VirtAddr::new(0), 1 << bits)]
+        vec![(VirtAddr::new(0), 1 << canonical.bits())]
     }
 }
 

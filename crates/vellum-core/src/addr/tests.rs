@@ -45,6 +45,26 @@ fn sixty_four_bits_hold_everything() {
 }
 
 #[test]
+fn halves_are_all_there_is() {
+    let upper = |bits: u8| VirtAddr::new((1u64 << (bits - 1)).wrapping_neg());
+    for (space, second) in [
+        (Canonical::signed(48), upper(48)),
+        (Canonical::signed(64), upper(64)),
+        (Canonical::unsigned(64), upper(64)),
+        (Canonical::unsigned(32), VirtAddr::new(1 << 31)),
+    ] {
+        let [lower, higher] = space.halves();
+        assert_eq!((lower.0, higher.0), (VirtAddr::new(0), second));
+        for (va, len) in [lower, higher] {
+            assert_eq!(space.check(va, len, PAGE_SHIFT), Ok(()), "{va}");
+            let before = VirtAddr::new(va.as_u64().wrapping_sub(PAGE_SIZE));
+            let joined = space.check(before, len + PAGE_SIZE, PAGE_SHIFT);
+            assert!(joined.is_err() || !space.is_signed(), "{va}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_range_is_checked_by_its_start() {
     let space = Canonical::signed(48);
     assert_eq!(space.check(VirtAddr::new(0x1000), 0, PAGE_SHIFT), Ok(()));
@@ -58,7 +78,9 @@ proptest! {
         let shift = 64 - u32::from(bits);
         let extended = ((raw << shift).cast_signed() >> shift).cast_unsigned();
         prop_assert_eq!(Canonical::signed(bits).contains(VirtAddr::new(raw)), extended == raw);
+        prop_assert_eq!(Canonical::signed(bits).extend(raw), VirtAddr::new(extended));
         let cut = (raw << shift) >> shift;
+        prop_assert_eq!(Canonical::unsigned(bits).extend(raw), VirtAddr::new(cut));
         prop_assert_eq!(Canonical::unsigned(bits).contains(VirtAddr::new(raw)), cut == raw);
     }
 

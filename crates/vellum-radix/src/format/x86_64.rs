@@ -34,8 +34,8 @@ const fn level(shift: u8, leaf: bool) -> Level {
 }
 
 /// PML5, PML4, page-directory-pointer table, page directory, page table.
-static ALL: [Level; 5] =
-    [level(48, false), level(39, false), level(30, true), level(21, true), level(12, true)];
+const ALL: &[Level; 5] =
+    &[level(48, false), level(39, false), level(30, true), level(21, true), level(12, true)];
 
 // SAFETY: the levels continue each other and end in pages (checked when a table is made); the
 // codec is vellum_core::pte, whose property tests show the round trip; a table entry has P set and

@@ -4,8 +4,8 @@ use super::{Design, Recorder, check_contents, halves, next_leaf, on, recording, 
 use crate::Arena;
 use crate::oracle::Oracle;
 use vellum_core::{
-    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr,
-    RangeError, ReplaceError, Run, VirtAddr,
+    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError,
+    ReplaceError, Run, VirtAddr,
 };
 
 const FRAME: PhysAddr = PhysAddr::new(0x60_0000);

@@ -1,0 +1,26 @@
+//! Every format of the crate, held to the promises of every page table.
+
+use vellum_core::OutOfFrames;
+use vellum_radix::{Format, Radix};
+use vellum_testkit::{Arena, Design};
+
+/// A table a space, of format `F`.
+struct Of<F>(F);
+
+impl<F: Format> Design for Of<F> {
+    type Shared<'a> = &'a Arena;
+    type Table<'s> = Radix<F, &'s Arena>;
+
+    fn shared(arena: &Arena) -> Result<&Arena, OutOfFrames> {
+        Ok(arena)
+    }
+
+    fn table<'s>(arena: &'s &Arena, _: u16) -> Result<Self::Table<'s>, OutOfFrames> {
+        Radix::new(*arena)
+    }
+}
+
+vellum_testkit::conformance!(radix4: super::Of<vellum_radix::X86_64<4>>);
+vellum_testkit::conformance!(radix5: super::Of<vellum_radix::X86_64<5>>);
+// Two roots of 8 MiB do not fit the suite's RAM twice over; the format is the same at 24 bits.
+vellum_testkit::conformance!(flat24: super::Of<vellum_radix::Flat<24>>);

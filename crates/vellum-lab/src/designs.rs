@@ -16,7 +16,8 @@ use crate::replay::{Job, ReplayError, replay};
 use crate::report::Run;
 use core::fmt;
 use core::time::Duration;
-use vellum_core::{Canonical, PageTable};
+use vellum_core::{Canonical, PAGE_SHIFT, PageTable};
+use vellum_radix::{Flat, Format, Radix, X86_64};
 
 /// One design.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,35 @@ pub struct Outcome {
 }
 
 /// Every design, in the order of the report.
-pub const DESIGNS: &[Design] = &[];
+pub const DESIGNS: &[Design] = &[
+    Design { name: "flat", summary: "one level over 32 bits of address", run: flat },
+    Design { name: "radix4", summary: "x86-64, 4 levels", run: radix::<X86_64<4>> },
+    Design { name: "radix5", summary: "x86-64, 5 levels", run: radix::<X86_64<5>> },
+];
+
+/// A table of format `F` for each address space.
+fn radix<F: Format>(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
+    with_ram(job.count_pages(), |ram, data| {
+        let tables: Result<Vec<_>, _> =
+            job.traces.iter().map(|_| Radix::<F, _>::new(ram)).collect();
+        design.measure(job, ram, data, &tables?)
+    })?
+}
+
+/// One level, if 32 bits are enough; else what one over as many bits as it takes would cost.
+fn flat(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
+    const BITS: u8 = 32;
+    const ENTRY_BYTES: u64 = 8;
+    let highest = job.traces.iter().map(|trace| trace.highest).max().unwrap_or_default();
+    let bits = PAGE_SHIFT + highest.as_u64().checked_ilog2().map_or(0, |log2| log2 as u8 + 1);
+    if bits <= BITS {
+        return radix::<Flat<BITS>>(design, job);
+    }
+    let bytes = ENTRY_BYTES << (bits - PAGE_SHIFT);
+    let reason =
+        format!("over the {bits} bits of its addresses, each table is one block this large");
+    Ok(design.unsupported(job, &reason, Some(bytes)))
+}
 
 impl Design {
     /// Replays the job through this design.

@@ -1,0 +1,248 @@
+//! The command line, by running it: what it prints, what it writes, and how it fails.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+use vellum_core::Vpn;
+use vellum_lab::designs::DESIGNS;
+use vellum_lab::trace::{Event, Kind, VtWriter};
+use vellum_tlb::Preset;
+
+/// A folder with a good trace in it, `good.vt`: a sweep over 2,000 pages, twice.
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("good.vt"), sweep()).unwrap();
+    dir
+}
+
+fn sweep() -> Vec<u8> {
+    let mut writer = VtWriter::new(Vec::new()).unwrap();
+    for n in (0..2000).chain(0..2000) {
+        let page = Vpn::new(0x7_fff0_0000 + n).unwrap();
+        writer.push(Event::new(page, if n % 2 == 0 { Kind::Read } else { Kind::Write })).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn lab(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vellum-lab")).current_dir(dir).args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Runs `compare` with these arguments, which must fail as bad input does, and returns its line.
+fn refused(dir: &Path, args: &[&str]) -> String {
+    let files = || {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let output = lab(dir, &[&["compare"], args].concat());
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+    assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
+    assert!(text.starts_with("vellum-lab: ") && text.ends_with('\n'), "{text}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert_eq!(files(), before, "{args:?} left a file behind");
+    text
+}
+
+fn refused_trace(content: &[u8]) -> String {
+    let dir = folder();
+    fs::write(dir.path().join("bad.vt"), content).unwrap();
+    let text = refused(dir.path(), &["--trace", "bad.vt", "--json", "out.json"]);
+    assert!(text.contains("bad.vt: "), "{text}");
+    text
+}
+
+#[test]
+fn a_bad_trace_is_named_with_its_byte() {
+    let good = sweep();
+    let cut = refused_trace(&[&good[..], &[0x80]].concat());
+    assert!(cut.contains(&format!("byte {}: the trace ends", good.len())), "{cut}");
+    let packed = zstd::encode_all(&good[..], 3).unwrap();
+    let cut = refused_trace(&packed[..packed.len() - 7]);
+    assert!(cut.contains(" of the decoded stream: corrupt or truncated zstd"), "{cut}");
+    let corrupt = refused_trace(&[&good[..], &[3]].concat());
+    assert!(corrupt.contains(&format!("byte {}: a reference of kind 3", good.len())), "{corrupt}");
+    assert!(refused_trace(b"vtrace9\n\x10").contains("byte 0: unknown version"));
+    assert!(refused_trace(b"hello, world").contains("byte 0: no known trace format"));
+    assert!(refused_trace(b"").contains("the file is empty"));
+    assert!(refused_trace(b"vtrace1\n").contains("the trace has no references"));
+    assert!(refused_trace(b"I  1000,4\nI  zzz,4\n").contains("byte 10: not a line of lackey's"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = folder();
+    assert!(refused(dir.path(), &["--trace", "no.vt", "--json", "o"]).contains("no.vt: "));
+    assert!(refused(dir.path(), &["--trace", ".", "--json", "o"]).contains("is a directory"));
+}
+
+#[test]
+fn one_bad_trace_among_good_ones_writes_nothing() {
+    let dir = folder();
+    fs::write(dir.path().join("bad.vt"), b"vtrace1\n\x03").unwrap();
+    let args = ["--trace", "good.vt", "--trace", "bad.vt", "--json", "out.json"];
+    assert!(refused(dir.path(), &args).contains("bad.vt: byte 8: "));
+}
+
+#[test]
+fn unknown_names_list_the_choices() {
+    let dir = folder();
+    let text = refused(dir.path(), &["--trace", "good.vt", "--design", "radix4,radix9"]);
+    assert!(text.contains("`radix9`"), "{text}");
+    assert!(DESIGNS.iter().all(|design| text.contains(design.name)), "{text}");
+    let text = refused(dir.path(), &["--trace", "good.vt", "--tlb", "pentium"]);
+    assert!(text.contains("pentium"), "{text}");
+    assert!(Preset::ALL.iter().all(|preset| text.contains(preset.name)), "{text}");
+}
+
+#[test]
+fn bad_options_are_told_in_one_line() {
+    let dir = folder();
+    for (args, part) in [
+        (&["--walk-cache", "21=32"][..], "--walk-cache 21=32"),
+        (&["--walk-cache", "12:32"], "--walk-cache 12:32"),
+        (&["--events", "0"], "--events"),
+        (&["--events", "many"], "many"),
+        (&["--mix", "0"], "--mix"),
+        (&["--asid", "--no-asid"], "--no-asid"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["surplus"], "surplus"),
+    ] {
+        let text = refused(dir.path(), args);
+        assert!(text.contains(part), "{text}");
+    }
+    let none = lab(dir.path(), &[]);
+    assert_eq!((none.status.code(), stderr(&none).lines().count()), (Some(2), 1));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_known_before_the_run() {
+    let dir = folder();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    for target in ["no/out.json", "sub", "good.vt/out.json"] {
+        let text = refused(dir.path(), &["--trace", "good.vt", "--json", target]);
+        assert!(text.contains(&format!("cannot write {target}: ")), "{text}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_the_list_has_every_name() {
+    let dir = folder();
+    let help = lab(dir.path(), &["compare", "--help"]);
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && text.contains("Examples:"), "{text}");
+    let list = lab(dir.path(), &["compare", "--list"]);
+    let text = String::from_utf8(list.stdout).unwrap();
+    assert!(list.status.success());
+    let names = DESIGNS.iter().map(|d| d.name).chain(Preset::ALL.iter().map(|p| p.name));
+    for name in names.chain(["perl-hash", "python-graph", "cc1", "sqlite3"]) {
+        assert!(text.contains(&format!("  {name} ")), "{name} in\n{text}");
+    }
+    assert!(!dir.path().join("target").exists(), "listing writes nothing");
+}
+
+fn json(dir: &Path, args: &[&str]) -> serde_json::Value {
+    let output = lab(dir, &[&["compare", "--json", "out.json"], args].concat());
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    assert!(output.stderr.is_empty(), "no progress where nobody sees it");
+    serde_json::from_slice(&fs::read(dir.join("out.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_comparison_prints_a_table_and_writes_a_report() {
+    let dir = folder();
+    let output = lab(dir.path(), &["compare", "--trace", "good.vt"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("good: 4,000 events, 2,000 pages"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let written = fs::read(dir.path().join("target/compare.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&written).unwrap();
+    let runs = report["runs"].as_array().unwrap();
+    let names: Vec<_> = runs.iter().map(|run| run["design"].as_str().unwrap()).collect();
+    assert_eq!(names, DESIGNS.iter().map(|d| d.name).collect::<Vec<_>>());
+    assert_eq!(report["schema"], 1);
+    for run in runs {
+        assert!(text.contains(run["design"].as_str().unwrap()));
+        if run.get("unsupported").is_some() {
+            continue;
+        }
+        // 2,000 pages swept twice through 1,536 entries: nothing is found again.
+        assert_eq!(run["walk"]["count"], 4000, "{run}");
+        assert_eq!(run["tlb"]["l2_misses"], 4000);
+        assert_eq!(run["faults"], 2000);
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_report() {
+    let dir = folder();
+    let args = ["--trace", "good.vt", "--tlb", "zen4"];
+    assert_eq!(json(dir.path(), &args), json(dir.path(), &args));
+}
+
+#[test]
+fn options_do_what_they_say() {
+    let dir = folder();
+    let run = |args: &[&str]| {
+        let report =
+            json(dir.path(), &[&["--trace", "good.vt", "--design", "radix4"], args].concat());
+        report["runs"][0].clone()
+    };
+    assert_eq!(run(&["--events", "100"])["events"], 100);
+    assert_eq!(run(&["--tlb", "zen5"])["tlb"]["l2_misses"], 2000, "4,096 entries hold the sweep");
+    assert_eq!(run(&["--walk-cache", "none"])["walk"]["refs_mean"], 4.0);
+    assert_eq!(run(&["--walk-cache", "39:1,30:1"])["walk"]["refs_p99"], 2);
+    let x86 = run(&[]);
+    assert_eq!(x86["walk_cache"], "21:32,30:4,39:2,48:2");
+    assert_eq!(x86["walk"]["refs_max"], 4);
+    assert!(x86["walk"]["refs_mean"].as_f64().unwrap() < 1.01);
+}
+
+#[test]
+fn a_mix_keeps_its_processes_apart() {
+    let dir = folder();
+    fs::copy(dir.path().join("good.vt"), dir.path().join("twin.vt")).unwrap();
+    let run = |more: &[&str]| {
+        let args = ["--trace", "good.vt", "--trace", "twin.vt", "--mix", "100", "--events", "500"];
+        json(dir.path(), &[&args[..], more].concat())["runs"].as_array().unwrap().clone()
+    };
+    for run in run(&["--asid"]).iter().filter(|run| run.get("unsupported").is_none()) {
+        assert_eq!((&run["trace"], &run["pages"]), (&"good+twin".into(), &1000.into()));
+        assert_eq!((&run["faults"], &run["switches"]), (&1000.into(), &9.into()));
+        assert_eq!(run["tlb"]["l2_misses"], 1000);
+    }
+    let radix4 =
+        |more: &[&str]| run(more).into_iter().find(|run| run["design"] == "radix4").unwrap();
+    // Without identifiers each turn begins with an empty walk cache: one walk of all four entries.
+    assert_eq!(radix4(&["--asid"])["walk"]["refs_max"], 4);
+    let refs =
+        |run: serde_json::Value| (run["walk"]["refs_mean"].as_f64().unwrap() * 1000.0) as u64;
+    assert_eq!(refs(radix4(&["--no-asid"])) - 1000, 10 * 3, "ten turns");
+    assert_eq!(refs(radix4(&["--asid"])) - 1000, 2 * 3, "two processes");
+}
+
+#[test]
+fn lackey_text_is_a_trace() {
+    let dir = folder();
+    let text = "==1== Lackey\nI  400000,4\n L 600000,8\n S 601ffc,8\nI  400004,4\n";
+    fs::write(dir.path().join("ls.txt"), text).unwrap();
+    let report = json(dir.path(), &["--trace", "ls.txt", "--design", "flat,radix4"]);
+    for run in report["runs"].as_array().unwrap() {
+        assert_eq!(
+            (&run["trace"], &run["events"], &run["pages"]),
+            (&"ls.txt".into(), &4.into(), &4.into())
+        );
+        assert_eq!(run["walk"]["count"], 4, "a flat table holds a small space");
+    }
+}

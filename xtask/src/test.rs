@@ -20,9 +20,12 @@ use crate::workspace::cargo;
 use core::ops::AddAssign;
 use std::path::Path;
 
-/// Words for the image's command line, and the status that must follow.
-const BAD_ENDS: [(&str, i32); 3] =
-    [("provoke=failure", 35), ("provoke=panic", 37), ("provoke=trap", 37)];
+/// A word for the image's command line, the status that must follow, and what it must say.
+const BAD_ENDS: [(&str, i32, &str); 3] = [
+    ("provoke=failure", 35, "failed as asked"),
+    ("provoke=panic", 37, "panicked as asked"),
+    ("provoke=trap", 37, "trap: vector 3,"),
+];
 
 /// Tests counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,8 +104,8 @@ fn image_tests() -> Result<Count> {
     for levels in [4, 5] {
         count += image_run(levels, &image)?;
     }
-    for (word, status) in BAD_ENDS {
-        count += bad_end(word, status, &image)?;
+    for (word, status, says) in BAD_ENDS {
+        count += bad_end(word, status, says, &image)?;
     }
     Ok(count)
 }
@@ -121,14 +124,14 @@ fn image_run(levels: u8, image: &Path) -> Result<Count> {
 }
 
 /// An image that is told to end badly says so by its status: one test.
-fn bad_end(word: &str, status: i32, image: &Path) -> Result<Count> {
+fn bad_end(word: &str, status: i32, says: &str, image: &Path) -> Result<Count> {
     let machine = Machine { words: vec![word.to_owned()], ..Machine::new(5) };
     let mut output = String::new();
     let (end, _) = qemu::boot(&machine, image, |line| {
         output += line;
         output.push('\n');
     })?;
-    let passed = end == End::Left(Some(status));
+    let passed = end == End::Left(Some(status)) && output.contains(says);
     if passed {
         println!("test image, {word}: status {status} ... ok");
     } else {

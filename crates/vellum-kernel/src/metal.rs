@@ -1,10 +1,10 @@
 //! The image: from [`boot`] to the exit code.
 //!
 //! ```text
-//!   boot        PVH entry, long mode, boot tables
+//!   boot        PVH entry, long mode, boot tables, direct map
 //!     console   serial port               interrupts  GDT, TSS, IDT, trap()
-//!     memory    start info -> frames       paging      own tables, CR3, demand faults
-//!     harness   TESTS, one after another   machine     exit code
+//!     memory    start info -> frames      paging      own tables, CR3, demand faults
+//!     harness   TESTS, one by one         machine     exit code
 //! ```
 //!
 //! # Invariants
@@ -17,6 +17,7 @@ mod harness;
 mod image;
 mod interrupts;
 mod machine;
+mod memory;
 mod paging;
 mod probe;
 mod tests;
@@ -25,12 +26,44 @@ use console::println;
 use core::fmt;
 use core::panic::PanicInfo;
 use machine::ExitCode;
+use paging::Space;
+use vellum_kernel::BootInfo;
+
+/// What there is once everything is set up.
+pub(crate) struct Kernel {
+    /// What the boot loader said.
+    pub(crate) boot: &'static BootInfo,
+    /// The kernel's address space.
+    pub(crate) space: &'static Space,
+}
 
 /// Runs on the boot stack, under the boot tables.
 fn main(start_info: u64) -> ! {
-    println!("vellum-kernel: {} levels", machine::levels());
+    println!("vellum-kernel: {} levels of page tables", machine::levels());
     interrupts::init();
-    stop(format_args!("{start_info:#x}"))
+    let boot = match memory::init(start_info) {
+        Ok(boot) => boot,
+        Err(e) => stop(format_args!("no memory: {e}")),
+    };
+    let stats = memory::FRAMES.stats();
+    println!("memory: {} frames, {} free", stats.total, stats.free);
+    let space = match paging::init() {
+        Ok(space) => space,
+        Err(e) => stop(format_args!("no tables: {e}")),
+    };
+    println!("tables: {} bytes, root at {}", space.table_bytes(), space.root());
+
+    let kernel = Kernel { boot, space };
+    let filter = boot.option("filter").unwrap_or_default();
+    let passed = match boot.option("provoke") {
+        None => harness::run(&kernel, tests::TESTS, filter),
+        Some("failure") => harness::run(&kernel, &[("provoked", tests::failing)], ""),
+        Some("panic") => harness::run(&kernel, &[("provoked", tests::panicking)], ""),
+        Some("trap") => harness::run(&kernel, &[("provoked", tests::trapping)], ""),
+        Some(other) => stop(format_args!("provoke={other}: know failure, panic and trap")),
+    };
+    println!("boot to exit: {} cycles of the time-stamp counter", boot::cycles_since_start());
+    machine::exit(if passed { ExitCode::Success } else { ExitCode::TestsFailed })
 }
 
 /// Says why, and ends the machine with the status of a panic.

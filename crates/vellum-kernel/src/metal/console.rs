@@ -41,10 +41,10 @@ pub(crate) fn init() {
     // SAFETY: COM1 is where every PC has its first serial port, and nothing else in this image
     // touches these eight ports.
     let port = unsafe { Uart16550::new_port(COM1) };
-    if let Ok(mut uart) = port {
-        if uart.init(Config::default()).is_ok() {
-            *CONSOLE.lock() = Some(Console(uart));
-        }
+    if let Ok(mut uart) = port
+        && uart.init(Config::default()).is_ok()
+    {
+        *CONSOLE.lock() = Some(Console(uart));
     }
 }
 

@@ -11,32 +11,50 @@
 //! A test says what is wrong by returning a [`Failure`]; a panic or an unexpected trap inside a
 //! test ends the run, and [`close`] still prints the last line: what did not run counts as failed.
 
+use super::Kernel;
 use super::console::{print, println};
 use arrayvec::ArrayString;
 use core::fmt::{self, Write};
 use core::panic::Location;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use spin::Mutex;
 
 /// What a test returns.
 pub(crate) type Outcome = Result<(), Failure>;
 
 /// One test: its name, and the function.
-pub(crate) type Test = (&'static str, fn() -> Outcome);
+pub(crate) type Test = (&'static str, fn(&Kernel) -> Outcome);
 
-/// Where a test failed, and what it found.
-pub(crate) struct Failure {
-    place: &'static Location<'static>,
-    text: ArrayString<240>,
+/// Where a test failed; what it found is in [`WORDS`].
+#[derive(Debug)]
+pub(crate) struct Failure(&'static Location<'static>);
+
+/// The words of the last failure: outside of it, for it is returned by value everywhere.
+static WORDS: Mutex<Words> = Mutex::new(Words(ArrayString::new_const()));
+
+struct Words(ArrayString<480>);
+
+impl Write for Words {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for c in s.chars() {
+            // What does not fit is cut.
+            if self.0.try_push(c).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Failure {
-    /// A failure here, in these words; what does not fit is cut.
+    /// A failure here, in these words.
     #[track_caller]
     pub(crate) fn new(words: fmt::Arguments<'_>) -> Self {
-        let mut text = Cut(ArrayString::new());
-        // `Cut` never fails, and a failing `Display` has nobody to tell.
-        let _ = text.write_fmt(words);
-        Self { place: Location::caller(), text: text.0 }
+        let mut last = WORDS.lock();
+        last.0.clear();
+        // `Words` never fails, and a failing `Display` has nobody to tell.
+        let _ = last.write_fmt(words);
+        Self(Location::caller())
     }
 }
 
@@ -48,37 +66,24 @@ impl<E: core::error::Error> From<E> for Failure {
     }
 }
 
-struct Cut(ArrayString<240>);
-
-impl Write for Cut {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        for c in s.chars() {
-            if self.0.try_push(c).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
 static SELECTED: AtomicUsize = AtomicUsize::new(0);
 static PASSED: AtomicUsize = AtomicUsize::new(0);
 static FAILED: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs the tests whose name contains `filter`; true when all of them passed, and there was one.
-pub(crate) fn run(tests: &[Test], filter: &str) -> bool {
+pub(crate) fn run(kernel: &Kernel, tests: &[Test], filter: &str) -> bool {
     let chosen = || tests.iter().filter(|(name, _)| name.contains(filter));
     SELECTED.store(chosen().count(), Ordering::Relaxed);
     for (name, function) in chosen() {
         print!("test {name} ... ");
-        match function() {
+        match function(kernel) {
             Ok(()) => {
                 PASSED.fetch_add(1, Ordering::Relaxed);
                 println!("ok");
             }
-            Err(Failure { place, text }) => {
+            Err(Failure(place)) => {
                 FAILED.fetch_add(1, Ordering::Relaxed);
-                println!("FAILED\n    {}:{}: {text}", place.file(), place.line());
+                println!("FAILED\n    {}:{}: {}", place.file(), place.line(), WORDS.lock().0);
             }
         }
     }
@@ -106,11 +111,18 @@ pub(crate) fn is_running() -> bool {
     done < SELECTED.load(Ordering::Relaxed)
 }
 
+/// Fails the test.
+macro_rules! fail {
+    ($($words:tt)+) => {
+        return Err($crate::metal::harness::Failure::new(format_args!($($words)+)))
+    };
+}
+
 /// Fails the test unless the condition holds.
 macro_rules! check {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {
-            return Err($crate::metal::harness::Failure::new(format_args!($($words)+)));
+            $crate::metal::harness::fail!($($words)+);
         }
     };
     ($condition:expr) => {
@@ -131,4 +143,4 @@ macro_rules! check_eq {
     };
 }
 
-pub(crate) use {check, check_eq};
+pub(crate) use {check, check_eq, fail};

@@ -38,6 +38,8 @@ const FAULT_STACK: u16 = 0;
 
 /// Vectors with names here.
 pub(crate) mod vector {
+    /// #UD.
+    pub(crate) const INVALID_OPCODE: u8 = 6;
     /// #DF.
     pub(crate) const DOUBLE_FAULT: u8 = 8;
     /// #GP.
@@ -105,6 +107,8 @@ impl fmt::Display for Trap {
         write!(f, "vector {vector}, error {error:#x}, rip {rip:#x}, cr2 {address}")
     }
 }
+
+impl core::error::Error for Trap {}
 
 static GDT: Once<(GlobalDescriptorTable, [SegmentSelector; 3])> = Once::new();
 static TSS: Once<TaskStateSegment> = Once::new();

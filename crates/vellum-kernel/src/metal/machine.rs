@@ -12,6 +12,7 @@
 //! Sources: QEMU `hw/misc/debugexit.c`; Intel SDM vol. 3A, 5.10.4.1 "Operations that invalidate
 //! TLBs and paging-structure caches".
 
+use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use x86_64::instructions::{hlt, port::Port, tlb};
 use x86_64::registers::control::{Cr4, Cr4Flags};
@@ -65,8 +66,10 @@ pub(crate) fn enable_global_entries() {
 
 /// Forgets the translation of the page of `va`, and all walk caches of this space.
 pub(crate) fn flush_page(va: u64) {
-    // INVLPG of a non-canonical address does nothing, and so truncating one does no harm.
-    tlb::flush(x86_64::VirtAddr::new_truncate(va));
+    // Not by x86_64's `tlb::flush`: its addresses have 48 bits, and ours may have 57.
+    // SAFETY: forgetting a translation never makes an access wrong; the compiler is told that
+    // memory may change, for what the translation led to may.
+    unsafe { asm!("invlpg [{}]", in(reg) va, options(nostack, preserves_flags)) };
 }
 
 /// Forgets every translation, global ones included.

@@ -41,6 +41,7 @@ unsafe extern "sysv64" {
     static probe_load: u8;
     static probe_store: u8;
     static probe_recurse: u8;
+    static probe_undefined: u8;
 }
 
 /// Reads 8 bytes at `va`.
@@ -81,6 +82,12 @@ pub(crate) unsafe fn overflow(stack: VirtAddr) -> Result<(), Trap> {
     let code = (&raw const probe_recurse).addr() as u64;
     // SAFETY: the caller's promise: nothing is written.
     unsafe { run(code, stack.as_u64(), 0) }.map(|_| ())
+}
+
+/// Executes UD2.
+pub(crate) fn undefined_instruction() -> Result<(), Trap> {
+    // SAFETY: a routine in this file that does nothing but trap.
+    unsafe { run((&raw const probe_undefined).addr() as u64, 0, 0) }.map(|_| ())
 }
 
 /// Runs one routine under the probe.
@@ -152,6 +159,9 @@ probe_recurse:
     mov rsp, rdi
 1:  push rax
     jmp 1b
+
+probe_undefined:
+    ud2
     .popsection
     "#,
     probe = sym PROBE,

@@ -1,2 +1,57 @@
-use super::harness::Test;
-pub(crate) const TESTS: &[Test] = &[];
+//! The image's tests. To add one: write the function in a file below, and its line here.
+
+mod frames;
+mod paging;
+mod traps;
+
+use super::Kernel;
+use super::harness::{Outcome, Test, fail};
+
+/// All tests, in the order in which they run.
+pub(crate) const TESTS: &[Test] = &[
+    ("frames::memory_map_is_sane", frames::memory_map_is_sane),
+    ("frames::nothing_reserved_is_free", frames::nothing_reserved_is_free),
+    ("frames::every_order_is_dealt_out_aligned", frames::every_order_is_dealt_out_aligned),
+    ("frames::allocating_and_freeing_conserves_frames", frames::conserves_frames),
+    ("frames::blocks_hold_their_own_bytes", frames::blocks_hold_their_own_bytes),
+    ("frames::a_double_free_is_refused", frames::a_double_free_is_refused),
+    ("paging::levels_are_those_of_the_cpu", paging::levels_are_those_of_the_cpu),
+    ("paging::image_is_mapped_with_its_rights", paging::image_is_mapped_with_its_rights),
+    ("paging::direct_map_reaches_all_ram", paging::direct_map_reaches_all_ram),
+    ("paging::direct_map_uses_huge_leaves", paging::direct_map_uses_huge_leaves),
+    ("paging::nothing_is_writable_and_executable", paging::nothing_is_writable_and_executable),
+    ("paging::demand_fault_gives_a_cleared_page", paging::demand_fault_gives_a_cleared_page),
+    ("paging::demand_faults_over_many_tables", paging::demand_faults_over_many_tables),
+    (
+        "paging::demand_fault_without_frames_is_not_resolved",
+        paging::demand_fault_without_frames_is_not_resolved,
+    ),
+    ("paging::unmapped_page_faults_after_the_flush", paging::unmapped_page_faults_after_flush),
+    ("paging::narrowed_page_faults_after_the_flush", paging::narrowed_page_faults_after_flush),
+    ("paging::huge_leaf_is_split_by_unmapping_a_page", paging::huge_leaf_is_split),
+    ("paging::a_mapping_in_the_way_is_named", paging::a_mapping_in_the_way_is_named),
+    ("paging::hardware_sets_accessed_and_dirty", paging::hardware_sets_accessed_and_dirty),
+    ("traps::identity_map_is_gone", traps::identity_map_is_gone),
+    ("traps::writing_rodata_and_text_faults", traps::writing_rodata_and_text_faults),
+    ("traps::executing_data_faults", traps::executing_data_faults),
+    ("traps::guard_pages_fault", traps::guard_pages_fault),
+    ("traps::stack_overflow_is_a_double_fault", traps::stack_overflow_is_a_double_fault),
+    ("traps::non_canonical_access_is_refused", traps::non_canonical_access_is_refused),
+    ("traps::invalid_opcode_is_caught", traps::invalid_opcode_is_caught),
+];
+
+/// Fails: for `provoke=failure`.
+pub(crate) fn failing(_: &Kernel) -> Outcome {
+    fail!("failed as asked")
+}
+
+/// Panics: for `provoke=panic`.
+pub(crate) fn panicking(_: &Kernel) -> Outcome {
+    panic!("panicked as asked");
+}
+
+/// Traps where no probe waits: for `provoke=trap`.
+pub(crate) fn trapping(_: &Kernel) -> Outcome {
+    x86_64::instructions::interrupts::int3();
+    Ok(())
+}

@@ -281,10 +281,12 @@ impl Canonical {
             Some(last) => last,
             None => return Err(Cause::Wraps { va, len }),
         };
-        // Both halves may be canonical and the hole between them is not.
+        if self.bits == 64 {
+            return Ok(());
+        }
+        // Both ends may be canonical and the hole between the halves is not.
         if !self.contains(last) || (va.0 ^ last.0) >> 63 != 0 {
-            let first_bad =
-                if self.signed { 1 << (self.bits - 1) } else { low_mask(self.bits) + 1 };
+            let first_bad = 1 << if self.signed { self.bits - 1 } else { self.bits };
             return Err(Cause::NonCanonical(VirtAddr(first_bad)));
         }
         Ok(())

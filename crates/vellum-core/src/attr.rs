@@ -313,6 +313,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::proptest_config())]
+
         #[test]
         fn a_change_is_idempotent_and_keeps_the_rest(old: u32, set: u32, clear: u32) {
             let old = Attr::from_bits(old);

@@ -6,6 +6,13 @@
 #[cfg(test)]
 extern crate std;
 
+/// proptest's settings: no files, and few cases, under Miri, which has no file system and no hurry.
+#[cfg(test)]
+fn proptest_config() -> proptest::test_runner::Config {
+    let cases = if cfg!(miri) { 8 } else { 256 };
+    proptest::test_runner::Config { cases, failure_persistence: None, ..Default::default() }
+}
+
 pub mod addr;
 pub mod attr;
 pub mod entry;

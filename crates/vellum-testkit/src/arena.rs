@@ -21,7 +21,6 @@
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, PhysMap};
@@ -54,9 +53,14 @@ pub struct Arena {
     base: NonNull<u8>,
     layout: Layout,
     origin: PhysAddr,
-    state: Mutex<Vec<u8>>,
-    /// Allocations that may still succeed.
-    budget: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What each frame is: free, a tail, or the head of a block of this order.
+    frames: Vec<u8>,
+    /// Allocations that may still succeed, if there is a limit.
+    budget: Option<u64>,
 }
 
 // SAFETY: the pointer is to an allocation that the arena owns; who may touch which bytes of it is
@@ -90,8 +94,8 @@ impl Arena {
         // SAFETY: the size is not 0.
         let base = NonNull::new(unsafe { alloc(layout) });
         let base = base.unwrap_or_else(|| handle_alloc_error(layout));
-        let state = Mutex::new(vec![FREE; frames]);
-        Self { base, layout, origin, state, budget: AtomicU64::new(u64::MAX) }
+        let state = Mutex::new(State { frames: vec![FREE; frames], budget: None });
+        Self { base, layout, origin, state }
     }
 
     /// The first frame.
@@ -109,21 +113,21 @@ impl Arena {
     /// How many frames are handed out.
     #[must_use]
     pub fn frames_in_use(&self) -> u64 {
-        self.state().iter().filter(|&&s| s != FREE).count() as u64
+        self.state().frames.iter().filter(|&&s| s != FREE).count() as u64
     }
 
     /// Whether the byte at `pa` is in a frame that is handed out.
     #[must_use]
     pub fn is_in_use(&self, pa: PhysAddr) -> bool {
-        self.index(pa).is_some_and(|i| self.state()[i] != FREE)
+        self.index(pa).is_some_and(|i| self.state().frames[i] != FREE)
     }
 
     /// Lets this many more allocations succeed, and fails all that follow; `None` lifts the limit.
     pub fn limit_allocations(&self, budget: Option<u64>) {
-        self.budget.store(budget.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.state().budget = budget;
     }
 
-    fn state(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,11 +140,6 @@ impl Arena {
         let (offset, bytes) = (first * PAGE_SIZE as usize, count * PAGE_SIZE as usize);
         // SAFETY: the frames lie in the allocation, and at this moment belong to the allocator.
         unsafe { self.base.add(offset).write_bytes(byte, bytes) };
-    }
-
-    fn spend(&self) -> bool {
-        let less = |n: u64| if n == u64::MAX { Some(n) } else { n.checked_sub(1) };
-        self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 }
 
@@ -187,18 +186,21 @@ unsafe impl FrameSource for Arena {
     fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         let out = OutOfFrames { order };
         let size = 1usize.checked_shl(u32::from(order)).ok_or(out)?;
-        if !self.spend() {
-            return Err(out);
-        }
         let mut state = self.state();
+        let budget = match state.budget {
+            Some(left) => Some(left.checked_sub(1).ok_or(out)?),
+            None => None,
+        };
+        let frames = &mut state.frames;
         // The first index whose frame number is a multiple of the block's size.
         let skew = (self.first().as_u64() as usize).wrapping_neg() & (size - 1);
-        let found = (skew..state.len())
+        let found = (skew..frames.len())
             .step_by(size)
-            .find(|&i| state.get(i..i + size).is_some_and(|b| b.iter().all(|&s| s == FREE)))
+            .find(|&i| frames.get(i..i + size).is_some_and(|b| b.iter().all(|&s| s == FREE)))
             .ok_or(out)?;
-        state[found] = order;
-        state[found + 1..found + size].fill(TAIL);
+        frames[found] = order;
+        frames[found + 1..found + size].fill(TAIL);
+        state.budget = budget;
         self.fill(found, size, FRESH);
         let first = self.origin.wrapping_add((found as u64) << PAGE_SHIFT);
         Ok(first)
@@ -206,11 +208,11 @@ unsafe impl FrameSource for Arena {
 
     unsafe fn free(&self, pa: PhysAddr, order: u8) {
         let index = self.index(pa).unwrap_or_else(|| panic!("{pa} is not in the arena"));
-        let mut state = self.state();
+        let frames = &mut self.state().frames;
         assert!(pa.is_aligned(PAGE_SHIFT), "{pa} is not the start of a frame");
-        assert_eq!(state[index], order, "{pa} is not the head of a block of this order");
+        assert_eq!(frames[index], order, "{pa} is not the head of a block of this order");
         let size = 1 << order;
-        state[index..index + size].fill(FREE);
+        frames[index..index + size].fill(FREE);
         self.fill(index, size, FREED);
     }
 }

@@ -73,6 +73,8 @@ fn pages() -> impl Strategy<Value = u8> {
 }
 
 proptest! {
+    #![proptest_config(crate::proptest_config())]
+
     #[test]
     fn what_encodes_decodes_to_itself(bits: u32, frame: u64, page in pages()) {
         let pa = PhysAddr::new(frame & FRAME).align_down(page);

@@ -102,6 +102,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(vellum_testkit::suite::config(256))]
+
         #[test]
         fn counts_and_addresses_do_not_touch(frame in 0u64..1 << 40, count in 0u16..=512) {
             let pa = PhysAddr::new(frame << 12);

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod asids;
+pub mod chain;
+pub mod key;
+pub mod lock;
+pub mod lowest;
+pub mod pool;
+pub mod space;
+pub mod store;
+pub mod word;
+
+pub use asids::{AsidTaken, Asids};
+pub use chain::{Chain, Found, Trail};
+pub use key::{Asid, Key, Keys};
+pub use lowest::Lowest;
+pub use pool::{Nodes, Pool};
+pub use space::Space;
+pub use store::{Refused, Store};

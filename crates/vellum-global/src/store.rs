@@ -1,0 +1,91 @@
+//! The seam below a global design: one table of raw entries for all spaces.
+//!
+//! ```text
+//!        PageTable      Space (table, asid)          ranges, attributes, gathers, errors
+//!            |
+//!        Store          key -> raw entry             chains, lines, growth, locks, nodes
+//!            |
+//!        Memory         frames, bytes
+//! ```
+//!
+//! A design implements six functions over (key, 64-bit entry) pairs, and [`Space`](crate::Space)
+//! makes a [`PageTable`](vellum_core::PageTable) of any of them. An entry is in the format of
+//! [`vellum_core::pte`] at 4 KiB; 0 is no entry.
+//!
+//! A *stripe* is what one lock covers: a chain, a line, a group, a shard. Stripes are numbered from
+//! 0, and the number of them may grow while the table is in use.
+//!
+//! # Invariants
+//!
+//! - Each function takes at most one stripe's lock at a time, and under it calls nothing but the
+//!   closure of [`update`](Store::update).
+//! - An entry that moves while the table is shared moves to a stripe of a higher number; so stripes
+//!   taken in ascending order show every entry that was there throughout.
+//! - Memory is taken by [`refill`](Store::refill) and under no lock.
+
+use crate::{Asids, Key, Lowest};
+use vellum_core::{Need, OutOfFrames, Sink};
+
+/// Why [`Store::update`] changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused<E> {
+    /// The stock lacks this much.
+    Need(Need),
+    /// The closure said so.
+    By(E),
+}
+
+/// A table of raw entries for many spaces, changed through `&self`.
+pub trait Store {
+    /// What [`update`](Self::update) may consume. Dropping it gives it back.
+    type Stock<'t>
+    where
+        Self: 't;
+
+    /// An empty stock.
+    fn stock(&self) -> Self::Stock<'_>;
+
+    /// Adds to `stock` at least what `need` asks for, and grows the table by a bounded number of
+    /// steps if it is due. A stock of another table is emptied into that one first.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if `need` is not met; never because growth was not possible.
+    fn refill<'t>(&'t self, stock: &mut Self::Stock<'t>, need: Need) -> Result<(), OutOfFrames>;
+
+    /// The raw entry of `key`, or 0, telling `sink` of everything that a walker would read; after
+    /// the lock was given back.
+    fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64;
+
+    /// Replaces the raw entry of `key`, 0 standing for none, by what `f` makes of it, atomically:
+    /// the one way in which entries come, change and go. The old one.
+    ///
+    /// `f` runs under the stripe's lock, at most once, and must not call the table. A stock of
+    /// another table counts as empty. What an entry leaves behind goes into `stock`, or back to
+    /// the table after the lock was given back.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]; nothing has changed then.
+    fn update<'t, E>(
+        &'t self,
+        key: Key,
+        stock: &mut Self::Stock<'t>,
+        f: impl FnOnce(u64) -> Result<u64, E>,
+    ) -> Result<u64, Refused<E>>;
+
+    /// How many stripes there are now.
+    fn count_stripes(&self) -> u64;
+
+    /// Offers the entries of a stripe to `found`.
+    fn scan(&self, stripe: u64, found: &mut Lowest);
+
+    /// How many entries there are, of all spaces.
+    fn count_entries(&self) -> u64;
+
+    /// Bytes of memory taken from the frame source, for all spaces.
+    fn table_bytes(&self) -> u64;
+
+    /// The identifiers of its spaces.
+    fn asids(&self) -> &Asids;
+}

@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod chained;
+
+pub use chained::Chained;
+pub use vellum_global::{Asid, AsidTaken, Space};

@@ -14,6 +14,7 @@
 use crate::ram::{DataFrames, TableRam, with_ram};
 use crate::replay::{Job, ReplayError, replay};
 use crate::report::Run;
+use crate::table::size;
 use core::fmt;
 use core::time::Duration;
 use vellum_core::{Canonical, PAGE_SHIFT, PageTable};
@@ -54,18 +55,22 @@ fn radix<F: Format>(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayErr
     })?
 }
 
-/// One level, if 32 bits are enough; else what one over as many bits as it takes would cost.
+/// The spaces that a flat table may have to cover: 32 bits, the user's half of 4 and of 5 levels,
+/// everything. Its size is that of the space, however little of it a program touches.
+const FLAT_SPACES: [u8; 4] = [32, 47, 56, 64];
+
+/// One level over 32 bits; of a larger space only what its table would take.
 fn flat(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-    const BITS: u8 = 32;
+    const BUILT: u8 = FLAT_SPACES[0];
     const ENTRY_BYTES: u64 = 8;
-    let highest = job.traces.iter().map(|trace| trace.highest).max().unwrap_or_default();
-    let bits = PAGE_SHIFT + highest.as_u64().checked_ilog2().map_or(0, |log2| log2 as u8 + 1);
-    if bits <= BITS {
-        return radix::<Flat<BITS>>(design, job);
+    let highest = job.traces.iter().map(|trace| trace.highest.as_u64()).max().unwrap_or(0);
+    let fits = |bits: &u8| highest >> (bits - PAGE_SHIFT) == 0;
+    let bits = FLAT_SPACES.into_iter().find(fits).unwrap_or(u64::BITS as u8);
+    if bits == BUILT {
+        return radix::<Flat<BUILT>>(design, job);
     }
     let bytes = ENTRY_BYTES << (bits - PAGE_SHIFT);
-    let reason =
-        format!("over the {bits} bits of its addresses, each table is one block this large");
+    let reason = format!("a table over a space of {bits} bits is one block of {}", size(bytes));
     Ok(design.unsupported(job, &reason, Some(bytes)))
 }
 

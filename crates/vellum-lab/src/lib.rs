@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod cli;
+mod clock;
 pub mod compare;
 pub mod designs;
 pub mod embedded;

@@ -22,12 +22,12 @@
 //!
 //! - Every event ends translated; successful walks = second-level misses.
 
+use crate::clock::Stopwatch;
 use crate::machine::{Machine, MachineConfig};
 use crate::ram::DataFrames;
 use crate::trace::{Event, Kind, Trace};
 use core::fmt;
 use core::time::Duration;
-use std::time::Instant;
 use vellum_core::{
     Attr, Batch, Cause, Entry, Flush, Invalidate, OutOfFrames, PAGE_SIZE, PageTable, Ref,
     ReplaceError, Span, VirtAddr,
@@ -89,7 +89,7 @@ pub struct Measured {
     pub faults: u64,
     /// Changes from one process to another.
     pub switches: u64,
-    /// How long the replay took; not reproducible.
+    /// How long the processor worked on it; not reproducible.
     pub elapsed: Duration,
 }
 
@@ -178,7 +178,7 @@ pub fn replay<T: PageTable>(
     let mut cpu = Cpu { machine, data, refs: Vec::new(), faults: 0 };
     let mut switches = 0;
     let mut last = 0;
-    let start = Instant::now();
+    let start = Stopwatch::start();
     while processes.iter().any(|process| !process.rest.is_empty()) {
         for (n, process) in processes.iter_mut().enumerate() {
             if process.rest.is_empty() {

@@ -81,9 +81,9 @@ fn cells(run: &Run, rate: Option<f64>) -> Vec<Cell> {
         walk(&|w| format!("{:.3}", w.lines_mean)),
         walk(&|w| format!("{:.3}", w.cache_misses_mean)),
         walk(&|w| format!("{:.1}", w.cycles_mean)),
-        right(table.map_or("-".into(), |t| bytes(t.bytes))),
-        right(table.map_or("-".into(), |t| format!("{:.1}", t.bytes_per_page))),
-        right(table.map_or("-".into(), |t| bytes(t.largest_contiguous_bytes))),
+        right(table.map_or("-".into(), |t| size(t.bytes))),
+        right(table.map_or("-".into(), |t| bytes_per_page(t.bytes_per_page))),
+        right(table.map_or("-".into(), |t| size(t.largest_contiguous_bytes))),
         right(rate.map_or("-".into(), |rate| format!("{rate:.0}"))),
     ]
 }
@@ -111,7 +111,8 @@ fn grouped(n: u64) -> String {
 }
 
 /// A size in the largest binary unit of which it is at least 10, or of which it is a whole number.
-fn bytes(n: u64) -> String {
+#[must_use]
+pub fn size(n: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         let whole = n >> shift;
         if whole >= 10 || (whole > 0 && n == whole << shift) {
@@ -119,6 +120,11 @@ fn bytes(n: u64) -> String {
         }
     }
     format!("{n} B")
+}
+
+/// To a tenth of a byte, as far as anybody reads tenths.
+fn bytes_per_page(bytes: f64) -> String {
+    if bytes < 1e5 { format!("{bytes:.1}") } else { size(bytes as u64) }
 }
 
 #[cfg(test)]
@@ -178,7 +184,7 @@ mod tests {
             "hashed-clustered",
             "12345.6",
             "300 GiB",
-            "260000.5",
+            "253 KiB",
             "123\n",
             "flat: not run: its one table would be 256 GiB",
         ] {
@@ -190,7 +196,7 @@ mod tests {
     #[test]
     fn sizes_keep_two_digits_or_are_exact() {
         let sizes = [0, 1023, 4096, 10 << 10, 110_592, 9 << 20, (9 << 20) + 1, 256 << 30];
-        let texts = sizes.map(bytes);
+        let texts = sizes.map(size);
         assert_eq!(
             texts,
             ["0 B", "1023 B", "4 KiB", "10 KiB", "108 KiB", "9 MiB", "9216 KiB", "256 GiB"]

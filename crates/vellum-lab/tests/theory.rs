@@ -110,7 +110,8 @@ fn flat_reads_one_entry_of_one_block_or_says_what_it_would_take() {
     let small = run("flat", reads([0, 5, 0xf_ffff]), &machine(&[]));
     assert_eq!(small.walk.map(|w| (w.refs_mean, w.refs_max)), Some((1.0, 1)));
     assert_eq!(small.table.map(|t| t.largest_contiguous_bytes), Some(8 << 20));
-    for (page, bytes) in [(0x10_0000, 16 << 20), (0x7_ffff_ffff, 256 << 30)] {
+    for (page, bytes) in [(0x10_0000, 256 << 30), (0x7_ffff_ffff, 256 << 30), (1 << 35, 128 << 40)]
+    {
         let wide = run("flat", reads([0, page]), &machine(&[]));
         assert!(wide.unsupported.is_some() && wide.walk.is_none());
         let table = wide.table.unwrap();

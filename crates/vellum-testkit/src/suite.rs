@@ -105,6 +105,7 @@ macro_rules! conformance {
                 huge::large_leaves_are_used_where_they_fit
                 huge::part_of_a_large_leaf_can_go
                 huge::emptied_structure_does_not_block_a_large_leaf
+                huge::emptied_structure_is_given_back
                 huge::operations_with_large_leaves_match_the_oracle
                 fork::share_gives_the_child_the_same_pages
                 fork::share_stops_where_the_child_has_something

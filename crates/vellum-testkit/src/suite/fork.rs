@@ -35,6 +35,12 @@ fn populate<T: PageTable>(table: &mut T, oracle: &mut Oracle) {
             assert_eq!(recording(&Recorder::default(), |g| table.map(run, g)), Ok(()));
             oracle.map(run, run.len);
         }
+        for n in (62..92).step_by(2) {
+            let va = va.wrapping_add(n * PAGE_SIZE);
+            let run = Run::new(va, FRAME.wrapping_add(n * PAGE_SIZE), PAGE_SIZE, Attr::READ);
+            assert_eq!(recording(&Recorder::default(), |g| table.map(run, g)), Ok(()));
+            oracle.map(run, run.len);
+        }
         let (va, entry) = (va.wrapping_add(60 * PAGE_SIZE), Entry::Soft(Soft::new(9).expect("9")));
         let mut stock = table.stock();
         recording(&Recorder::default(), |g| {

@@ -139,6 +139,28 @@ pub fn emptied_structure_does_not_block_a_large_leaf<D: Design>() {
     });
 }
 
+/// Places that were mapped and unmapped piece by piece leave no more behind than the first did.
+pub fn emptied_structure_is_given_back<D: Design>() {
+    on::<D>(|arena, shared| {
+        let mut table = table::<D>(shared);
+        let (low, len) = super::halves(table.canonical())[0];
+        let places = 12;
+        let mut after_first = None;
+        for n in 0..places {
+            let va = low.wrapping_add(len / places * n).align_down(PAGE_SHIFT);
+            let mut oracle = Oracle::default();
+            map(&mut table, &mut oracle, Run::new(va, FRAMES, 40 * PAGE_SIZE, Attr::RW));
+            for (first, count) in [(30, 10), (0, 10), (10, 20)] {
+                let (va, len) = (va.wrapping_add(first * PAGE_SIZE), count * PAGE_SIZE);
+                recording(&Recorder::default(), |g| table.unmap(va, len, g)).expect("a good range");
+            }
+            let limit = *after_first.get_or_insert(arena.frames_in_use());
+            assert!(arena.frames_in_use() <= limit, "{arena:?} at place {n}, {limit} at first");
+        }
+        retire(table);
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     /// First page, count, whether frames are aligned as pages are, attributes.

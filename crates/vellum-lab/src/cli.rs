@@ -23,6 +23,9 @@ use vellum_tlb::{Preset, WALK_CACHE_NONE, WALK_CACHE_X86, WalkCacheSize};
 /// Where the report goes unless the user says otherwise.
 const DEFAULT_JSON: &str = "target/compare.json";
 
+/// The most address spaces that every design has.
+const MOST_PROCESSES: usize = 4096;
+
 /// Compares page-table designs on traces of real programs.
 #[derive(Parser)]
 #[command(name = "vellum-lab", version, about)]
@@ -175,11 +178,14 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
     };
     let tlb = Preset::by_name(&args.tlb)
         .map_err(|e| Failure::bad_input(format!("--tlb {}: {e}", args.tlb)))?;
-    let sources = if args.trace.is_empty() {
+    let sources: Vec<_> = if args.trace.is_empty() {
         EMBEDDED.iter().map(Source::Embedded).collect()
     } else {
         args.trace.iter().cloned().map(Source::File).collect()
     };
+    if args.mix.is_some() && sources.len() > MOST_PROCESSES {
+        return Err(Failure::bad_input(format!("--mix takes at most {MOST_PROCESSES} traces")));
+    }
     let as_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Options {
         sources,

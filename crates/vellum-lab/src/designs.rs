@@ -18,6 +18,8 @@ use crate::table::size;
 use core::fmt;
 use core::time::Duration;
 use vellum_core::{Canonical, PAGE_SHIFT, PageTable};
+use vellum_hashed::{Asid, Chained};
+use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
 
 /// One design.
@@ -44,6 +46,8 @@ pub const DESIGNS: &[Design] = &[
     Design { name: "flat", summary: "one level over 32 bits of address", run: flat },
     Design { name: "radix4", summary: "x86-64, 4 levels", run: radix::<X86_64<4>> },
     Design { name: "radix5", summary: "x86-64, 5 levels", run: radix::<X86_64<5>> },
+    Design { name: "hashed-chained", summary: "one hash for all spaces, chains", run: chained },
+    Design { name: "inverted", summary: "an entry a frame, hash anchor table", run: inverted },
 ];
 
 /// A table of format `F` for each address space.
@@ -72,6 +76,31 @@ fn flat(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
     let bytes = ENTRY_BYTES << (bits - PAGE_SHIFT);
     let reason = format!("a table over a space of {bits} bits is one block of {}", size(bytes));
     Ok(design.unsupported(job, &reason, Some(bytes)))
+}
+
+/// One table, and a handle to it for each address space.
+fn chained(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
+    with_ram(job.count_pages(), |ram, data| {
+        let table = Chained::new(ram)?;
+        let spaces: Result<Vec<_>, _> = asids(job)?.map(|asid| table.space(asid)).collect();
+        design.measure(job, ram, data, &spaces.map_err(|_| ReplayError::Spaces)?)
+    })?
+}
+
+/// As [`chained`]; the table has an entry for each frame that the programs may use.
+fn inverted(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
+    with_ram(job.count_pages(), |ram, data| {
+        let table = Inverted::new(ram, data.first().number(), data.count())?;
+        let spaces: Result<Vec<_>, _> = asids(job)?.map(|asid| table.space(asid)).collect();
+        design.measure(job, ram, data, &spaces.map_err(|_| ReplayError::Spaces)?)
+    })?
+}
+
+/// An identifier in a global table for each trace. It is what keeps spaces apart there, whether or
+/// not the processor tags its TLB with identifiers.
+fn asids(job: &Job<'_>) -> Result<impl Iterator<Item = Asid>, ReplayError> {
+    let count = u16::try_from(job.traces.len()).ok().filter(|&n| n <= Asid::COUNT);
+    Ok((0..count.ok_or(ReplayError::Spaces)?).filter_map(Asid::new))
 }
 
 impl Design {

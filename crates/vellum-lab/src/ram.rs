@@ -41,6 +41,9 @@ const SPARE: u64 = 64 << 20;
 /// Bytes of table frames for each page: the tables of five levels, for that page alone.
 const PER_PAGE: u64 = 5 * PAGE_SIZE;
 
+/// The most: tables of a few sparse traces at once must not take the host's last memory.
+const MOST: u64 = 8 << 30;
+
 /// Data frames come in whole blocks of this many bytes.
 const DATA_BLOCK: u64 = 4 << 20;
 
@@ -203,8 +206,8 @@ pub fn with_ram<R>(
     f: impl FnOnce(&TableRam<'_>, &DataFrames<'_>) -> R,
 ) -> Result<R, OutOfFrames> {
     const FAILED: OutOfFrames = OutOfFrames { order: 0 };
-    let wanted = pages.saturating_mul(PER_PAGE).saturating_add(SPARE).next_multiple_of(DATA_BLOCK);
-    let host = Host::new(wanted).ok_or(FAILED)?;
+    let wanted = pages.saturating_mul(PER_PAGE).saturating_add(SPARE).min(MOST);
+    let host = Host::new(wanted.next_multiple_of(DATA_BLOCK)).ok_or(FAILED)?;
     let tables = PhysRange::with_len(TABLES, host.len_bytes());
     let table_words = words_for(tables);
     let table_frames = FrameAllocator::new();

@@ -99,6 +99,8 @@ pub struct Measured {
 pub enum ReplayError {
     /// The simulated memory has no more frames.
     OutOfFrames(OutOfFrames),
+    /// There are more traces than a table has address spaces.
+    Spaces,
     /// The table cannot translate an address of the trace.
     Walk(Cause),
     /// The table did not take a page.
@@ -110,7 +112,8 @@ pub enum ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfFrames(e) => e.fmt(f),
+            Self::OutOfFrames(e) => write!(f, "simulated memory is exhausted: {e}"),
+            Self::Spaces => f.write_str("more traces than the table has address spaces"),
             Self::Walk(cause) => cause.fmt(f),
             Self::Install(va, e) => write!(f, "page {va} was refused: {e}"),
             Self::Lost(span) => write!(f, "page {} was installed and not found", span.va),

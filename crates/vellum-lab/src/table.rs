@@ -11,7 +11,9 @@
 //! Columns are described in docs/report.md.
 
 use crate::report::{Report, Run, WalkReport};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{
+    Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets,
+};
 use core::fmt::Write;
 
 /// The widest that a line gets.
@@ -21,6 +23,9 @@ const COLUMNS: [&str; 11] = [
     "design", "refs", "p99", "max", "lines", "misses", "cycles", "table", "B/page", "largest",
     "Mev/s",
 ];
+
+/// The least that each takes, with the blank before it, so that traces line up.
+const WIDTHS: [u16; 11] = [18, 7, 5, 6, 7, 7, 8, 9, 9, 9, 6];
 
 /// The tables of all traces; `rates` are millions of events a second, in the order of the runs.
 #[must_use]
@@ -48,14 +53,18 @@ fn render_trace(text: &mut String, rows: &[(&Run, Option<f64>)]) -> core::fmt::R
         write!(title, "\nwalk caches {}; cache {}", run.walk_cache, run.cache)?;
     }
     title.lines().try_for_each(|line| writeln!(text, "{}", fitted(line)))?;
+    let [design, numbers @ ..] = COLUMNS;
+    let header = core::iter::once(Cell::new(design)).chain(numbers.map(right));
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(WIDTH).set_header(COLUMNS.map(right));
+    table.set_width(WIDTH).set_header(header);
     for &(run, rate) in rows {
         table.add_row(cells(run, rate));
     }
-    if let Some(column) = table.column_mut(0) {
-        column.set_cell_alignment(CellAlignment::Left);
+    for (column, width) in table.column_iter_mut().zip(WIDTHS) {
+        column
+            .set_padding((1, 0))
+            .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
     }
     writeln!(text, "{}", table.trim_fmt())?;
     for (run, _) in rows {

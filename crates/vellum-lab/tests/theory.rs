@@ -131,3 +131,47 @@ fn an_address_that_a_design_cannot_translate_makes_a_row_that_says_so() {
     let kernel = run("radix4", reads([(1 << 52) - 1, 5]), &machine(&[]));
     assert_eq!(kernel.walk.map(|w| w.count), Some(2));
 }
+
+/// References of the walks behind the first touch of each page, when `pages` pages all over the
+/// space are then read at random, and bytes of table for each page.
+fn hashed(design: &str, pages: usize) -> (f64, f64) {
+    let set: Vec<u64> = random(11).map(|z| z & 0x7_ffff_ffff).take(pages).collect();
+    let picks = random(13).map(|z| set[(z % pages as u64) as usize]).take(40 * pages);
+    let run = run(design, reads(set.iter().copied().chain(picks)), &machine(WALK_CACHE_X86));
+    let (walk, table) = (run.walk.unwrap(), run.table.unwrap());
+    let first = run.pages as f64;
+    // A page that was just installed is the first of its chain: a head and one element.
+    let refs = (walk.refs_mean * walk.count as f64 - 2.0 * first) / (walk.count as f64 - first);
+    (refs, table.bytes_per_page)
+}
+
+/// Theory: a look-up that hits reads the head and 1 + a/2 nodes, at a load of a entries a bucket.
+#[test]
+fn a_chained_hash_reads_half_the_load_more_than_one_node() {
+    let (refs, bytes) = hashed("hashed-chained", 1 << 15);
+    assert!((refs - 2.5).abs() < 0.02, "load 1: {refs}");
+    // 24 bytes of node and 8 of head, and what does not fill a frame.
+    assert!((32.0..33.0).contains(&bytes), "{bytes}");
+}
+
+/// Theory: an anchor, and 1 + a/2 entries at a load of a mapped frames an anchor.
+#[test]
+fn an_inverted_table_reads_an_anchor_and_half_the_load_more_than_one_entry() {
+    let (refs, bytes) = hashed("inverted", 1 << 15);
+    assert!((refs - 2.5).abs() < 0.02, "load 1: {refs}");
+    assert!((bytes - 40.0).abs() < 0.1, "32 a frame and 8 an anchor: {bytes}");
+    // 20 Ki frames under 32 Ki anchors.
+    let (refs, _) = hashed("inverted", 20 << 10);
+    assert!((refs - (2.0 + 0.625 / 2.0)).abs() < 0.02, "load .625: {refs}");
+}
+
+/// A walk cache holds interior entries of a tree; a hash has none.
+#[test]
+fn walk_caches_do_nothing_for_a_hash() {
+    let pages: Vec<u64> = random(17).map(|z| z & 0xff_ffff).take(5000).collect();
+    for design in ["hashed-chained", "inverted"] {
+        let with = run(design, reads(pages.iter().copied()), &machine(WALK_CACHE_X86));
+        let without = run(design, reads(pages.iter().copied()), &machine(&[]));
+        assert_eq!(with.walk, without.walk, "{design}");
+    }
+}

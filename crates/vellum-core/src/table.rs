@@ -63,7 +63,8 @@ pub trait PageTable: Walk {
     /// An empty stock.
     fn stock(&self) -> Self::Stock;
 
-    /// Adds to `stock` what `need` asks for; the fault path's only allocation, under no lock.
+    /// Adds to `stock` what `need` asks for; the fault path's only allocation, under no lock. A
+    /// stock of another memory's table is emptied first, there; until then it counts as empty.
     ///
     /// # Errors
     ///

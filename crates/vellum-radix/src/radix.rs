@@ -200,6 +200,9 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
 
     fn refill(&self, stock: &mut Stock<M>, need: Need) -> Result<(), OutOfFrames> {
         let Some(&level) = F::LEVELS.last() else { return Ok(()) };
+        if stock.mem != self.mem {
+            *stock = self.stock();
+        }
         // Below the root every node has the same size (`check_levels`).
         for _ in stock.nodes.len()..MAX_DEPTH.min(usize::try_from(need.get()).unwrap_or(0)) {
             stock.nodes.push((node::alloc(&self.mem, level)?, level));

@@ -102,6 +102,7 @@ macro_rules! conformance {
                 replace::parallel_changes_of_one_page_lose_nothing
                 exhaust::running_out_leaves_an_exact_prefix_and_no_leak
                 exhaust::a_stock_gives_back_what_it_holds
+                exhaust::a_stock_of_another_memory_is_not_used
                 huge::large_leaves_are_used_where_they_fit
                 huge::part_of_a_large_leaf_can_go
                 huge::emptied_structure_does_not_block_a_large_leaf

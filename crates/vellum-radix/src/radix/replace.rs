@@ -80,6 +80,31 @@ impl<F: Format, M: Memory> Radix<F, M> {
             }
         }
     }
+
+    /// Links an empty node of the stock into a hole, unless somebody has just linked another.
+    /// `missing` nodes are needed to get down to the leaf; without them nothing is begun. What
+    /// another memory's table put into the stock does not count.
+    fn link_node(
+        &self,
+        slot: Slot<'_, M>,
+        link: Option<Slot<'_, M>>,
+        missing: usize,
+        stock: &mut Stock<M>,
+    ) -> Result<(), ReplaceError> {
+        if stock.nodes.len() < missing || stock.mem != self.mem {
+            return Err(ReplaceError::Need(Need::new(u32::try_from(missing).unwrap_or(u32::MAX))));
+        }
+        let Some(&(pa, _)) = stock.nodes.last() else { return Ok(()) };
+        if let Some(link) = link {
+            link.fetch_add(F::ONE_MORE);
+        }
+        if slot.compare_exchange(0, F::table_entry(pa, 0)).is_ok() {
+            stock.nodes.pop();
+        } else if let Some(link) = link {
+            link.fetch_sub(F::ONE_MORE);
+        }
+        Ok(())
+    }
 }
 
 /// The level whose leaves have `len` bytes, counted from the root.
@@ -87,29 +112,6 @@ fn leaf_depth<F: Format>(len: u64) -> Result<usize, Cause> {
     let page = len.checked_ilog2().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
     let is_leaf = |level: &Level| level.leaf && 1 << level.shift == len;
     F::LEVELS.iter().position(is_leaf).ok_or(Cause::NoLeaf { page })
-}
-
-/// Links an empty node of the stock into a hole, unless somebody has just linked another. `missing`
-/// nodes are needed to get down to the leaf; without them nothing is begun.
-fn link_node<F: Format, M: Memory>(
-    slot: Slot<'_, M>,
-    link: Option<Slot<'_, M>>,
-    missing: usize,
-    stock: &mut Stock<M>,
-) -> Result<(), ReplaceError> {
-    if stock.nodes.len() < missing {
-        return Err(ReplaceError::Need(Need::new(u32::try_from(missing).unwrap_or(u32::MAX))));
-    }
-    let Some(&(pa, _)) = stock.nodes.last() else { return Ok(()) };
-    if let Some(link) = link {
-        link.fetch_add(F::ONE_MORE);
-    }
-    if slot.compare_exchange(0, F::table_entry(pa, 0)).is_ok() {
-        stock.nodes.pop();
-    } else if let Some(link) = link {
-        link.fetch_sub(F::ONE_MORE);
-    }
-    Ok(())
 }
 
 fn exchange<F: Format, M: Memory, G: Gather<Detached<F, M>>>(

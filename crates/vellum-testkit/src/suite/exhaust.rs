@@ -4,8 +4,8 @@ use super::{Design, Recorder, check_contents, halves, next_leaf, on, recording, 
 use crate::Arena;
 use crate::oracle::Oracle;
 use vellum_core::{
-    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError,
-    ReplaceError, Run, VirtAddr,
+    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError, Ref,
+    ReplaceError, Run, VirtAddr, Walk as _,
 };
 
 const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
@@ -132,4 +132,33 @@ pub fn a_stock_gives_back_what_it_holds<D: Design>() {
         drop(stock);
         recording(&Recorder::default(), |g| table.retire(g));
     });
+}
+
+/// A stock that was filled by a table of one memory brings nothing of it into a table of another.
+pub fn a_stock_of_another_memory_is_not_used<D: Design>() {
+    let arenas = [Arena::new(D::FRAMES), Arena::new(D::FRAMES)];
+    {
+        let shared = arenas.each_ref().map(|arena| D::shared(arena).expect("an empty arena"));
+        let [one, two] = shared.each_ref().map(|shared| table::<D>(shared));
+        let va = windows(one.canonical())[1];
+        let new = Entry::Leaf(FRAME, Attr::RW);
+        let mut stock = one.stock();
+        recording(&Recorder::default(), |g| {
+            if let Err(ReplaceError::Need(need)) =
+                one.replace(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g)
+            {
+                one.refill(&mut stock, need).expect("there are frames");
+            }
+            let result = two.replace_refilling(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g);
+            assert_eq!(result, Ok(()));
+        });
+        two.walk(va, &mut |r: Ref| assert!(arenas[1].is_in_use(r.pa), "{r:?} is not in its arena"))
+            .expect("canonical");
+        recording(&Recorder::default(), |g| one.retire(g));
+        recording(&Recorder::default(), |g| two.retire(g));
+        drop(stock);
+    }
+    for arena in &arenas {
+        assert_eq!(arena.frames_in_use(), 0, "frames were leaked");
+    }
 }

@@ -254,3 +254,6 @@ impl Trail {
 fn reference(pa: PhysAddr, bytes: u8) -> Ref {
     Ref { pa, bytes, span: vellum_core::PAGE_SHIFT, parallel: false }
 }
+
+#[cfg(test)]
+mod tests;

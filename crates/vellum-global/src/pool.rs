@@ -314,3 +314,6 @@ impl<M: Memory> Drop for Held<'_, M> {
         lock::release(&self.pool.partial, self.partial);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,3 +306,6 @@ impl<S: Store> fmt::Debug for Space<'_, S> {
         write!(f, "Space({}, {} entries)", self.asid, self.count_entries())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,9 @@
 //!     bucket s splits into s and n          if b >= n, then b - 2^k
 //! ```
 //!
-//! A table of n buckets holds n entries before it grows (a load of 1), and a step of growth moves
-//! half of one chain: no pause grows with the table. A segment is as large as all before it, so the
+//! A table of n buckets holds n entries before it grows (a load of 1, passed at most by the nodes
+//! that stocks have in hand), and a step of growth moves half of one chain: no pause grows with the
+//! table, but for filling a new segment with zeros. A segment is as large as all before it, so the
 //! directory is at most half empty; where the memory has no block of that size, chains get longer
 //! instead, and growth is tried again later. No allocation fails for want of a directory.
 //!
@@ -308,3 +309,6 @@ impl<M: Memory> fmt::Debug for Chained<M> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

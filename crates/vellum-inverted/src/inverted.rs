@@ -374,3 +374,6 @@ impl<M: Memory> fmt::Debug for Inverted<M> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

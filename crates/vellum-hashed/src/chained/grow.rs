@@ -35,7 +35,7 @@ impl<M: Memory> Chained<M> {
     }
 
     /// Splits the next bucket, by the holder of `splitting`; `false` if there is no memory for it.
-    fn split(&self) -> bool {
+    pub(super) fn split(&self) -> bool {
         let n = self.buckets.load(Ordering::Relaxed);
         let (segment, _) = place(n);
         if !self.has_segment(segment) && self.add_segment(segment).is_err() {

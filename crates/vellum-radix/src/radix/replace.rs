@@ -73,9 +73,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                     return Err(ReplaceError::Changed(Entry::Hole));
                 }
                 Decoded::Entry(Entry::Hole) if new == Entry::Hole => return Ok(None),
-                Decoded::Entry(Entry::Hole) => {
-                    link_node::<F, M>(slot, link, target - depth, stock)?
-                }
+                Decoded::Entry(Entry::Hole) => self.link_node(slot, link, target - depth, stock)?,
                 Decoded::Entry(_) => return Err(ReplaceError::Structure),
             }
         }

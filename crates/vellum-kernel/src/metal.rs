@@ -47,6 +47,10 @@ fn main(start_info: u64) -> ! {
     };
     let stats = memory::FRAMES.stats();
     println!("memory: {} frames, {} free", stats.total, stats.free);
+    let unreached = memory::unreached_bytes(boot);
+    if unreached > 0 {
+        println!("memory: {unreached:#x} bytes lie beyond the direct map and are left alone");
+    }
     let space = match paging::init() {
         Ok(space) => space,
         Err(e) => stop(format_args!("no tables: {e}")),

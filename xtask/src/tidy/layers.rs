@@ -6,11 +6,10 @@
 use super::Findings;
 use crate::workspace::{Kind, Package, Workspace};
 
-/// The crates of each layer, from the bottom. A step is a layer of ARCHITECTURE.md, but for the
-/// second, which exists because the two global designs share their locks and their node pool.
+/// The crates of each layer, from the bottom; docs/adr/0007 says why the lowest has two parts.
 const LAYERS: &[(&str, &[&str])] = &[
     ("0", &["vellum-core", "vellum-testkit"]),
-    ("0.5", &["vellum-global"]),
+    ("0, upper part", &["vellum-global"]),
     (
         "1",
         &[

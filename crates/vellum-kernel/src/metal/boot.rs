@@ -1,4 +1,4 @@
-//! From the PVH entry, in 32-bit mode, to [`main`](super::main) in the upper half.
+//! From the PVH entry, in 32-bit mode, to [`main`] in the upper half.
 //!
 //! ```text
 //!   QEMU -kernel           ebx = hvm_start_info, paging off, flat segments

@@ -77,6 +77,12 @@ pub(crate) fn ram() -> Stretches {
     boot_info().map(|info| ram::ram(info, boot::reach_bytes())).unwrap_or_default()
 }
 
+/// Bytes of RAM that lie beyond the direct map, and are left alone.
+pub(crate) fn unreached_bytes(info: &BootInfo) -> u64 {
+    let bytes = |limit| ram::ram(info, limit).iter().map(|part| part.len_bytes()).sum::<u64>();
+    bytes(u64::MAX) - bytes(boot::reach_bytes())
+}
+
 /// What must not be dealt out, though it is RAM.
 pub(crate) fn reserved(info: &BootInfo) -> impl Iterator<Item = Extent> + Clone {
     let (start, len_bytes) = image::physical_extent();

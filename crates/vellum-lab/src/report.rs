@@ -13,7 +13,7 @@
 //! # Invariants
 //!
 //! - A run has either `tlb` and `walk`, or `unsupported`.
-//! - [`write`] leaves the whole report under the given name, or what was there before.
+//! - [`write()`] leaves the whole report under the given name, or what was there before.
 
 use crate::histogram::mean;
 use crate::ram::Meter;
@@ -185,7 +185,7 @@ impl TableReport {
 ///
 /// # Errors
 ///
-/// What [`write`] would say.
+/// What [`write()`] would say.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());

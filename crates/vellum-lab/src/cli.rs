@@ -243,12 +243,13 @@ fn list() -> Result<(), Failure> {
     for design in DESIGNS {
         text += &format!("  {:16} {}\n", design.name, design.summary);
     }
-    text += "\nTLB presets (entries/ways; what is assumed):\n";
+    text += "\nTLB presets (entries/ways):\n";
     for preset in Preset::ALL {
         let Preset { name, l1d, l1i, l2, note } = preset;
-        let shape = format!("L1D {l1d}, L1I {l1i}, L2 {l2}");
-        text += format!("  {name:16} {shape}  {note}").trim_end();
-        text += "\n";
+        text += &format!("  {name:16} L1D {l1d}, L1I {l1i}, L2 {l2}\n");
+        if !note.is_empty() {
+            text += &format!("  {:16} assumed: {note}\n", "");
+        }
     }
     text += "\nembedded traces:\n";
     for trace in EMBEDDED {

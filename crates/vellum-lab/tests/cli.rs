@@ -144,6 +144,7 @@ fn help_has_examples_and_the_list_has_every_name() {
     let list = lab(dir.path(), &["compare", "--list"]);
     let text = String::from_utf8(list.stdout).unwrap();
     assert!(list.status.success());
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     let names = DESIGNS.iter().map(|d| d.name).chain(Preset::ALL.iter().map(|p| p.name));
     for name in names.chain(["perl-hash", "python-graph", "cc1", "sqlite3"]) {
         assert!(text.contains(&format!("  {name} ")), "{name} in\n{text}");

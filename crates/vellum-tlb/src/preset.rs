@@ -84,7 +84,7 @@ pub struct Preset {
     pub l1i: Geometry,
     /// Second level, for both.
     pub l2: Geometry,
-    /// Which of these numbers are assumptions; empty if none is.
+    /// What is assumed, because it is not published or cannot be so; empty if nothing is.
     pub note: &'static str,
 }
 
@@ -96,7 +96,7 @@ const fn sets(entries: u32, ways: u16) -> Geometry {
     }
 }
 
-const L1I_AS_L1D: &str = "L1I assumed to be as L1D";
+const L1I_AS_L1D: &str = "L1I as L1D";
 
 impl Preset {
     /// The geometry and rules against which the project's traces were counted by an independent
@@ -113,32 +113,27 @@ impl Preset {
     pub const ALL: &'static [Self] = &[
         Self::REFERENCE,
         Self { name: "skylake", ..Self::REFERENCE },
-        Self {
-            name: "sunny-cove",
-            l2: sets(2048, 16),
-            note: "L1 assumed to be as Skylake's",
-            ..Self::REFERENCE
-        },
+        Self { name: "sunny-cove", l2: sets(2048, 16), note: "L1 as Skylake's", ..Self::REFERENCE },
         Self {
             name: "zen2",
             l1d: Geometry::full(64),
             l1i: Geometry::full(64),
             l2: sets(2048, 16),
-            note: "L1I assumed to be as L1D; L2 published as 12 ways, which do not divide 2048: 16",
+            note: "L1I as L1D; L2 of 16 ways (published are 12, which do not divide 2048)",
         },
         Self {
             name: "zen4",
             l1d: Geometry::full(72),
             l1i: Geometry::full(72),
             l2: sets(3072, 24),
-            note: "L1I assumed to be as L1D, both fully associative; L2 of 24 ways assumed",
+            note: "L1I as L1D, both fully associative; L2 of 24 ways",
         },
         Self {
             name: "zen5",
             l1d: Geometry::full(96),
             l1i: Geometry::full(96),
             l2: sets(4096, 16),
-            note: "L1I assumed to be as L1D, both fully associative; L2 of 16 ways assumed",
+            note: "L1I as L1D, both fully associative; L2 of 16 ways",
         },
         Self {
             name: "cortex-a76",
@@ -159,8 +154,7 @@ impl Preset {
             l1d: Geometry::full(160),
             l1i: Geometry::full(160),
             l2: sets(3072, 12),
-            note: "L1I assumed to be as L1D, both fully associative; L2 of 12 ways assumed; \
-                   its own pages are 16 KiB, here they are 4 KiB",
+            note: "L1I as L1D, both fully associative; L2 of 12 ways; pages of 4 KiB, not 16",
         },
     ];
 

@@ -58,8 +58,11 @@ pub unsafe trait PhysMap {
 ///
 /// # Safety
 ///
-/// A block that `alloc` returns is aligned to its own size, is not part of any other block handed
-/// out and not yet freed, and stays so until `free`. Its contents are whatever they were.
+/// - A block that `alloc` returns is aligned to its own size, is not part of any other block handed
+///   out and not yet freed, and stays so until `free`. Its contents are whatever they were.
+/// - Where the type is [`Clone`], a clone speaks of the same source, and a block may be freed
+///   through any of them; where it is [`PartialEq`], two compare equal only if they speak of the
+///   same source. Tables trust both ([`Memory`]).
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
 pub unsafe trait FrameSource {
     /// Takes a block of 2<sup>`order`</sup> frames; its bytes are not initialised.

@@ -14,6 +14,11 @@ use vellum_testkit::suite::{Recorder, Recording, recording};
 
 type Radix4<'a> = Radix<X86_64<4>, &'a Arena>;
 
+// Several CPUs fault on one table, and a table may be given up on another CPU than it was made on.
+static_assertions::assert_impl_all!(Radix4<'static>: Send, Sync);
+static_assertions::assert_impl_all!(<Radix4<'static> as PageTable>::Detached: Send);
+static_assertions::assert_impl_all!(<Radix4<'static> as PageTable>::Stock: Send);
+
 const GIB: u64 = 1 << 30;
 const MIB2: u64 = 2 << 20;
 

@@ -251,6 +251,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(vellum_testkit::suite::config(256))]
+
         #[test]
         fn a_key_gives_back_what_it_was_made_of(va in canonical_page(), n in 0..4096u16) {
             prop_assert!(CANONICAL.contains(va));

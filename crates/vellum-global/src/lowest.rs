@@ -87,6 +87,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(vellum_testkit::suite::config(256))]
+
         #[test]
         fn it_holds_the_lowest_of_the_range(
             first in 0..200u64,

@@ -156,11 +156,7 @@ fn no_node_is_in_two_hands() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 64 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(vellum_testkit::suite::config(64))]
 
     #[test]
     fn what_comes_out_is_out_once(

@@ -153,6 +153,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(vellum_testkit::suite::config(1024))]
+
         #[test]
         fn what_fits_always_does(attr: u32, set: u32, clear: u32) {
             let (attr, set, clear) =

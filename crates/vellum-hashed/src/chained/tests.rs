@@ -387,11 +387,7 @@ fn spaces_change_in_parallel_while_the_table_grows() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 1 } else { 24 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(vellum_testkit::suite::config(24))]
 
     #[test]
     fn everything_is_found_after_every_split(

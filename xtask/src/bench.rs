@@ -50,8 +50,8 @@ pub(crate) fn run(name: &str, json: Option<&Path>) -> Result {
     let report: Value = serde_json::from_str(&text)
         .map_err(|e| Stop::failed(format!("bench {name} printed no JSON: {e}")))?;
     let rows = rows(&report).map_err(|what| Stop::failed(format!("bench {name}: {what}")))?;
-    println!("{}", table(&rows));
-    println!("(in brackets: how many times the peer's figure is worse than ours)");
+    say!("{}", table(&rows));
+    say!("(in brackets: how many times the peer's figure is worse than ours)");
     json.map_or(Ok(()), |path| write(path, &text))
 }
 

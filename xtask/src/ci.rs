@@ -47,7 +47,7 @@ pub(crate) fn run(only: &[String]) -> Result {
         };
         report.push(format!("{name:<14} {seconds:>6.1} s  {}", verdict.trim_end()));
     }
-    println!("\n{}", report.join("\n"));
+    say!("\n{}", report.join("\n"));
     if failed.is_empty() {
         return Ok(());
     }
@@ -87,7 +87,7 @@ fn oldest_compilers() -> Result {
     }
     for (version, names) in crates {
         if !setup::toolchain(&version) {
-            println!("skipped: Rust {version} is neither there nor to be had by rustup");
+            say!("skipped: Rust {version} is neither there nor to be had by rustup");
             continue;
         }
         let mut check = Command::new("rustup");
@@ -96,7 +96,7 @@ fn oldest_compilers() -> Result {
             check.args(["--package", name]);
         }
         process::must_succeed(&mut check)?;
-        println!("{} crates check with Rust {version}", names.len());
+        say!("{} crates check with Rust {version}", names.len());
     }
     Ok(())
 }

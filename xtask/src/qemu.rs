@@ -181,7 +181,7 @@ pub(crate) fn run_image(levels: u8, memory_mib: u32, limit: u64, words: &[String
     let image = build_image()?;
     let limit = Duration::from_secs(limit);
     let machine = Machine { levels, memory_mib, limit, words: words.to_vec() };
-    let (end, took) = boot(&machine, &image, |line| println!("{line}"))?;
+    let (end, took) = boot(&machine, &image, |line| say!("{line}"))?;
     match end {
         End::Left(Some(SUCCESS)) => {
             eprintln!("xtask: the machine ran for {:.2} s", took.as_secs_f64());

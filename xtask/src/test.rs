@@ -71,7 +71,7 @@ pub(crate) fn run(host: bool, image: bool) -> Result {
     if image {
         count += image_tests()?;
     }
-    println!("{} passed, {} failed", count.passed, count.failed);
+    say!("{} passed, {} failed", count.passed, count.failed);
     if count.failed == 0 { Ok(()) } else { Err(Stop { status: 1, message: String::new() }) }
 }
 
@@ -80,7 +80,7 @@ fn host_tests() -> Result<Count> {
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
     let status = process::each_line(&mut tests, |line| {
-        println!("{line}");
+        say!("{line}");
         count += cargo_result(line).unwrap_or_default();
     })?;
     Ok(count.ended(status.success()))
@@ -112,13 +112,13 @@ fn image_tests() -> Result<Count> {
 
 /// All tests of the image, with its output shown.
 fn image_run(levels: u8, image: &Path) -> Result<Count> {
-    println!("\n     Running the image with {levels} levels of page tables");
+    say!("\n     Running the image with {levels} levels of page tables");
     let mut last = None;
     let (end, took) = qemu::boot(&Machine::new(levels), image, |line| {
-        println!("{line}");
+        say!("{line}");
         last = image_result(line).or(last);
     })?;
-    println!("the machine ran for {:.2} s, and {}", took.as_secs_f64(), ended(end));
+    say!("the machine ran for {:.2} s, and {}", took.as_secs_f64(), ended(end));
     let well = end == End::Left(Some(qemu::SUCCESS)) && last.is_some();
     Ok(last.unwrap_or_default().ended(well))
 }
@@ -133,9 +133,9 @@ fn bad_end(word: &str, status: i32, says: &str, image: &Path) -> Result<Count> {
     })?;
     let passed = end == End::Left(Some(status)) && output.contains(says);
     if passed {
-        println!("test image, {word}: status {status} ... ok");
+        say!("test image, {word}: status {status} ... ok");
     } else {
-        println!("test image, {word}: status {status} ... FAILED: it {}\n{output}", ended(end));
+        say!("test image, {word}: status {status} ... FAILED: it {}\n{output}", ended(end));
     }
     Ok(Count::of(passed))
 }

@@ -46,14 +46,14 @@ pub(crate) fn run() -> Result {
     files::check(&root, &workspace, &mut findings)?;
     documents::check(&root, &workspace, &mut findings)?;
     for warning in &findings.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     for problem in &findings.problems {
-        println!("problem: {problem}");
+        say!("problem: {problem}");
     }
     match findings.problems.len() {
         0 => {
-            println!("tidy: {} crates", workspace.packages.len());
+            say!("tidy: {} crates", workspace.packages.len());
             Ok(())
         }
         count => Err(Stop::failed(format!("tidy found {count} problems"))),

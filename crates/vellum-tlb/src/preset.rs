@@ -154,7 +154,7 @@ impl Preset {
             l1d: Geometry::full(160),
             l1i: Geometry::full(160),
             l2: sets(3072, 12),
-            note: "L1I as L1D, both fully associative; L2 of 12 ways; pages of 4 KiB, not 16",
+            note: "L1I as L1D, both fully associative; L2 12-way; pages of 4 KiB, not 16",
         },
     ];
 

@@ -47,12 +47,23 @@ impl Source {
         }
     }
 
-    fn read(&self, limit: usize) -> Result<Trace, TraceError> {
+    fn read(&self, name: &str, limit: usize) -> Result<Trace, TraceError> {
         match self {
             Self::Embedded(trace) => trace.read(limit),
-            Self::File(path) => Trace::read(&self.name(), Reader::open(path)?, limit),
+            Self::File(path) => Trace::read(name, Reader::open(path)?, limit),
         }
     }
+}
+
+/// The sources with their names; files whose names are not unique are called by their whole path.
+fn named(sources: &[Source]) -> Vec<(&Source, String)> {
+    let names: Vec<String> = sources.iter().map(Source::name).collect();
+    let unique = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
+    let full = |source: &Source, name: &String| match source {
+        Source::File(path) if !unique(name) => path.display().to_string(),
+        _ => name.clone(),
+    };
+    sources.iter().zip(&names).map(|(source, name)| (source, full(source, name))).collect()
 }
 
 /// What to compare, and on what.
@@ -131,25 +142,23 @@ impl From<TraceError> for CompareError {
 /// The first [`CompareError`]; what was measured by then is dropped.
 pub fn compare(options: &Options, bar: &ProgressBar) -> Result<Comparison, CompareError> {
     let mut outcomes = Vec::new();
+    let read = |(source, name): (&Source, String)| {
+        bar.set_message(format!("reading {name}"));
+        source.read(&name, options.limit)
+    };
+    let sources = named(&options.sources).into_iter();
     if let Some(quantum) = options.mix {
-        let read = |source: &Source| read(source, options.limit, bar);
-        let traces = options.sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let traces = sources.map(read).collect::<Result<Vec<_>, _>>()?;
         outcomes.extend(run_all(options, &traces, quantum, bar)?);
     } else {
-        for source in &options.sources {
-            let trace = read(source, options.limit, bar)?;
-            outcomes.extend(run_all(options, &[trace], usize::MAX, bar)?);
+        for source in sources {
+            outcomes.extend(run_all(options, &[read(source)?], usize::MAX, bar)?);
         }
     }
     bar.finish_and_clear();
     let rates = outcomes.iter().map(rate).collect();
     let runs = outcomes.into_iter().map(|outcome| outcome.run).collect();
     Ok(Comparison { report: Report { schema: SCHEMA, runs }, rates })
-}
-
-fn read(source: &Source, limit: usize, bar: &ProgressBar) -> Result<Trace, TraceError> {
-    bar.set_message(format!("reading {}", source.name()));
-    source.read(limit)
 }
 
 fn run_all(
@@ -193,5 +202,12 @@ mod tests {
         assert_eq!(name("x/lackey.out"), "lackey.out");
         assert_eq!(name("x/.vt"), "x/.vt");
         assert_eq!(name(".."), "..");
+    }
+
+    #[test]
+    fn files_of_one_name_are_told_apart() {
+        let sources = ["a/x.vt", "b/x.vt", "b/y.vt"].map(|path| Source::File(path.into()));
+        let names: Vec<_> = named(&sources).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["a/x.vt", "b/x.vt", "y"]);
     }
 }

@@ -110,6 +110,8 @@ pub struct TableReport {
     pub bytes: u64,
     /// The same for each page of the trace.
     pub bytes_per_page: f64,
+    /// The most that they ever were.
+    pub peak_bytes: u64,
     /// The largest single block that it ever had.
     pub largest_contiguous_bytes: u64,
 }
@@ -138,7 +140,7 @@ impl Run {
                 cache_misses_mean: mean(walk.cache_misses, count),
                 cycles_mean: mean(walk.cycles, count),
             }),
-            table: Some(TableReport::new(job, meter.now, meter.largest)),
+            table: Some(TableReport::new(job, meter)),
             ..Self::named(job, design)
         }
     }
@@ -148,7 +150,7 @@ impl Run {
     pub fn unsupported(job: &Job<'_>, design: &str, reason: &str, bytes: Option<u64>) -> Self {
         Self {
             unsupported: Some(reason.to_owned()),
-            table: bytes.map(|bytes| TableReport::new(job, bytes, bytes)),
+            table: bytes.map(|n| TableReport::new(job, Meter { now: n, peak: n, largest: n })),
             ..Self::named(job, design)
         }
     }
@@ -175,9 +177,13 @@ impl Run {
 }
 
 impl TableReport {
-    fn new(job: &Job<'_>, bytes: u64, largest_contiguous_bytes: u64) -> Self {
-        let bytes_per_page = mean(bytes, job.count_pages());
-        Self { bytes, bytes_per_page, largest_contiguous_bytes }
+    fn new(job: &Job<'_>, meter: Meter) -> Self {
+        Self {
+            bytes: meter.now,
+            bytes_per_page: mean(meter.now, job.count_pages()),
+            peak_bytes: meter.peak,
+            largest_contiguous_bytes: meter.largest,
+        }
     }
 }
 

@@ -167,6 +167,7 @@ mod tests {
             table: Some(TableReport {
                 bytes: 300 << 30,
                 bytes_per_page: 260_000.5,
+                peak_bytes: 300 << 30,
                 largest_contiguous_bytes: 256 << 30,
             }),
         }

@@ -56,6 +56,7 @@ fn json_has_the_fields_that_the_schema_promises() {
     }
     assert_eq!(run["table"]["bytes"], 8192);
     assert_eq!(run["table"]["bytes_per_page"], 2048.0);
+    assert_eq!(run["table"]["peak_bytes"], 12_288);
     assert_eq!(run["table"]["largest_contiguous_bytes"], 4096);
     assert_eq!(run.get("unsupported"), None);
     let flat = &json["runs"][1];

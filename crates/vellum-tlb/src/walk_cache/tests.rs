@@ -1,5 +1,7 @@
 use super::*;
 use crate::{WALK_CACHE_NONE, WALK_CACHE_X86};
+use alloc::vec;
+use proptest::prelude::*;
 use vellum_core::PhysAddr;
 
 const A: Asid = Asid::new(1).expect("not the global mark");
@@ -111,4 +113,96 @@ fn random_walks_read_what_theory_says() {
     let theory = 2.0 - f64::from(entries) / (pages / 512) as f64;
     // Standard deviation of the mean: sqrt(.0156 * .984 / 4e5) = .0002.
     assert!((mean - theory).abs() < 0.001, "{mean} against {theory}");
+}
+
+/// A walk of so many levels that ends at a leaf of 4 KiB, 2 MiB or 1 GiB.
+fn walk_to(leaf: u8, levels: usize) -> Vec<Ref> {
+    let spans = [48, 39, 30, 21, 12];
+    let spans = spans[spans.len() - levels..].iter().filter(|&&span| span >= leaf);
+    spans.flat_map(|&span| refs([span])).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Walk { va: u64, asid: u16 },
+    FlushAll,
+    FlushAsid(u16),
+    FlushPage { va: u64, asid: u16 },
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    // A few blocks of every span, so that each is met again.
+    let va = || {
+        (0u64..3, 0u64..3, 0u64..4, 0u64..4)
+            .prop_map(|(a, b, c, d)| a << 48 | b << 39 | c << 30 | d << 21)
+    };
+    let op = prop_oneof![
+        60 => (va(), 0u16..3).prop_map(|(va, asid)| Op::Walk { va, asid }),
+        1 => Just(Op::FlushAll),
+        1 => (0u16..3).prop_map(Op::FlushAsid),
+        3 => (va(), 0u16..3).prop_map(|(va, asid)| Op::FlushPage { va, asid }),
+    ];
+    proptest::collection::vec(op, 1..300)
+}
+
+proptest! {
+    /// Against a list for each span, most recent first, of (block, asid).
+    #[test]
+    fn behaves_as_a_list_for_each_span(
+        sizes in proptest::collection::vec(
+            (proptest::sample::select(vec![21u8, 30, 39, 48]), 0u16..5), 0..4),
+        levels in 1usize..=5,
+        ops in ops(),
+    ) {
+        let mut sizes: Vec<WalkCacheSize> =
+            sizes.into_iter().map(|(span, entries)| WalkCacheSize { span, entries }).collect();
+        sizes.sort_by_key(|size| size.span);
+        sizes.dedup_by_key(|size| size.span);
+        let mut caches = WalkCaches::new(&sizes);
+        let mut lists: Vec<Vec<(u64, u16)>> = vec![Vec::new(); sizes.len()];
+        for op in ops {
+            match op {
+                Op::Walk { va, asid } => {
+                    // Which leaf is a matter of the address alone: no flush is ever due.
+                    let leaf = [12, 21, 30][(va >> 30 & 3) as usize % 3];
+                    let walk = walk_to(leaf, levels);
+                    let mut expected = 0;
+                    for (i, r) in walk.iter().enumerate().rev() {
+                        let Some(n) = sizes.iter().position(|s| s.span == r.span) else { continue };
+                        let block = (va >> r.span, asid);
+                        if r.span > leaf && lists[n].contains(&block) {
+                            lists[n].retain(|b| *b != block);
+                            lists[n].insert(0, block);
+                            expected = i + 1;
+                            break;
+                        }
+                    }
+                    for r in walk[expected..].iter().filter(|r| r.span > leaf) {
+                        if let Some(n) = sizes.iter().position(|s| s.span == r.span) {
+                            let block = (va >> r.span, asid);
+                            lists[n].retain(|b| *b != block);
+                            lists[n].insert(0, block);
+                            lists[n].truncate(usize::from(sizes[n].entries));
+                        }
+                    }
+                    let id = Asid::new(asid).unwrap();
+                    prop_assert_eq!(caches.walk(VirtAddr::new(va), id, leaf, &walk), expected);
+                }
+                Op::FlushAll => {
+                    caches.flush_all();
+                    lists.iter_mut().for_each(Vec::clear);
+                }
+                Op::FlushAsid(asid) => {
+                    caches.flush_asid(Asid::new(asid).unwrap());
+                    lists.iter_mut().for_each(|list| list.retain(|b| b.1 != asid));
+                }
+                Op::FlushPage { va: at, asid } => {
+                    caches.flush_page(va(at), Asid::new(asid).unwrap());
+                    for (size, list) in sizes.iter().zip(&mut lists) {
+                        list.retain(|b| *b != (at >> size.span, asid));
+                    }
+                }
+            }
+        }
+    }
 }

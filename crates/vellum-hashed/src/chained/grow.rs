@@ -10,8 +10,8 @@
 use super::{Chained, FIRST, SEGMENTS, THERE, bucket_of, place, segment_order};
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, PhysAddr};
-use vellum_global::Key;
 use vellum_global::word::with_word;
+use vellum_global::{Chain, Key};
 
 impl<M: Memory> Chained<M> {
     /// Splits up to `steps` buckets while there are more entries than buckets; does nothing while
@@ -43,14 +43,19 @@ impl<M: Memory> Chained<M> {
             self.retry_at.store(later + n / 16, Ordering::Relaxed);
             return false;
         }
-        let mut chain = self.lock_bucket(n - (1 << n.ilog2()));
+        self.split_locked(self.lock_bucket(n - (1 << n.ilog2())), n);
+        true
+    }
+
+    /// Moves what belongs to bucket `n` out of the bucket that it is split from, and publishes it
+    /// before the lock is given back.
+    pub(super) fn split_locked(&self, mut chain: Chain<'_, M>, n: u64) {
         let moved = chain.split_off(|key: Key| bucket_of(key.hash(), n + 1) == n);
         // SAFETY: the head lies in a segment that is there; nobody looks at it before n + 1 is seen.
         unsafe {
             with_word(self.memory(), self.head(n), |head| head.store(moved, Ordering::Relaxed));
         }
         self.buckets.store(n + 1, Ordering::Release);
-        true
     }
 
     /// Gives memory back after many entries are gone: as few buckets as hold what is there at a

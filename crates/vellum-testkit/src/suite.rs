@@ -247,7 +247,9 @@ pub fn contents<T: PageTable>(table: &T) -> Vec<(VirtAddr, Entry)> {
 /// Compares the table with the oracle, by visit and by walk.
 pub fn check_contents<T: PageTable>(table: &T, oracle: &Oracle) {
     assert_eq!(contents(table), oracle.iter().collect::<Vec<_>>());
-    for (va, entry) in oracle.iter() {
+    // Every page, but under Miri, where a walk takes a hundredth of a second.
+    let stride = if cfg!(miri) { 61 } else { 1 };
+    for (va, entry) in oracle.iter().step_by(stride) {
         assert_eq!(entry_at(table, va), entry, "walk to {va}");
     }
 }

@@ -124,3 +124,38 @@ impl Tag {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_cached_by_the_largest_size_that_fits_into_it() {
+        let sizes = [0, 12, 16, 20, 21, 25, 29, 30, 39].map(|shift| Size::within(shift).shift());
+        assert_eq!(sizes, [12, 12, 12, 12, 21, 21, 21, 30, 30]);
+    }
+
+    #[test]
+    fn a_tag_as_it_is_drawn() {
+        let asid = Asid::new(0x1234).unwrap();
+        let tag = Tag::of_page(VirtAddr::new(0xabc_d000), Size::Page4K, Owner::One(asid));
+        assert_eq!(tag.raw(), 0xabcd << 18 | 0x1234 << 2 | 1);
+        let huge = Tag::of_page(VirtAddr::new(0x7_4000_0000), Size::Page1G, Owner::All);
+        assert_eq!(huge.raw(), 0x1d << 18 | 0xffff << 2 | 3);
+        assert_eq!((huge.number(), huge.size()), (0x1d, Size::Page1G));
+    }
+
+    #[test]
+    fn every_page_of_the_58_bits_has_its_own_tag() {
+        let ends = [0, 0x01ff_ffff_ffff_f000, 0xfe00_0000_0000_0000, 0xffff_ffff_ffff_f000];
+        let tags = ends.map(|va| {
+            let va = VirtAddr::new(va);
+            assert!(has_tag(va));
+            Tag::of_page(va, Size::Page4K, Owner::All).raw()
+        });
+        for (i, tag) in tags.iter().enumerate() {
+            assert!(!tags[..i].contains(tag));
+        }
+        assert!(!has_tag(VirtAddr::new(0x0200_0000_0000_0000)));
+    }
+}

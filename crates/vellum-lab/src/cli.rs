@@ -155,7 +155,7 @@ fn explain(e: &clap::Error) -> u8 {
 fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
     let options = options(args)?;
     let json = json_path(args)?;
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
     // The template is a constant; if it were wrong the bar's own style would do.
     if let Ok(style) = ProgressStyle::with_template("{msg:32} [{bar:40}] {percent}% {eta}") {
         bar.set_style(style.progress_chars("=> "));

@@ -135,7 +135,8 @@ impl From<TraceError> for CompareError {
     }
 }
 
-/// Runs the comparison; `bar` advances by one for each event and design.
+/// Runs the comparison; `bar` starts anew for each trace, and advances by one for each event and
+/// design.
 ///
 /// # Errors
 ///
@@ -143,6 +144,8 @@ impl From<TraceError> for CompareError {
 pub fn compare(options: &Options, bar: &ProgressBar) -> Result<Comparison, CompareError> {
     let mut outcomes = Vec::new();
     let read = |(source, name): (&Source, String)| {
+        bar.set_length(1);
+        bar.set_position(0);
         bar.set_message(format!("reading {name}"));
         source.read(&name, options.limit)
     };
@@ -172,7 +175,8 @@ fn run_all(
     let (machine, asids) = (&options.machine, options.asids);
     let job = Job { traces, machine, quantum, asids, progress };
     bar.set_message(names.clone());
-    bar.inc_length(job.count_events() * options.designs.len() as u64);
+    bar.set_length(job.count_events() * options.designs.len() as u64);
+    bar.set_position(0);
     let run = |design: &&'static Design| {
         let outcome = design.run(&job);
         if matches!(outcome, Ok(Outcome { elapsed: None, .. })) {

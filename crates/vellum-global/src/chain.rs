@@ -91,15 +91,14 @@ impl<'m, M: PhysMap> Chain<'m, M> {
         })
     }
 
-    /// The element of `key`; `read` is told of each element that a walker reads, and its bytes.
-    pub fn find(&self, key: Key, mut read: impl FnMut(PhysAddr, u8)) -> Option<Found> {
+    /// The element of `key`; `read` is told of each element that a walker reads, the one last.
+    pub fn find(&self, key: Key, mut read: impl FnMut(PhysAddr)) -> Option<Found> {
         let mut before = None;
         for at in self.elements() {
+            read(at);
             if self.load(at, TAG) == key.tag() {
-                read(at, HIT_BYTES);
                 return Some(Found { at, pte: self.load(at, PTE), before });
             }
-            read(at, MISS_BYTES);
             before = Some(at);
         }
         None
@@ -205,7 +204,7 @@ impl<M: PhysMap> core::fmt::Debug for Chain<'_, M> {
 pub struct Trail {
     skip: usize,
     seen: usize,
-    read: [(PhysAddr, u8); Self::ROOM],
+    read: [PhysAddr; Self::ROOM],
 }
 
 impl Trail {
@@ -220,31 +219,32 @@ impl Trail {
         sink: &mut S,
         mut lock: impl FnMut() -> Chain<'m, M>,
     ) -> u64 {
-        let mut trail = Self { skip: 0, seen: 0, read: [(PhysAddr::new(0), 0); Self::ROOM] };
+        let mut trail = Self { skip: 0, seen: 0, read: [PhysAddr::new(0); Self::ROOM] };
         loop {
-            let (head, raw) = {
+            let (head, found) = {
                 let chain = lock();
-                let found = chain.find(key, |at, bytes| trail.note(at, bytes));
-                (chain.at, found.map_or(0, |f| f.pte))
+                (chain.at, chain.find(key, |at| trail.note(at)))
             };
             if trail.skip == 0 {
                 sink.reference(reference(head, HEAD_BYTES));
             }
             let new = trail.seen.saturating_sub(trail.skip);
-            for &(at, bytes) in trail.read.iter().take(new) {
+            let hit = found.map(|found| found.at);
+            for &at in trail.read.iter().take(new) {
+                let bytes = if Some(at) == hit { HIT_BYTES } else { MISS_BYTES };
                 sink.reference(reference(at, bytes));
             }
             if new <= Self::ROOM {
-                return raw;
+                return found.map_or(0, |found| found.pte);
             }
             trail.skip += Self::ROOM;
             trail.seen = 0;
         }
     }
 
-    fn note(&mut self, at: PhysAddr, bytes: u8) {
+    fn note(&mut self, at: PhysAddr) {
         if let Some(slot) = self.seen.checked_sub(self.skip).and_then(|i| self.read.get_mut(i)) {
-            *slot = (at, bytes);
+            *slot = at;
         }
         self.seen += 1;
     }

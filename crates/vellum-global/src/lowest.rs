@@ -34,6 +34,12 @@ impl Lowest {
         Self { range, len: 0, held: [(range.first(), 0); Self::ROOM] }
     }
 
+    /// Empties it, for the keys of another range.
+    pub const fn restart(&mut self, range: Keys) {
+        self.range = range;
+        self.len = 0;
+    }
+
     /// The keys that it takes.
     #[must_use]
     pub const fn range(&self) -> Keys {

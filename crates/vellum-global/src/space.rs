@@ -136,12 +136,12 @@ impl<'t, S: Store> Space<'t, S> {
             keys.iter().for_each(f);
             return;
         }
-        let mut stripe = 0;
+        let (mut stripe, mut found) = (0, Lowest::new(keys));
         // An entry that moves goes to a higher stripe, so asking for the number again is enough.
         while stripe < self.table.count_stripes() {
             let mut rest = Some(keys);
             while let Some(keys) = rest {
-                let mut found = Lowest::new(keys);
+                found.restart(keys);
                 self.table.scan(stripe, &mut found);
                 found.held().iter().for_each(|&(key, _)| f(key));
                 rest = found.rest();

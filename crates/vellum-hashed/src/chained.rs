@@ -241,7 +241,7 @@ impl<M: Memory> Store for Chained<M> {
         f: impl FnOnce(u64) -> Result<u64, E>,
     ) -> Result<u64, Refused<E>> {
         let mut chain = self.lock(key);
-        let found = chain.find(key, |_, _| {});
+        let found = chain.find(key, |_| {});
         let old = found.map_or(0, |found| found.pte);
         let new = f(old).map_err(Refused::By)?;
         match (found, new) {

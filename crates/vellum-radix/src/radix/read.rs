@@ -104,17 +104,19 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let len = left.min(size - offset);
             let slot = node.slot(index(va, level));
             let raw = slot.load();
-            match F::decode(raw, level.shift) {
-                Decoded::Entry(Entry::Hole) => {}
-                Decoded::Table(child) => {
-                    self.pieces_of(self.node(child), depth + 1, (va, len), f)?;
-                }
-                Decoded::Entry(entry) => {
-                    let entry = match entry {
-                        Entry::Leaf(pa, attr) => Entry::Leaf(pa.wrapping_add(offset), attr),
-                        other => other,
-                    };
-                    f(Piece { slot, level, raw, span: Span { va, len, entry } })?;
+            let span = |entry| Span { va, len, entry };
+            // Most entries of a sparse table are holes, and cost no decoding.
+            if raw != 0 {
+                match F::decode(raw, level.shift) {
+                    Decoded::Table(child) => {
+                        self.pieces_of(self.node(child), depth + 1, (va, len), f)?;
+                    }
+                    Decoded::Entry(Entry::Hole) => {}
+                    Decoded::Entry(Entry::Leaf(pa, attr)) => {
+                        let entry = Entry::Leaf(pa.wrapping_add(offset), attr);
+                        f(Piece { slot, level, raw, span: span(entry) })?;
+                    }
+                    Decoded::Entry(soft) => f(Piece { slot, level, raw, span: span(soft) })?,
                 }
             }
             va = va.wrapping_add(len);

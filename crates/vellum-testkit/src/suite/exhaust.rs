@@ -120,7 +120,7 @@ pub fn a_stock_gives_back_what_it_holds<D: Design>() {
     on::<D>(|_, shared| {
         let table = table::<D>(shared);
         let mut stock = table.stock();
-        let va = windows(table.canonical())[1];
+        let va = windows(table.canonical()).pop().expect("a window");
         let new = Entry::Leaf(FRAME, Attr::RW);
         recording(&Recorder::default(), |g| {
             let result = table.replace(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g);
@@ -140,7 +140,7 @@ pub fn a_stock_of_another_memory_is_not_used<D: Design>() {
     {
         let shared = arenas.each_ref().map(|arena| D::shared(arena).expect("an empty arena"));
         let [one, two] = shared.each_ref().map(|shared| table::<D>(shared));
-        let va = windows(one.canonical())[1];
+        let va = windows(one.canonical()).pop().expect("a window");
         let new = Entry::Leaf(FRAME, Attr::RW);
         let mut stock = one.stock();
         recording(&Recorder::default(), |g| {

@@ -28,7 +28,7 @@ const MOST_PROCESSES: usize = 4096;
 
 /// Compares page-table designs on traces of real programs.
 #[derive(Parser)]
-#[command(name = "vellum-lab", version, about)]
+#[command(name = "vellum-lab", bin_name = "cargo xtask", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,18 +43,21 @@ enum Command {
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-  vellum-lab compare
+  cargo xtask compare
       all designs on the embedded traces
-  vellum-lab compare --trace run.vt.zst --design radix4,hashed-chained --tlb zen5
+  cargo xtask compare --trace run.vt.zst --design radix4,hashed-chained --tlb zen5
       two designs on a trace of your own, with another TLB
-  vellum-lab compare --mix 10000 --no-asid
+  cargo xtask compare --mix 10000 --no-asid
       the embedded traces as processes of one CPU, flushing at each switch
-  valgrind --tool=lackey --trace-mem=yes --log-file=ls.txt ls; vellum-lab compare --trace ls.txt
-      a program of your own, recorded by valgrind")]
+  valgrind --tool=lackey --trace-mem=yes --log-file=ls.txt ls; cargo xtask compare --trace ls.txt
+      a program of your own, recorded by valgrind
+  cargo xtask compare --trace perl-hash --walk-cache none
+      one of the embedded traces, on a processor without walk caches")]
 struct CompareArgs {
-    /// Trace to replay instead of the embedded ones; may be repeated
+    /// Trace to replay instead of all embedded ones; may be repeated
     ///
-    /// vtrace1 or the text of valgrind's lackey tool, either also packed by zstd; told by content.
+    /// A file: vtrace1 or the text of valgrind's lackey tool, either also packed by zstd; told by
+    /// content. Or, where there is no such file, the name of an embedded trace.
     #[arg(long, value_name = "FILE")]
     trace: Vec<PathBuf>,
 
@@ -181,7 +184,7 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
     let sources: Vec<_> = if args.trace.is_empty() {
         EMBEDDED.iter().map(Source::Embedded).collect()
     } else {
-        args.trace.iter().cloned().map(Source::File).collect()
+        args.trace.iter().map(|path| Source::named(path)).collect()
     };
     if args.mix.is_some() && sources.len() > MOST_PROCESSES {
         return Err(Failure::bad_input(format!("--mix takes at most {MOST_PROCESSES} traces")));

@@ -13,7 +13,7 @@
 //! - At most one trace is in memory at a time, or all of a mix.
 
 use crate::designs::{Design, Outcome};
-use crate::embedded::EmbeddedTrace;
+use crate::embedded::{EMBEDDED, EmbeddedTrace};
 use crate::machine::MachineConfig;
 use crate::replay::{Job, ReplayError};
 use crate::report::{Report, SCHEMA};
@@ -21,7 +21,7 @@ use crate::trace::{Reader, Trace, TraceError};
 use core::fmt;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a trace comes from.
 #[derive(Clone, Debug)]
@@ -33,6 +33,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// The file at `path`; where there is none, the embedded trace of this name, if there is one.
+    #[must_use]
+    pub fn named(path: &Path) -> Self {
+        match EMBEDDED.iter().find(|trace| path.as_os_str() == trace.name) {
+            Some(trace) if !path.exists() => Self::Embedded(trace),
+            _ => Self::File(path.to_owned()),
+        }
+    }
+
     /// What reports call it: a file's name without its folder and the endings of trace files.
     #[must_use]
     pub fn name(&self) -> String {

@@ -11,7 +11,7 @@
 //!
 //! - Names are unique, and are those of the report.
 
-use crate::ram::{DataFrames, TableRam, with_ram};
+use crate::ram::{self, DataFrames, TableRam, with_ram};
 use crate::replay::{Job, ReplayError, replay};
 use crate::report::Run;
 use crate::table::size;
@@ -109,9 +109,16 @@ impl Design {
     /// # Errors
     ///
     /// See [`ReplayError`]. A trace that the design cannot hold is no error, but a row without
-    /// measurements.
+    /// measurements: its addresses are beyond the design's, or its tables beyond simulated memory.
     pub fn run(&self, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-        (self.run)(self, job)
+        match (self.run)(self, job) {
+            Err(ReplayError::OutOfFrames(e)) => {
+                let most = size(ram::table_bytes_for(job.count_pages()));
+                let reason = format!("its tables do not fit {most} of simulated memory: {e}");
+                Ok(self.unsupported(job, &reason, None))
+            }
+            done => done,
+        }
     }
 
     /// The row of a trace that this design cannot hold.

@@ -14,3 +14,8 @@ pub mod replay;
 pub mod report;
 pub mod table;
 pub mod trace;
+
+/// The code in docs/integration.md, compiled here because this crate sees all the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/integration.md")]
+struct Integration;

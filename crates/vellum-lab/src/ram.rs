@@ -219,8 +219,7 @@ pub fn with_ram<R>(
     f: impl FnOnce(&TableRam<'_>, &DataFrames<'_>) -> R,
 ) -> Result<R, OutOfFrames> {
     const FAILED: OutOfFrames = OutOfFrames { order: 0 };
-    let wanted = pages.saturating_mul(PER_PAGE).saturating_add(SPARE).min(MOST);
-    let host = Host::new(wanted.next_multiple_of(DATA_BLOCK)).ok_or(FAILED)?;
+    let host = Host::new(table_bytes_for(pages)).ok_or(FAILED)?;
     let tables = PhysRange::with_len(TABLES, host.len_bytes());
     let table_words = words_for(tables);
     let table_frames = FrameAllocator::new();
@@ -237,6 +236,13 @@ pub fn with_ram<R>(
     let first = PhysAddr::new(first);
     let data = DataFrames { frames: data_frames, first, count: data_bytes >> PAGE_SHIFT };
     Ok(f(&ram, &data))
+}
+
+/// Bytes of table frames for programs of `pages` pages in all, if the host has as many.
+#[must_use]
+pub fn table_bytes_for(pages: u64) -> u64 {
+    let wanted = pages.saturating_mul(PER_PAGE).saturating_add(SPARE).min(MOST);
+    wanted.next_multiple_of(DATA_BLOCK)
 }
 
 const NOTHING: [PhysRange; 0] = [];

@@ -63,6 +63,22 @@ fn refused_trace(content: &[u8]) -> String {
 }
 
 #[test]
+fn an_embedded_trace_goes_by_its_name_unless_a_file_has_it() {
+    let dir = folder();
+    let args = ["compare", "--trace", "sqlite3", "--design", "radix4", "--events", "1000"];
+    let traces = |output: &Output| {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+        let text = fs::read_to_string(dir.path().join("target/compare.json")).unwrap();
+        serde_json::from_str::<vellum_lab::report::Report>(&text).unwrap().runs[0].pages
+    };
+    let embedded = traces(&lab(dir.path(), &args));
+    fs::copy(dir.path().join("good.vt"), dir.path().join("sqlite3")).unwrap();
+    let file = traces(&lab(dir.path(), &args));
+    assert_eq!(file, 1000, "the sweep touches a new page with each event");
+    assert_ne!(embedded, file);
+}
+
+#[test]
 fn a_bad_trace_is_named_with_its_byte() {
     let good = sweep();
     let cut = refused_trace(&[&good[..], &[0x80]].concat());

@@ -14,6 +14,7 @@ fn proptest_config() -> proptest::test_runner::Config {
 }
 
 pub mod addr;
+pub mod asid;
 pub mod attr;
 pub mod entry;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod table;
 pub mod walk;
 
 pub use addr::{Canonical, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, VirtAddr, Vpn};
+pub use asid::Asid;
 pub use attr::{Attr, Change, MemoryType};
 pub use entry::{Entry, Gone, Run, Soft, Span};
 pub use error::{Cause, Need, RangeError, ReplaceError};

@@ -4,23 +4,34 @@
 //! its entries. It comes back when the space is retired, after the flush, and not before: a TLB
 //! that tags its entries would otherwise serve the next owner with the last one's pages.
 
-use crate::Asid;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use vellum_core::Asid;
 
-const WORDS: usize = Asid::COUNT as usize / 64;
+const WORDS: usize = Asids::COUNT as usize / 64;
 
-/// Another space has this identifier.
+/// Why a table has no space of an identifier to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AsidTaken(pub Asid);
+#[non_exhaustive]
+pub enum AsidError {
+    /// Another space has it.
+    Taken(Asid),
+    /// It is not below [`Asids::COUNT`].
+    TooLarge(Asid),
+}
 
-impl fmt::Display for AsidTaken {
+impl fmt::Display for AsidError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "address-space identifier {} is taken", self.0)
+        match self {
+            Self::Taken(asid) => write!(f, "address-space identifier {asid} is taken"),
+            Self::TooLarge(asid) => {
+                write!(f, "address-space identifier {asid} is not below {}", Asids::COUNT)
+            }
+        }
     }
 }
 
-impl core::error::Error for AsidTaken {}
+impl core::error::Error for AsidError {}
 
 /// The identifiers of one table.
 pub struct Asids {
@@ -28,6 +39,9 @@ pub struct Asids {
 }
 
 impl Asids {
+    /// How many a table has: 12 bits' worth, as in x86-64's PCID.
+    pub const COUNT: u16 = 1 << 12;
+
     /// All of them free.
     #[must_use]
     pub const fn new() -> Self {
@@ -38,10 +52,11 @@ impl Asids {
     ///
     /// # Errors
     ///
-    /// [`AsidTaken`].
-    pub fn claim(&self, asid: Asid) -> Result<(), AsidTaken> {
-        let (word, bit) = self.place(asid).ok_or(AsidTaken(asid))?;
-        if word.fetch_or(bit, Ordering::Acquire) & bit == 0 { Ok(()) } else { Err(AsidTaken(asid)) }
+    /// [`AsidError`].
+    pub fn claim(&self, asid: Asid) -> Result<(), AsidError> {
+        let (word, bit) = self.place(asid).ok_or(AsidError::TooLarge(asid))?;
+        let free = word.fetch_or(bit, Ordering::Acquire) & bit == 0;
+        if free { Ok(()) } else { Err(AsidError::Taken(asid)) }
     }
 
     /// Gives `asid` back, whose entries are gone.
@@ -85,12 +100,13 @@ mod tests {
         for n in [0, 63, 64, 4095] {
             let asid = Asid::new(n).unwrap();
             assert_eq!(asids.claim(asid), Ok(()));
-            assert_eq!(asids.claim(asid), Err(AsidTaken(asid)));
+            assert_eq!(asids.claim(asid), Err(AsidError::Taken(asid)));
         }
         assert_eq!(asids.count(), 4);
         let asid = Asid::new(64).unwrap();
         asids.release(asid);
         assert_eq!(asids.claim(asid), Ok(()));
-        assert_eq!(Asid::new(4096), None);
+        let beyond = Asid::new(Asids::COUNT).unwrap();
+        assert_eq!(asids.claim(beyond), Err(AsidError::TooLarge(beyond)));
     }
 }

@@ -1,14 +1,14 @@
 //! The tag of a global table: which address space, and which page of it.
 //!
 //! ```text
-//!   63  62       57 56        45 44                                          0
-//!  +---+-----------+------------+---------------------------------------------+
-//!  | 1 | 0         | asid       | page number, low 45 bits                    |
-//!  +---+-----------+------------+---------------------------------------------+
+//!   63  62 61 60             45 44                                          0
+//!  +---+-----+-----------------+---------------------------------------------+
+//!  | 1 | 0   | asid            | page number, low 45 bits                    |
+//!  +---+-----+-----------------+---------------------------------------------+
 //! ```
 //!
 //! Bit 63 keeps a tag from ever being 0, so that 0 can mean "no entry here". 45 bits of page number
-//! are those of a 57-bit canonical address; the address comes back by sign extension. Bits 62:57
+//! are those of a 57-bit canonical address; the address comes back by sign extension. Bits 62:61
 //! are left for a design that keeps several page sizes in one table.
 //!
 //! # Invariants
@@ -19,41 +19,18 @@
 use core::fmt;
 use core::num::NonZeroU64;
 use core::ops::RangeInclusive;
-use vellum_core::{Canonical, PAGE_SHIFT, VirtAddr};
+use vellum_core::{Asid, Canonical, PAGE_SHIFT, VirtAddr};
 
 /// The addresses that a key can hold: 57 bits, sign-extended.
 pub const CANONICAL: Canonical = Canonical::signed(VPN_BITS + PAGE_SHIFT);
 
 const VPN_BITS: u8 = 45;
 const VPN_MASK: u64 = (1 << VPN_BITS) - 1;
+/// Bits of both fields together.
+const FIELD_BITS: u8 = VPN_BITS + 16;
+/// The identifier that is none.
+const NO_SPACE: u64 = u16::MAX as u64;
 const USED: u64 = 1 << 63;
-
-/// An address-space identifier of a global table, below [`Asid::COUNT`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Asid(u16);
-
-impl Asid {
-    /// How many there are: 12 bits' worth, as in x86-64's PCID.
-    pub const COUNT: u16 = 1 << 12;
-
-    /// Identifier `n`, if it is below [`COUNT`](Self::COUNT).
-    #[must_use]
-    pub const fn new(n: u16) -> Option<Self> {
-        if n < Self::COUNT { Some(Self(n)) } else { None }
-    }
-
-    /// The number itself.
-    #[must_use]
-    pub const fn as_u16(self) -> u16 {
-        self.0
-    }
-}
-
-impl fmt::Display for Asid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// One page of one address space, as drawn in the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,8 +41,8 @@ impl Key {
     /// The page of `asid` that the byte at `va` lies in. Bits 63:57 of `va` are not kept.
     ///
     /// ```
-    /// use vellum_core::VirtAddr;
-    /// use vellum_global::{Asid, Key};
+    /// use vellum_core::{Asid, VirtAddr};
+    /// use vellum_global::Key;
     ///
     /// let kernel = VirtAddr::new(0xffff_ffff_8000_0000);
     /// let key = Key::new(Asid::new(7).unwrap(), kernel.wrapping_add(5));
@@ -74,15 +51,20 @@ impl Key {
     #[must_use]
     pub const fn new(asid: Asid, va: VirtAddr) -> Self {
         let page = va.number().as_u64() & VPN_MASK;
-        // Below bit 57, so that this is bit 63 or'ed with both fields.
-        Self(FIRST.saturating_add((asid.0 as u64) << VPN_BITS | page))
+        // Below bit 61, so that this is bit 63 or'ed with both fields.
+        Self(FIRST.saturating_add((asid.as_u16() as u64) << VPN_BITS | page))
     }
 
     /// The key of a tag word; `None` for a word that is no tag.
     #[must_use]
     pub const fn from_tag(tag: u64) -> Option<Self> {
         match NonZeroU64::new(tag) {
-            Some(bits) if tag >> (VPN_BITS + 12) == USED >> (VPN_BITS + 12) => Some(Self(bits)),
+            Some(bits)
+                if tag >> FIELD_BITS == USED >> FIELD_BITS
+                    && tag >> VPN_BITS & NO_SPACE != NO_SPACE =>
+            {
+                Some(Self(bits))
+            }
             _ => None,
         }
     }
@@ -96,7 +78,11 @@ impl Key {
     /// The space.
     #[must_use]
     pub const fn asid(self) -> Asid {
-        Asid((self.tag() >> VPN_BITS) as u16 & (Asid::COUNT - 1))
+        match Asid::new((self.tag() >> VPN_BITS) as u16) {
+            Some(asid) => asid,
+            // Neither `new` nor `from_tag` makes a key of no space.
+            None => Asid::ZERO,
+        }
     }
 
     /// The first byte of the page.
@@ -219,12 +205,12 @@ mod tests {
         assert_eq!(key.tag(), 1 << 63);
         assert_eq!(Key::from_tag(key.tag()), Some(key));
         assert_eq!((Key::from_tag(0), Key::from_tag(1 << 62)), (None, None));
-        assert_eq!(Key::from_tag(1 << 63 | 1 << 57), None, "reserved bits");
+        assert_eq!(Key::from_tag(1 << 63 | 1 << 61), None, "reserved bits");
     }
 
     #[test]
     fn a_whole_space_counts_its_pages() {
-        let all = Keys::all(asid(4095));
+        let all = Keys::all(asid(65534));
         assert_eq!(all.count_pages(), 1 << 45);
         assert_eq!(all.first().va(), VirtAddr::new(0));
         assert_eq!(all.last.va(), VirtAddr::new(!0xfff));
@@ -254,7 +240,7 @@ mod tests {
         #![proptest_config(vellum_testkit::suite::config(256))]
 
         #[test]
-        fn a_key_gives_back_what_it_was_made_of(va in canonical_page(), n in 0..4096u16) {
+        fn a_key_gives_back_what_it_was_made_of(va in canonical_page(), n in 0..u16::MAX) {
             prop_assert!(CANONICAL.contains(va));
             let key = Key::new(asid(n), va);
             prop_assert_eq!((key.asid().as_u16(), key.va()), (n, va));
@@ -262,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_ascend_as_addresses_do(a in canonical_page(), b in canonical_page(), n in 0..4096u16) {
+        fn keys_ascend_as_addresses_do(a in canonical_page(), b in canonical_page(), n in 0..u16::MAX) {
             let (x, y) = (Key::new(asid(n), a), Key::new(asid(n), b));
             prop_assert_eq!(a.cmp(&b), x.cmp(&y));
         }

@@ -14,10 +14,11 @@ pub mod space;
 pub mod store;
 pub mod word;
 
-pub use asids::{AsidTaken, Asids};
+pub use asids::{AsidError, Asids};
 pub use chain::{Chain, Found, Trail};
-pub use key::{Asid, Key, Keys};
+pub use key::{Key, Keys};
 pub use lowest::Lowest;
 pub use pool::{Nodes, Pool};
 pub use space::Space;
 pub use store::{Refused, Store};
+pub use vellum_core::Asid;

@@ -30,7 +30,7 @@
 //! One stripe's lock at a time, and nothing under it.
 
 use crate::key::CANONICAL;
-use crate::{Asid, AsidTaken, Key, Keys, Lowest, Refused, Store};
+use crate::{Asid, AsidError, Key, Keys, Lowest, Refused, Store};
 use core::convert::Infallible;
 use core::fmt;
 use core::ops::ControlFlow;
@@ -63,8 +63,8 @@ impl<'t, S: Store> Space<'t, S> {
     ///
     /// # Errors
     ///
-    /// [`AsidTaken`] while another handle has it.
-    pub fn open(table: &'t S, asid: Asid) -> Result<Self, AsidTaken> {
+    /// [`AsidError`]: another handle has it, or the table has no such identifier.
+    pub fn open(table: &'t S, asid: Asid) -> Result<Self, AsidError> {
         table.asids().claim(asid)?;
         Ok(Self { table, asid, count_entries: AtomicU64::new(0) })
     }

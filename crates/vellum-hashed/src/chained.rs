@@ -56,7 +56,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, Sink};
 use vellum_global::word::alloc_zeroed;
 use vellum_global::{
-    Asid, AsidTaken, Asids, Chain, Key, Lowest, Nodes, Pool, Refused, Space, Store, Trail,
+    Asid, AsidError, Asids, Chain, Key, Lowest, Nodes, Pool, Refused, Space, Store, Trail,
 };
 
 mod grow;
@@ -149,8 +149,8 @@ impl<M: Memory> Chained<M> {
     ///
     /// # Errors
     ///
-    /// [`AsidTaken`] while another handle has it.
-    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidTaken> {
+    /// [`AsidError`]: another handle has it, or the table has no such identifier.
+    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidError> {
         Space::open(self, asid)
     }
 

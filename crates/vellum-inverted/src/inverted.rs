@@ -52,7 +52,7 @@ use vellum_core::{
 };
 use vellum_global::word::{alloc_zeroed, with_word};
 use vellum_global::{
-    Asid, AsidTaken, Asids, Chain, Found, Key, Lowest, Nodes, Pool, Refused, Space, Store, Trail,
+    Asid, AsidError, Asids, Chain, Found, Key, Lowest, Nodes, Pool, Refused, Space, Store, Trail,
 };
 
 /// Bytes of a frame's entry.
@@ -137,8 +137,8 @@ impl<M: Memory> Inverted<M> {
     ///
     /// # Errors
     ///
-    /// [`AsidTaken`] while another handle has it.
-    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidTaken> {
+    /// [`AsidError`]: another handle has it, or the table has no such identifier.
+    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidError> {
         Space::open(self, asid)
     }
 

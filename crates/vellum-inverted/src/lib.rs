@@ -7,4 +7,4 @@ extern crate std;
 pub mod inverted;
 
 pub use inverted::Inverted;
-pub use vellum_global::{Asid, AsidTaken, Space};
+pub use vellum_global::{Asid, AsidError, Space};

@@ -99,8 +99,8 @@ fn inverted(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
 /// An identifier in a global table for each trace. It is what keeps spaces apart there, whether or
 /// not the processor tags its TLB with identifiers.
 fn asids(job: &Job<'_>) -> Result<impl Iterator<Item = Asid>, ReplayError> {
-    let count = u16::try_from(job.traces.len()).ok().filter(|&n| n <= Asid::COUNT);
-    Ok((0..count.ok_or(ReplayError::Spaces)?).filter_map(Asid::new))
+    let count = u16::try_from(job.traces.len()).map_err(|_| ReplayError::Spaces)?;
+    Ok((0..count).filter_map(Asid::new))
 }
 
 impl Design {

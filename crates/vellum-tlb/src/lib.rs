@@ -5,7 +5,6 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
-mod asid;
 #[cfg(feature = "alloc")]
 mod lru;
 mod preset;
@@ -16,11 +15,11 @@ mod tlb;
 #[cfg(feature = "alloc")]
 mod walk_cache;
 
-pub use asid::Asid;
 #[cfg(feature = "alloc")]
 pub use lru::LruSets;
 pub use preset::{Geometry, Preset, UnknownPreset, WALK_CACHE_NONE, WALK_CACHE_X86, WalkCacheSize};
 #[cfg(feature = "alloc")]
 pub use tlb::{Leaf, Lookup, Port, Tlb, TlbCounts};
+pub use vellum_core::Asid;
 #[cfg(feature = "alloc")]
 pub use walk_cache::WalkCaches;

@@ -131,7 +131,7 @@ fn an_identifier_is_free_only_after_the_flush() {
     let maps = Maps::default();
     let mut space = Space::open(&maps, asid(3)).unwrap();
     map_pages(&mut space, &[1, 2, 9], Attr::RW);
-    assert!(matches!(Space::open(&maps, asid(3)), Err(AsidTaken(_))));
+    assert!(matches!(Space::open(&maps, asid(3)), Err(AsidError::Taken(_))));
     let mut gone = 0;
     let mut gather: Batch<_, _, Infallible, 8> =
         Batch::new(Tlb(&maps, asid(3)), |item| match item {

@@ -1,21 +1,27 @@
-//! Address-space identifiers, as TLB entries carry them.
+//! Which address space a translation belongs to, where one structure holds those of many.
 //!
 //! ```text
 //!   0 ................ 65534   65535
-//!   address spaces             an entry of every address space (the tag of global pages here)
+//!   address spaces             no space: left for a tag that means all of them
 //! ```
+//!
+//! Hardware has fewer: x86-64's PCID 12 bits, Arm 8 or 16, RISC-V up to 16. How many a given TLB or
+//! table tells apart is its own to say.
 //!
 //! Source: Intel SDM vol. 3A, 5.10.1 "Process-Context Identifiers (PCIDs)".
 
 use core::fmt;
 
-/// An address-space identifier as a TLB entry carries it (x86: PCID, which has 12 bits; Arm and
-/// RISC-V: up to 16).
+/// An address-space identifier (x86: PCID).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct Asid(u16);
 
 impl Asid {
-    /// Identifier `n`, unless it is 65535, which marks entries of every address space here.
+    /// The lowest identifier, and the only one of a machine that has none.
+    pub const ZERO: Self = Self(0);
+
+    /// Identifier `n`, unless it is 65535.
     #[must_use]
     pub const fn new(n: u16) -> Option<Self> {
         if n == u16::MAX { None } else { Some(Self(n)) }

@@ -265,8 +265,9 @@ impl Canonical {
     ///
     /// # Errors
     ///
-    /// [`Cause::Misaligned`], [`Cause::Wraps`] or [`Cause::NonCanonical`], naming the first value
-    /// at fault, in this order.
+    /// [`Cause::Misaligned`] for the start, then for the length; [`Cause::NonCanonical`] for the
+    /// start; [`Cause::Wraps`]; [`Cause::NonCanonical`] for the first address in the range that is
+    /// not canonical.
     pub const fn check(self, va: VirtAddr, len: u64, page: u8) -> Result<(), Cause> {
         if !va.is_aligned(page) {
             return Err(Cause::Misaligned { value: va.0, page });

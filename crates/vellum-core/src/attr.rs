@@ -150,12 +150,14 @@ impl Attr {
 
     /// Whether a TLB that holds a translation with `self` may be wrong once the entry says `new`.
     ///
-    /// Rights that are only added need no flush (the stale entry faults once more, and the walk
-    /// that follows finds the new rights). Anything else does, including a cleared status bit:
-    /// hardware would not set it again. What cannot be read cannot have been cached.
+    /// Rights to read, write or execute that are only added need no flush (the stale entry faults
+    /// once more, and the walk that follows finds the new rights). Anything else does: also a
+    /// status bit that is cleared, since hardware would not set it again, and the user's right in
+    /// either direction, since what the user gains the kernel loses under SMEP and SMAP. What
+    /// cannot be read cannot have been cached.
     #[must_use]
     pub fn narrows_to(self, new: Self) -> bool {
-        let grow = Self::RWX | Self::USER | Self::STATUS;
+        let grow = Self::RWX | Self::STATUS;
         let soft = Self::SOFT[0] | Self::SOFT[1] | Self::SOFT[2];
         let lost = (self - new) & grow;
         let other = Self((self.0 ^ new.0) & !(grow | soft).0);
@@ -240,7 +242,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Gives `attr`, keeps the rest.
+    /// Gives `attr`, keeps the rest. For single attributes; of a field (memory type, key) the bits
+    /// would mix with those that are there: see [`memory`](Self::memory) and [`key`](Self::key).
     #[must_use]
     pub const fn setting(attr: Attr) -> Self {
         Self { set: attr, clear: Attr::NONE }
@@ -256,6 +259,18 @@ impl Change {
     #[must_use]
     pub fn to(attr: Attr, mask: Attr) -> Self {
         Self { set: attr & mask, clear: mask }
+    }
+
+    /// Makes the memory type this one.
+    #[must_use]
+    pub const fn memory(memory: MemoryType) -> Self {
+        Self { set: Attr::NONE.with_memory(memory), clear: Attr::MEMORY_MASK }
+    }
+
+    /// Makes the protection key this one, of which the low four bits count.
+    #[must_use]
+    pub fn key(key: u8) -> Self {
+        Self { set: Attr::NONE.with_key(key), clear: Attr::KEY_MASK }
     }
 
     /// `attr` after the change.
@@ -292,12 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_a_field_replaces_it() {
+        let before = Attr::RW.with_memory(MemoryType::WriteThrough).with_key(5);
+        let after = Change::memory(MemoryType::WriteCombining).apply(before);
+        assert_eq!(after, before.with_memory(MemoryType::WriteCombining));
+        assert_eq!(Change::key(2).apply(after), after.with_key(2));
+    }
+
+    #[test]
     fn only_losing_something_needs_a_flush() {
         let rw = Attr::RW | Attr::USER;
-        assert!(!Attr::READ.narrows_to(Attr::RWX | Attr::USER | Attr::STATUS));
+        assert!(!Attr::READ.narrows_to(Attr::RWX | Attr::STATUS));
         assert!(!rw.narrows_to(rw | Attr::SOFT[1]));
         assert!(rw.narrows_to(rw - Attr::WRITE));
         assert!(rw.narrows_to(rw - Attr::USER));
+        assert!(Attr::READ.narrows_to(Attr::READ | Attr::USER), "SMAP");
         assert!((rw | Attr::DIRTY).narrows_to(rw));
         assert!(rw.narrows_to(rw | Attr::GLOBAL));
         assert!(rw.narrows_to(rw.with_memory(MemoryType::Uncached)));

@@ -12,7 +12,7 @@
 //! stretch of leaves whose virtual and physical addresses both ascend; a [`Span`] is the same or a
 //! hole or a soft entry, as a table reports it.
 
-use crate::{Attr, PAGE_SHIFT, PhysAddr, VirtAddr};
+use crate::{Attr, Change, PAGE_SHIFT, PhysAddr, VirtAddr};
 use core::num::NonZeroU64;
 
 /// What software left in the place of a leaf: a swap entry, a marker. Never 0; how many bits a
@@ -50,6 +50,15 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// The entry with `change` made to its attributes, if it is a leaf.
+    #[must_use]
+    pub fn changed(self, change: Change) -> Self {
+        match self {
+            Self::Leaf(pa, attr) => Self::Leaf(pa, change.apply(attr)),
+            other => other,
+        }
+    }
+
     /// Whether two entries are the same but for accessed and dirty, which hardware may change at
     /// any time: the comparison of [`PageTable::replace`](crate::PageTable::replace).
     #[must_use]

@@ -147,8 +147,9 @@ enum Held<D> {
 /// }
 ///
 /// let mut freed = 0;
+/// // SAFETY: there is one space, and `OneCpu` flushes it.
 /// let mut gather: Batch<_, _, core::convert::Infallible, 8> =
-///     Batch::new(OneCpu, |gone| if let Gone::Run(run) = gone { freed += run.len });
+///     unsafe { Batch::new(OneCpu, |gone| if let Gone::Run(run) = gone { freed += run.len }) };
 /// gather.leaf(Run::new(VirtAddr::new(0x1000), PhysAddr::new(0x7000), 0x1000, Attr::RW));
 /// gather.leaf(Run::new(VirtAddr::new(0x2000), PhysAddr::new(0x8000), 0x1000, Attr::RW));
 /// gather.finish(); // one flush, then one run of two pages
@@ -158,7 +159,7 @@ enum Held<D> {
 /// # Panics
 ///
 /// Dropping one that still owes a flush leaks what it holds, and panics where debug assertions
-/// are on.
+/// are on. So does giving it an item that it has no room for.
 #[must_use = "what a table lets go comes back only through `finish`"]
 pub struct Batch<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> {
     invalidate: I,
@@ -170,7 +171,14 @@ pub struct Batch<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> {
 
 impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
     /// An empty gather. `N` of 0 does not compile.
-    pub fn new(invalidate: I, sink: S) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// For as long as it exists, it is used only with tables whose translations `invalidate`
+    /// flushes: with one address space's, or with several that the same flush reaches. (With
+    /// another table, nodes and frames would come back unflushed.)
+    #[allow(unsafe_code, reason = "what comes out is trusted to be out of every TLB")]
+    pub unsafe fn new(invalidate: I, sink: S) -> Self {
         const { assert!(N > 0, "a gather that holds nothing can unlink nothing") };
         Self { invalidate, sink, held: [const { None }; N], len: 0, owed: None }
     }
@@ -216,7 +224,7 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
 }
 
 // SAFETY: items leave `held` only in `settle`, after the flush of everything that was noted with
-// them; LIVE is true.
+// them, which by the contract of `Batch::new` reaches all who could have cached it; LIVE is true.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
     for Batch<I, S, D, N>

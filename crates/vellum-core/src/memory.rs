@@ -12,7 +12,7 @@
 //!
 //! # Invariants
 //!
-//! - Two handles compare equal exactly if they speak of the same memory.
+//! - Two handles that compare equal speak of the same memory.
 //! - Bytes that hardware or another CPU may change are touched only through atomics; nobody makes
 //!   a reference or a slice over them.
 
@@ -44,6 +44,7 @@ impl core::error::Error for OutOfFrames {}
 /// - points at the byte `pa`, and is valid for reads and writes from there to the end of the 4 KiB
 ///   frame of `pa`, until `f` returns;
 /// - carries provenance for those bytes, so that it may be offset within the frame;
+/// - is as far from a multiple of 4 KiB as `pa` is: what is aligned in the frame is aligned here;
 /// - reaches the same bytes at every call (a write is seen by a later read through another call).
 ///
 /// What it hands out for an address that is not in this memory is unspecified; it must not be
@@ -58,11 +59,9 @@ pub unsafe trait PhysMap {
 ///
 /// # Safety
 ///
-/// - A block that `alloc` returns is aligned to its own size, is not part of any other block handed
-///   out and not yet freed, and stays so until `free`. Its contents are whatever they were.
-/// - Where the type is [`Clone`], a clone speaks of the same source, and a block may be freed
-///   through any of them; where it is [`PartialEq`], two compare equal only if they speak of the
-///   same source. Tables trust both ([`Memory`]).
+/// A block that `alloc` returns is aligned to its own size, is not part of any other block handed
+/// out and not yet freed, is read and written by nobody but whom the caller lets, and stays so until
+/// `free`. Its contents are whatever they were.
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
 pub unsafe trait FrameSource {
     /// Takes a block of 2<sup>`order`</sup> frames; its bytes are not initialised.
@@ -84,6 +83,14 @@ pub unsafe trait FrameSource {
 
 /// The handle of one physical memory, as a table stores it.
 ///
+/// # Safety
+///
+/// - Every frame that [`FrameSource::alloc`] hands out is in the memory that [`PhysMap::with`]
+///   reaches.
+/// - A clone speaks of the same memory: what one handed out may be reached and freed through the
+///   other.
+/// - Two that compare equal speak of the same memory.
+///
 /// ```
 /// use vellum_core::{FrameSource, Memory};
 ///
@@ -99,9 +106,8 @@ pub unsafe trait FrameSource {
 ///     }
 /// }
 /// ```
-pub trait Memory: PhysMap + FrameSource + Clone + PartialEq {}
-
-impl<T: PhysMap + FrameSource + Clone + PartialEq> Memory for T {}
+#[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
+pub unsafe trait Memory: PhysMap + FrameSource + Clone + PartialEq {}
 
 // SAFETY: forwards to `T`, which keeps the contract.
 #[allow(unsafe_code, reason = "implements an unsafe trait by forwarding")]

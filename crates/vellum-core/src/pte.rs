@@ -22,6 +22,9 @@
 //! "leaf", and the PAT bit has moved to bit 12. With P = 0 hardware ignores the other bits, and
 //! R/W, which a mapping without read has no use for, tells `PROT_NONE` from a soft entry.
 //!
+//! A leaf that is dirty and not writable is, with supervisor shadow stacks on (CR4.CET), a shadow
+//! stack. A kernel that turns those on has to keep dirty elsewhere when it takes the right to write.
+//!
 //! Memory types go by the PAT that [`PAT`] describes: its entries 0 to 3 are those of reset, so
 //! that only write-combining and write-protect need it loaded.
 //!
@@ -186,8 +189,13 @@ pub fn decode_attr(raw: u64, page: u8) -> Attr {
     attr.with_memory(memory).with_key(key)
 }
 
-/// Whether hardware will write nothing more to this leaf: it is not present, or accessed is set
-/// and dirty too, where a store could set it. Such an entry may change by a plain store, even live.
+/// Whether hardware will write nothing more to this leaf that could matter: it is not present, or
+/// accessed is set and dirty too, where a store could set it. Such an entry may change by a plain
+/// store, even live.
+///
+/// A processor that still holds a writable translation of an entry that has since lost R/W may,
+/// before a flush, write a D into it whose store then faults (those with CET do not). A plain store
+/// loses that D, and with it nothing: there was no write.
 #[must_use]
 pub const fn is_quiet(raw: u64) -> bool {
     raw & PRESENT == 0 || raw & ACCESSED != 0 && (raw & DIRTY != 0 || raw & WRITABLE == 0)

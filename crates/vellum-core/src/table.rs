@@ -73,8 +73,9 @@ pub trait PageTable: Walk {
 
     /// Replaces the one entry of `len` bytes at `va` by `new`, if it is `expect` now.
     ///
-    /// Accessed and dirty are left out of the comparison; they stay as they are when `new` keeps
-    /// the frame. An old frame that goes, or an old soft entry, goes into the gather.
+    /// Accessed and dirty are left out of the comparison; where `new` keeps the frame, they are
+    /// what they were and what `new` has besides. An old frame that goes, or an old soft entry,
+    /// goes into the gather.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ pub trait PageTable: Walk {
     ) -> Result<(), RangeError>;
 
     /// Reports everything in the range that is not a hole, in ascending order, cut to the range,
-    /// until `f` breaks.
+    /// until `f` breaks. The leaves of one span are of one size, which a walk tells.
     ///
     /// # Errors
     ///
@@ -188,96 +189,120 @@ pub trait PageTable: Walk {
 
     /// Gives `child` every entry of the range, with `change` made to the leaves of both: fork.
     ///
-    /// `f` is told of each span, as it will be, before the child gets it, so that reference counts
-    /// come first. The child must not run before the gather has been drained. Costs one `map` and
-    /// one `protect` a run; a design that can share structure does better.
+    /// The child gets leaves of the parent's size, and has a gather of its own, since what it held
+    /// before is flushed elsewhere. `f` is told of exactly what the child was given, as it is now:
+    /// that is where reference counts go up. Both tables are borrowed, so nobody faults on them
+    /// meanwhile; the child must not run before the parent's gather has been drained, or its
+    /// parent could still write what they share.
+    ///
+    /// Costs one `protect` and one `map` a run; a design that can share structure does better.
     ///
     /// # Errors
     ///
-    /// As [`protect`](Self::protect) and [`map`](Self::map) of the child. The span that failed has
-    /// been told to `f` if its start is `va + done`; it is not in the child.
-    fn share<G: Gather<Self::Detached>>(
+    /// As [`protect`](Self::protect) and [`map`](Self::map) of the child. The child was given
+    /// exactly `[va, va + done)`; the change may have been made to more of the parent, at most to
+    /// the end of the run in which it stopped.
+    fn share<G: Gather<Self::Detached>, H: Gather<Self::Detached>>(
         &mut self,
         va: VirtAddr,
         len: u64,
-        child: &mut Self,
         change: Change,
         gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
         f: &mut impl FnMut(Span),
     ) -> Result<(), RangeError>
     where
         Self: Sized,
     {
-        share_by_runs(self, (va, len), child, change, gather, f)
-    }
-}
-
-/// Spans that [`share_by_runs`] reads at a time, since a visit may not call the table.
-const CHUNK: usize = 32;
-
-fn share_by_runs<T: PageTable, G: Gather<T::Detached>>(
-    parent: &mut T,
-    (va, len): (VirtAddr, u64),
-    child: &mut T,
-    change: Change,
-    gather: &mut G,
-    f: &mut impl FnMut(Span),
-) -> Result<(), RangeError> {
-    let mut done = 0;
-    loop {
-        let mut chunk = [None; CHUNK];
-        let mut slots = chunk.iter_mut();
-        parent
-            .visit(va.wrapping_add(done), len - done, &mut |span| match slots.next() {
-                Some(slot) => {
-                    *slot = Some(span);
-                    ControlFlow::Continue(())
+        let mut done = 0;
+        loop {
+            let rest = (va.wrapping_add(done), len - done);
+            let chunk = Chunk::read(self, rest).map_err(|cause| RangeError { cause, done })?;
+            for span in chunk.spans.into_iter().flatten() {
+                let start = span.va.as_u64().wrapping_sub(va.as_u64());
+                let shared = share_span(self, span, change, gather, (child, child_gather));
+                let given = match shared {
+                    Ok(()) => span.len,
+                    Err(e) => e.done,
+                };
+                if given > 0 {
+                    let entry = span.entry.changed(change);
+                    f(Span { len: given, entry, ..span });
                 }
-                None => ControlFlow::Break(()),
-            })
-            .map_err(|cause| RangeError { cause, done })?;
-        let full = slots.next().is_none();
-        for span in chunk.into_iter().flatten() {
-            let start = span.va.as_u64() - va.as_u64();
-            share_span(parent, child, span, change, gather, f)
-                .map_err(|e| RangeError { cause: e.cause, done: start + e.done })?;
-            done = start + span.len;
-        }
-        if !full || done >= len {
-            return Ok(());
+                shared.map_err(|e| RangeError { cause: e.cause, done: start + e.done })?;
+                done = start + span.len;
+            }
+            if !chunk.full || done >= len {
+                return Ok(());
+            }
         }
     }
 }
 
-fn share_span<T: PageTable, G: Gather<T::Detached>>(
+/// Spans that [`PageTable::share`] reads at a time, since a visit may not call the table.
+struct Chunk {
+    spans: [Option<Span>; 32],
+    /// There may be more.
+    full: bool,
+}
+
+impl Chunk {
+    fn read<T: PageTable>(table: &T, (va, len): (VirtAddr, u64)) -> Result<Self, Cause> {
+        let mut chunk = Self { spans: [None; 32], full: false };
+        let mut slots = chunk.spans.iter_mut();
+        table.visit(va, len, &mut |span| match slots.next() {
+            Some(slot) => {
+                *slot = Some(span);
+                ControlFlow::Continue(())
+            }
+            None => {
+                chunk.full = true;
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(chunk)
+    }
+}
+
+/// Gives the child one span of the parent's; `done` is how much of it.
+fn share_span<T: PageTable, G: Gather<T::Detached>, H: Gather<T::Detached>>(
     parent: &mut T,
-    child: &mut T,
     span: Span,
     change: Change,
     gather: &mut G,
-    f: &mut impl FnMut(Span),
+    (child, child_gather): (&mut T, &mut H),
 ) -> Result<(), RangeError> {
     match span.entry {
         Entry::Hole => Ok(()),
         Entry::Soft(_) => {
-            f(span);
             let mut stock = child.stock();
-            child
-                .replace_refilling(span.va, span.len, Entry::Hole, span.entry, &mut stock, gather)
-                .map_err(|e| {
-                    RangeError::from(match e {
-                        ReplaceError::Invalid(cause) => cause,
-                        ReplaceError::Changed(entry) => Cause::Mapped(Span { entry, ..span }),
-                        _ => Cause::Mapped(span),
-                    })
-                })
+            let new = span.entry;
+            let installed = child.replace_refilling(
+                span.va,
+                span.len,
+                Entry::Hole,
+                new,
+                &mut stock,
+                child_gather,
+            );
+            installed.map_err(|e| match e {
+                ReplaceError::Invalid(cause) => cause.into(),
+                // Something is there, of this size or of another.
+                _ => match child.walk(span.va, &mut ()) {
+                    Ok(there) => Cause::Mapped(there).into(),
+                    Err(cause) => cause.into(),
+                },
+            })
         }
         Entry::Leaf(pa, attr) => {
-            parent.protect(span.va, span.len, change, gather)?;
-            let attr = change.apply(attr);
-            f(Span { entry: Entry::Leaf(pa, attr), ..span });
-            let page = T::LEAVES.checked_ilog2().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
-            child.map(Run { page, ..Run::new(span.va, pa, span.len, attr) }, gather)
+            let leaf = parent.walk(span.va, &mut ())?.len;
+            let page = leaf.checked_ilog2().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
+            // Of a span that could not be changed to its end, nothing is shared.
+            parent
+                .protect(span.va, span.len, change, gather)
+                .map_err(|e| RangeError { done: 0, ..e })?;
+            let run = Run::new(span.va, pa, span.len, change.apply(attr));
+            child.map(run.with_leaves_up_to(page), child_gather)
         }
     }
 }

@@ -28,7 +28,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 use std::alloc::{alloc_zeroed, dealloc};
 use vellum_core::{
-    FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap, order_bytes,
+    FrameSource, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap, order_bytes,
 };
 use vellum_frame::{FrameAllocator, PhysRange};
 
@@ -139,6 +139,11 @@ unsafe impl PhysMap for TableRam<'_> {
     }
 }
 
+// SAFETY: the allocator deals out the frames of the region that `with` reaches; a copy of the
+// reference is the same memory, and equality is identity.
+#[allow(unsafe_code, reason = "implements an unsafe trait")]
+unsafe impl Memory for &TableRam<'_> {}
+
 // SAFETY: forwards to `FrameAllocator`, which keeps the contract.
 #[allow(unsafe_code, reason = "implements an unsafe trait by forwarding")]
 unsafe impl FrameSource for TableRam<'_> {
@@ -223,14 +228,19 @@ pub fn with_ram<R>(
     let tables = PhysRange::with_len(TABLES, host.len_bytes());
     let table_words = words_for(tables);
     let table_frames = FrameAllocator::new();
-    table_frames.init_in(&table_words, [tables], NOTHING).map_err(|_| FAILED)?;
+    // SAFETY: `host` is the memory of these frames and is reached through them only; `table_words`
+    // is this allocator's alone.
+    #[allow(unsafe_code, reason = "vouches for simulated memory")]
+    unsafe { table_frames.init_in(&table_words, [tables], NOTHING) }.map_err(|_| FAILED)?;
 
     let data_bytes = (pages << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
     let first = (TABLES + host.len_bytes()).next_multiple_of(1 << 30);
     let range = PhysRange::with_len(first, data_bytes);
     let data_words = words_for(range);
     let data_frames = FrameAllocator::new();
-    data_frames.init_in(&data_words, [range], NOTHING).map_err(|_| FAILED)?;
+    // SAFETY: no memory is behind these frames, and `data_words` is this allocator's alone.
+    #[allow(unsafe_code, reason = "vouches for simulated memory")]
+    unsafe { data_frames.init_in(&data_words, [range], NOTHING) }.map_err(|_| FAILED)?;
 
     let ram = TableRam { host, frames: table_frames, meter: Cell::default() };
     let first = PhysAddr::new(first);

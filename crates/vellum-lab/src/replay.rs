@@ -257,7 +257,10 @@ impl Cpu<'_, '_> {
         let leaf = Entry::Leaf(self.data.alloc()?, ATTR);
         let (page, table) = (va.number().addr(), process.table);
         // Nothing was there, so nothing can come out of the gather.
-        let mut gather = Batch::<_, _, T::Detached, 4>::new(NoCpu, |_| {});
+        // SAFETY: no CPU walks simulated tables; what stands for one walks them in this thread, and
+        // its TLB serves no access.
+        #[allow(unsafe_code, reason = "says that no CPU has the table")]
+        let mut gather = unsafe { Batch::<_, _, T::Detached, 4>::new(NoCpu, |_| {}) };
         let stock = &mut process.stock;
         let installed =
             table.replace_refilling(page, PAGE_SIZE, Entry::Hole, leaf, stock, &mut gather);

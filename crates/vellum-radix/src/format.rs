@@ -85,7 +85,11 @@ impl Decoded {
 ///
 /// The invariants of the [module](self) hold, and `table_entry(pa, n)` decodes to `Table(pa)` for
 /// every frame-aligned `pa` below 2<sup>52</sup> and every `n` up to the entries of a node, at every
-/// level but the lowest, where nothing does: the walker follows what it decodes.
+/// level but the lowest, where nothing does. Adding [`ONE_MORE`](Self::ONE_MORE) to a table entry as
+/// often as its node has entries, and a few times more (once for each CPU), changes neither the
+/// table that it decodes to nor whether it is one; `count` tells how often. Setting or clearing
+/// [`status`](Self::status) in a leaf changes nothing of it but those attributes. The walker does
+/// all that, and follows what it decodes.
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
 pub unsafe trait Format: 'static {
     /// The levels, root first.

@@ -158,29 +158,41 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
 }
 
 /// Nodes set aside for one `replace`: at most one for each level below the root.
-pub struct Stock<M: Memory> {
+pub struct Stock<F: Format, M: Memory> {
     mem: M,
-    nodes: ArrayVec<(PhysAddr, Level), MAX_DEPTH>,
+    nodes: ArrayVec<PhysAddr, MAX_DEPTH>,
+    format: PhantomData<fn() -> F>,
 }
 
-impl<M: Memory> Drop for Stock<M> {
+impl<F: Format, M: Memory> Stock<F, M> {
+    /// The level of every node below the root, all of which have one size (`check_levels`); none
+    /// for a format whose root is all.
+    const LEVEL: Option<Level> = match F::LEVELS {
+        [_, .., last] => Some(*last),
+        _ => None,
+    };
+}
+
+impl<F: Format, M: Memory> Drop for Stock<F, M> {
     fn drop(&mut self) {
-        for (pa, level) in self.nodes.drain(..) {
-            // SAFETY: taken for this level in `refill`, and linked nowhere, or it would have left
-            // the stock.
-            unsafe { node::free(&self.mem, pa, level) };
+        for pa in self.nodes.drain(..) {
+            if let Some(level) = Self::LEVEL {
+                // SAFETY: taken for this level in `refill`, and linked nowhere, or it would have
+                // left the stock.
+                unsafe { node::free(&self.mem, pa, level) };
+            }
         }
     }
 }
 
-impl<M: Memory> fmt::Debug for Stock<M> {
+impl<F: Format, M: Memory> fmt::Debug for Stock<F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Stock({} nodes)", self.nodes.len())
     }
 }
 
 impl<F: Format, M: Memory> PageTable for Radix<F, M> {
-    type Stock = Stock<M>;
+    type Stock = Stock<F, M>;
     type Detached = Detached<F, M>;
     const LEAVES: u64 = format::leaves::<F>();
     const SOFT_BITS: u8 = F::SOFT_BITS;
@@ -194,18 +206,18 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
         self.bytes_below(self.root, 0)
     }
 
-    fn stock(&self) -> Stock<M> {
-        Stock { mem: self.mem.clone(), nodes: ArrayVec::new() }
+    fn stock(&self) -> Stock<F, M> {
+        Stock { mem: self.mem.clone(), nodes: ArrayVec::new(), format: PhantomData }
     }
 
-    fn refill(&self, stock: &mut Stock<M>, need: Need) -> Result<(), OutOfFrames> {
-        let Some(&level) = F::LEVELS.last() else { return Ok(()) };
+    fn refill(&self, stock: &mut Stock<F, M>, need: Need) -> Result<(), OutOfFrames> {
+        let Some(level) = Stock::<F, M>::LEVEL else { return Ok(()) };
         if stock.mem != self.mem {
             *stock = self.stock();
         }
-        // Below the root every node has the same size (`check_levels`).
-        for _ in stock.nodes.len()..MAX_DEPTH.min(usize::try_from(need.get()).unwrap_or(0)) {
-            stock.nodes.push((node::alloc(&self.mem, level)?, level));
+        let wanted = usize::try_from(need.get()).unwrap_or(MAX_DEPTH).min(MAX_DEPTH);
+        for _ in stock.nodes.len()..wanted {
+            stock.nodes.push(node::alloc(&self.mem, level)?);
         }
         Ok(())
     }
@@ -216,7 +228,7 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
         len: u64,
         expect: Entry,
         new: Entry,
-        stock: &mut Stock<M>,
+        stock: &mut Stock<F, M>,
         gather: &mut G,
     ) -> Result<(), ReplaceError> {
         self.replace_one((va, len), expect, new, stock, gather)

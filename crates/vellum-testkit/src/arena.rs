@@ -23,7 +23,9 @@ use core::fmt;
 use core::ptr::NonNull;
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, PhysMap};
+use vellum_core::{
+    FrameSource, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, PhysMap,
+};
 
 /// What a frame holds when it is handed out.
 pub const FRESH: u8 = 0xa5;
@@ -165,8 +167,8 @@ impl Drop for Arena {
 }
 
 // SAFETY: a pointer into the allocation, at the byte that stands for `pa`, carries the provenance
-// of the whole allocation and is valid while `self` is. For any other address it dangles, which
-// is harmless to make.
+// of the whole allocation, is valid while `self` is, and is aligned as `pa` is, since both the
+// origin and the allocation are aligned to frames. Other addresses panic.
 unsafe impl PhysMap for Arena {
     fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
         match self.index(pa) {
@@ -179,6 +181,10 @@ unsafe impl PhysMap for Arena {
         }
     }
 }
+
+// SAFETY: one arena is one memory: its blocks are bytes of its allocation, which `with` reaches; a
+// copy of the reference is the same arena, and equality is identity.
+unsafe impl Memory for &Arena {}
 
 // SAFETY: a block is handed out only when all of its frames were free, marks them as taken under
 // the mutex, and is aligned by frame number, hence by address.

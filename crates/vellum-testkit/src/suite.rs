@@ -39,7 +39,7 @@ use proptest::test_runner::Config;
 use std::panic::{catch_unwind, resume_unwind};
 use vellum_core::{
     Attr, Batch, Canonical, Entry, Flush, Gone, Invalidate, OutOfFrames, PAGE_SHIFT, PAGE_SIZE,
-    PageTable, Reap, VirtAddr,
+    PageTable, PhysAddr, Reap, Ref, VirtAddr,
 };
 
 /// A design under test.
@@ -72,7 +72,8 @@ pub trait Design {
     /// Whether the format can express these attributes; x86-64's rule unless a design says other.
     #[must_use]
     fn encodes(attr: Attr) -> bool {
-        attr.contains(Attr::READ) || !attr.intersects(Attr::WRITE | Attr::EXEC)
+        let rights = attr.contains(Attr::READ) || !attr.intersects(Attr::WRITE | Attr::EXEC);
+        rights && attr.memory().is_some()
     }
 }
 
@@ -105,11 +106,16 @@ macro_rules! conformance {
                 exhaust::a_stock_of_another_memory_is_not_used
                 huge::large_leaves_are_used_where_they_fit
                 huge::part_of_a_large_leaf_can_go
+                huge::a_large_leaf_keeps_its_memory_type_when_it_splits
+                huge::a_large_leaf_is_replaced_whole
+                huge::a_large_leaf_is_harvested_whole_and_told_cut
                 huge::emptied_structure_does_not_block_a_large_leaf
                 huge::emptied_structure_is_given_back
                 huge::operations_with_large_leaves_match_the_oracle
                 fork::share_gives_the_child_the_same_pages
                 fork::share_stops_where_the_child_has_something
+                fork::share_gives_exactly_what_it_says_when_frames_run_out
+                fork::share_keeps_the_size_of_leaves
                 fork::spaces_do_not_see_each_other
             );
         }
@@ -167,7 +173,8 @@ pub fn recording<'r, D: Reap, R>(
     recorder: &'r Recorder,
     op: impl FnOnce(&mut Recording<'r, D>) -> R,
 ) -> R {
-    let mut gather = Batch::new(recorder, recorder.sink());
+    // SAFETY: nothing walks the tables of the suite but walks of the test's own, which cache nothing.
+    let mut gather = unsafe { Batch::new(recorder, recorder.sink()) };
     match catch_unwind(AssertUnwindSafe(|| op(&mut gather))) {
         Ok(result) => {
             gather.finish();
@@ -215,6 +222,43 @@ pub fn check_flushes(before: &Oracle, after: &Oracle, flushes: &[Flush]) {
         };
         let flushed = flushes.iter().any(|flush| flush.covers(va));
         assert!(!stale || flushed, "page {va}: {old:?} became {:?}, unflushed", after.get(va));
+    }
+}
+
+/// The nodes that walks pass through, and what of them a walk cache may hold.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    /// An entry of the node, and the block of addresses whose walks pass through it.
+    entries: Vec<(PhysAddr, VirtAddr, u8)>,
+}
+
+impl Nodes {
+    /// The nodes on the way to some of the oracle's pages.
+    pub fn on_the_way<T: PageTable>(table: &T, oracle: &Oracle) -> Self {
+        let mut entries = Vec::new();
+        for (va, _) in oracle.iter().step_by(7) {
+            let mut reached_by: Option<u8> = None;
+            let mut note = |r: Ref| {
+                // Reached by an entry that covers more than what it leads to: an interior one.
+                if let Some(span) = reached_by.filter(|&span| span > r.span) {
+                    entries.push((r.pa, va.align_down(span), span));
+                }
+                reached_by = Some(r.span);
+            };
+            table.walk(va, &mut note).expect("it is mapped");
+        }
+        Self { entries }
+    }
+
+    /// Looks that nodes which are gone were flushed out of walk caches first, for every address
+    /// whose walk passed through them.
+    pub fn check(&self, arena: &Arena, flushes: &[Flush]) {
+        for &(pa, first, span) in &self.entries {
+            let last = first.wrapping_add((1 << span) - 1);
+            let covers = |f: &Flush| f.tables && f.covers(first) && f.covers(last);
+            let flushed = flushes.iter().any(covers);
+            assert!(arena.is_in_use(pa) || flushed, "node of {pa}, for 2^{span} from {first}");
+        }
     }
 }
 

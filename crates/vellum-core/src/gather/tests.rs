@@ -38,12 +38,20 @@ fn run(va: u64, pa: u64) -> Run {
     Run::new(page(va), PhysAddr::new(pa * PAGE_SIZE), PAGE_SIZE, Attr::RW)
 }
 
+fn new_batch<S: FnMut(Gone)>(log: &RefCell<Vec<Event>>, sink: S) -> Batch<Log<'_>, S, Part, 4> {
+    // SAFETY: there is no table.
+    #[allow(unsafe_code, reason = "calls an unsafe function")]
+    unsafe {
+        Batch::new(Log(log), sink)
+    }
+}
+
 /// What `ops` on a batch of four items leads to.
 fn events(ops: impl FnOnce(&mut Batch<Log<'_>, &mut dyn FnMut(Gone), Part, 4>)) -> Vec<Event> {
     let log = RefCell::new(Vec::new());
     let mut sink = |gone| log.borrow_mut().push(Event::Got(gone));
     let sink: &mut dyn FnMut(Gone) = &mut sink;
-    let mut batch = Batch::new(Log(&log), sink);
+    let mut batch = new_batch(&log, sink);
     ops(&mut batch);
     batch.finish();
     log.into_inner()
@@ -96,7 +104,7 @@ fn narrowing_alone_flushes_and_delivers_nothing() {
 #[test]
 fn a_drained_batch_owes_nothing_and_may_be_dropped() {
     let log = RefCell::new(Vec::new());
-    let mut batch: Batch<_, _, Part, 4> = Batch::new(Log(&log), |_| {});
+    let mut batch = new_batch(&log, |_| {});
     batch.leaf(run(1, 7));
     batch.drain();
     assert_eq!(batch.room(), 4);
@@ -110,7 +118,7 @@ fn forgetting_a_flush_panics_in_debug() {
     let log = RefCell::new(Vec::new());
     let mut delivered = 0;
     let forgotten = catch_unwind(AssertUnwindSafe(|| {
-        let mut batch: Batch<_, _, Part, 4> = Batch::new(Log(&log), |_| delivered += 1);
+        let mut batch = new_batch(&log, |_| delivered += 1);
         batch.stale(page(1), PAGE_SIZE);
     }));
     assert!(forgotten.is_err());

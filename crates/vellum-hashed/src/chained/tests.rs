@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::vec::Vec;
 use vellum_core::{
-    Attr, Change, Direct, Entry, FrameSource, Gone, PageTable, PhysMap, Ref, ReplaceError, Run,
-    VirtAddr, Walk,
+    Attr, Change, Direct, Entry, FrameSource, Gone, Memory, PageTable, PhysMap, Ref, ReplaceError,
+    Run, VirtAddr, Walk,
 };
 use vellum_testkit::Arena;
 
@@ -73,6 +73,9 @@ unsafe impl PhysMap for Singles<'_> {
         self.0.with(pa, f)
     }
 }
+
+// SAFETY: one arena is behind both halves, and behind every clone and equal.
+unsafe impl Memory for Singles<'_> {}
 
 // SAFETY: the arena's, which hands out no other frames than these.
 unsafe impl FrameSource for Singles<'_> {

@@ -108,7 +108,8 @@ fn a_shared_page_costs_a_node_and_gives_it_back() {
     let run = Run::new(page(0), frame(8), 20 * PAGE_SIZE, Attr::RW);
     parent.map(run, &mut direct()).unwrap();
     let cow = Change::clearing(Attr::WRITE);
-    parent.share(run.va, run.len, &mut child, cow, &mut direct(), &mut |_| {}).unwrap();
+    let to = (&mut child, &mut direct());
+    parent.share(run.va, run.len, cow, &mut direct(), to, &mut |_| {}).unwrap();
     assert_eq!((table.count_entries(), table.count_aliases()), (40, 20));
     for n in 0..20 {
         let shared = Entry::Leaf(frame(8 + n), Attr::READ);

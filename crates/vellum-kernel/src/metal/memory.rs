@@ -18,7 +18,7 @@
 use super::{boot, image, machine};
 use core::ptr::{self, NonNull};
 use spin::Once;
-use vellum_core::{FrameSource, OutOfFrames, PAGE_SIZE, PhysAddr, PhysMap, VirtAddr};
+use vellum_core::{FrameSource, Memory, OutOfFrames, PAGE_SIZE, PhysAddr, PhysMap, VirtAddr};
 use vellum_frame::{FrameAllocator, InitError, PhysRange};
 use vellum_kernel::ram::{self, Stretches};
 use vellum_kernel::{BootInfo, Extent, PhysicalBytes, StartInfoError};
@@ -137,6 +137,10 @@ unsafe impl PhysMap for KernelMemory {
         f(self.pointer(pa))
     }
 }
+
+// SAFETY: every frame of `FRAMES` is in the direct map, and there is one of each, so that all
+// values of this type are the same memory.
+unsafe impl Memory for KernelMemory {}
 
 // SAFETY: forwards to `FRAMES`, which keeps the contract.
 unsafe impl FrameSource for KernelMemory {

@@ -70,7 +70,8 @@ macro_rules! with_table {
 macro_rules! edit {
     ($space:expr, $sink:expr, |$table:ident, $gather:ident| $body:expr) => {
         with_table!(&mut *$space.tables.write(), $table => {
-            let mut $gather = Batch::<_, _, _, GATHER>::new(Tlb, $sink);
+            // SAFETY: `Tlb` flushes the one CPU there is, whatever table it uses.
+            let mut $gather = unsafe { Batch::<_, _, _, GATHER>::new(Tlb, $sink) };
             let done = $body;
             $gather.finish();
             done
@@ -241,7 +242,8 @@ fn install<T: PageTable>(table: &T, page: VirtAddr, frame: PhysAddr) -> Result<(
     let leaf = Entry::Leaf(frame, Attr::RW | Attr::GLOBAL);
     let mut stock = table.stock();
     // A hole that becomes a leaf lets nothing go.
-    let mut gather = Batch::<_, _, _, 1>::new(Tlb, |_| {});
+    // SAFETY: `Tlb` flushes the one CPU there is, whatever table it uses.
+    let mut gather = unsafe { Batch::<_, _, _, 1>::new(Tlb, |_| {}) };
     let done = table.replace_refilling(page, PAGE_SIZE, Entry::Hole, leaf, &mut stock, &mut gather);
     gather.finish();
     done

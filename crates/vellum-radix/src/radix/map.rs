@@ -124,6 +124,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 }
             }
         }
+        // Before the stores: a count may be too high, and never too low.
+        self.note_more(link, holes);
         for i in 0..count {
             let slot = node.slot(first + i);
             let va = run.va.wrapping_add(i << level.shift);
@@ -136,7 +138,6 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 slot.store(leaf::<F>(run, level, i)?);
             }
         }
-        self.note_more(link, holes);
         Ok(count << level.shift)
     }
 

@@ -1,7 +1,7 @@
 //! Reading a range: visiting, harvesting accessed and dirty, and counting nodes.
 //!
 //! ```text
-//!   nodes    [ L L L . . S L L ]  [ L L ...        leaves that continue each other are told as
+//!   nodes    [ L L L . . S L L ]  [ L L ...        leaves of one size that continue each other are
 //!   told      |-----|     . |--------|             one span, also from one node to the next
 //! ```
 //!
@@ -29,20 +29,20 @@ impl<F: Format, M: Memory> Radix<F, M> {
         len: u64,
         f: &mut impl FnMut(Span) -> ControlFlow<()>,
     ) {
-        let mut joined: Option<Span> = None;
+        let mut joined: Option<(Span, Level)> = None;
         let mut tell = |piece: Piece<'_, M>| {
-            if let Some(span) = &mut joined {
-                if continues(span, &piece.span) {
+            if let Some((span, level)) = &mut joined {
+                if *level == piece.level && continues(span, &piece.span) {
                     span.len += piece.span.len;
                     return ControlFlow::Continue(());
                 }
                 f(*span)?;
             }
-            joined = Some(piece.span);
+            joined = Some((piece.span, piece.level));
             ControlFlow::Continue(())
         };
         let stopped = self.pieces(va, len, &mut tell).is_break();
-        if let Some(span) = joined.filter(|_| !stopped) {
+        if let Some((span, _)) = joined.filter(|_| !stopped) {
             // The last one; there is nothing left to stop.
             let _ = f(span);
         }

@@ -28,7 +28,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         (va, len): (VirtAddr, u64),
         expect: Entry,
         new: Entry,
-        stock: &mut Stock<M>,
+        stock: &mut Stock<F, M>,
         gather: &mut G,
     ) -> Result<(), ReplaceError> {
         let depth = leaf_depth::<F>(len)?;
@@ -52,7 +52,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         target: usize,
         expect: Entry,
         new: Entry,
-        stock: &mut Stock<M>,
+        stock: &mut Stock<F, M>,
     ) -> Result<Option<Target<'_, M>>, ReplaceError> {
         let mut node = self.node(self.root);
         let mut link = None;
@@ -87,12 +87,12 @@ impl<F: Format, M: Memory> Radix<F, M> {
         slot: Slot<'_, M>,
         link: Option<Slot<'_, M>>,
         missing: usize,
-        stock: &mut Stock<M>,
+        stock: &mut Stock<F, M>,
     ) -> Result<(), ReplaceError> {
         if stock.nodes.len() < missing || stock.mem != self.mem {
             return Err(ReplaceError::Need(Need::new(u32::try_from(missing).unwrap_or(u32::MAX))));
         }
-        let Some(&(pa, _)) = stock.nodes.last() else { return Ok(()) };
+        let Some(&pa) = stock.nodes.last() else { return Ok(()) };
         if let Some(link) = link {
             link.fetch_add(F::ONE_MORE);
         }

@@ -1,11 +1,13 @@
 //! Two spaces: one made from the other, and two that have nothing to do with each other.
 
 use super::{
-    Design, Recorder, check_contents, check_flushes, contents, halves, on, recording, windows,
+    Design, Recorder, check_contents, check_flushes, contents, halves, next_leaf, on, recording,
+    windows,
 };
 use crate::oracle::{Oracle, pages_of_span};
 use vellum_core::{
-    Attr, Cause, Change, Entry, PAGE_SIZE, PageTable, PhysAddr, RangeError, Run, Soft, Span,
+    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError, Run, Soft,
+    Span, VirtAddr, Walk as _,
 };
 
 const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
@@ -19,6 +21,24 @@ fn pair<'s, D: Design>(shared: &'s D::Shared<'_>) -> (D::Table<'s>, D::Table<'s>
 fn retire<T: PageTable>(tables: (T, T)) {
     recording(&Recorder::default(), |g| tables.0.retire(g));
     recording(&Recorder::default(), |g| tables.1.retire(g));
+}
+
+/// Shares a range, with a gather for each table.
+fn share<T: PageTable>(
+    parent: &mut T,
+    child: &mut T,
+    (va, len): (VirtAddr, u64),
+    recorder: &Recorder,
+    note: &mut impl FnMut(Span),
+) -> Result<(), RangeError> {
+    let childs = Recorder::default();
+    let result = recording(&childs, |child_gather| {
+        recording(recorder, |gather| {
+            parent.share(va, len, COW, gather, (&mut *child, child_gather), note)
+        })
+    });
+    assert_eq!(childs.take_gone(), [], "nothing of the child's goes");
+    result
 }
 
 /// A parent with runs of several kinds, a soft entry and holes in every window.
@@ -62,7 +82,7 @@ pub fn share_gives_the_child_the_same_pages<D: Design>() {
         let mut told = Vec::new();
         let mut note = |span: Span| told.extend(pages_of_span(span.va, span.len, span.entry));
         for (va, len) in halves(parent.canonical()) {
-            recording(&recorder, |g| parent.share(va, len, &mut child, COW, g, &mut note))
+            share(&mut parent, &mut child, (va, len), &recorder, &mut note)
                 .expect("the child is empty");
             oracle.protect(va, len, COW, |_| true);
         }
@@ -87,8 +107,9 @@ pub fn share_stops_where_the_child_has_something<D: Design>() {
         let taken = Run::new(conflict, FRAME, PAGE_SIZE, Attr::READ);
         assert_eq!(recording(&Recorder::default(), |g| child.map(taken, g)), Ok(()));
         let recorder = Recorder::default();
-        let result =
-            recording(&recorder, |g| parent.share(va, len, &mut child, COW, g, &mut |_| {}));
+        let mut told = Vec::new();
+        let mut note = |span: Span| told.extend(pages_of_span(span.va, span.len, span.entry));
+        let result = share(&mut parent, &mut child, (va, len), &recorder, &mut note);
         let Err(RangeError { cause: Cause::Mapped(span), done }) = result else {
             panic!("{result:?} is no conflict");
         };
@@ -96,8 +117,69 @@ pub fn share_stops_where_the_child_has_something<D: Design>() {
         assert!(va.wrapping_add(done) <= conflict, "{done:#x}");
         oracle.protect(va, len, COW, |_| true);
         let mut expected: Vec<_> = oracle.range(va, done).collect();
+        assert_eq!(told, expected, "what the child was given, and no more");
         expected.push((taken.va, Entry::Leaf(taken.pa, taken.attr)));
         assert_eq!(contents(&child), expected);
+        retire((parent, child));
+    });
+}
+
+/// Out of frames at any point of a fork: the child has what `done` says and what was told, no more.
+pub fn share_gives_exactly_what_it_says_when_frames_run_out<D: Design>() {
+    for granted in 0..200 {
+        let mut complete = false;
+        on::<D>(|arena, shared| {
+            let (mut parent, mut child) = pair::<D>(shared);
+            let mut oracle = Oracle::default();
+            populate(&mut parent, &mut oracle);
+            let (va, len) = halves(parent.canonical())[0];
+            arena.limit_allocations(Some(granted));
+            let mut told = Vec::new();
+            let mut note = |span: Span| told.extend(pages_of_span(span.va, span.len, span.entry));
+            let result = share(&mut parent, &mut child, (va, len), &Recorder::default(), &mut note);
+            arena.limit_allocations(None);
+            oracle.protect(va, len, COW, |_| true);
+            let done = match result {
+                Ok(()) => len,
+                Err(RangeError { cause: Cause::OutOfFrames(_), done }) => done,
+                Err(other) => panic!("{other}"),
+            };
+            let given: Vec<_> = oracle.range(va, done).collect();
+            assert_eq!((contents(&child), told), (given.clone(), given), "with {granted} frames");
+            complete = result.is_ok();
+            retire((parent, child));
+        });
+        if complete {
+            return;
+        }
+    }
+    panic!("a fork should not need that many frames");
+}
+
+/// Pages whose frames happen to be contiguous are pages in the child as well, and a large leaf is
+/// one there.
+pub fn share_keeps_the_size_of_leaves<D: Design>() {
+    on::<D>(|_, shared| {
+        let (mut parent, mut child) = pair::<D>(shared);
+        let size = next_leaf::<D::Table<'_>>().unwrap_or(21);
+        let (va, len) = (VirtAddr::new(1 << size), 1u64 << size);
+        if parent.canonical().check(va, 2 * len, PAGE_SHIFT).is_err() {
+            return retire((parent, child));
+        }
+        let frames = PhysAddr::new(4 << size);
+        let pages = Run::new(va, frames, len, Attr::RW);
+        let large = pages.skip(0).with_leaves_up_to(size);
+        let large = Run { va: va.wrapping_add(len), pa: frames.wrapping_add(len), ..large };
+        for run in [pages, large] {
+            assert_eq!(recording(&Recorder::default(), |g| parent.map(run, g)), Ok(()));
+        }
+        share(&mut parent, &mut child, (va, 2 * len), &Recorder::default(), &mut |_| {})
+            .expect("the child is empty");
+        for n in [0, 1, len / PAGE_SIZE, 2 * len / PAGE_SIZE - 1] {
+            let va = va.wrapping_add(n * PAGE_SIZE);
+            let leaf = |table: &D::Table<'_>| table.walk(va, &mut ()).expect("canonical").len;
+            assert_eq!(leaf(&child), leaf(&parent), "page {n}");
+        }
         retire((parent, child));
     });
 }

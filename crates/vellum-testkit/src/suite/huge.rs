@@ -9,7 +9,8 @@ use crate::oracle::{Oracle, pages_of};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use vellum_core::{
-    Attr, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, Run, VirtAddr, Walk as _,
+    Attr, Cause, Change, Entry, Flush, Gone, MemoryType, PAGE_SHIFT, PAGE_SIZE, PageTable,
+    PhysAddr, ReplaceError, Run, Soft, Span, VirtAddr, Walk as _,
 };
 
 /// Where the leaves go: a multiple of every leaf size tried here.
@@ -103,6 +104,104 @@ pub fn part_of_a_large_leaf_can_go<D: Design>() {
         assert_eq!(pages_of(&recorder.take_gone()), oracle.unmap(va, len));
         check_contents(&table, &oracle);
         check_flushes(&before, &oracle, &recorder.take_flushes());
+        retire(table);
+    });
+}
+
+/// The parts of a large leaf of an unusual memory type and key are of that type and key.
+pub fn a_large_leaf_keeps_its_memory_type_when_it_splits<D: Design>() {
+    on::<D>(|_, shared| {
+        let mut table = table::<D>(shared);
+        let attr = Attr::RW.with_memory(MemoryType::WriteCombining).with_key(9);
+        if !fits(&table) || !D::encodes(attr) {
+            return retire(table);
+        }
+        let size = size::<D::Table<'_>>();
+        let mut oracle = Oracle::default();
+        map(
+            &mut table,
+            &mut oracle,
+            Run::new(BASE, FRAMES, 1 << size, attr).with_leaves_up_to(size),
+        );
+        let whole = Change::memory(MemoryType::WriteThrough);
+        for (va, len, change) in [
+            (BASE, 1 << size, Change::setting(Attr::USER)),
+            (BASE.wrapping_add(PAGE_SIZE), PAGE_SIZE, whole),
+        ] {
+            assert_eq!(
+                recording(&Recorder::default(), |g| table.protect(va, len, change, g)),
+                Ok(())
+            );
+            oracle.protect(va, len, change, |_| true);
+            check_contents(&table, &oracle);
+        }
+        retire(table);
+    });
+}
+
+/// `replace` deals in large leaves as in pages, and refuses to deal in parts of them, or in what
+/// pages are under.
+pub fn a_large_leaf_is_replaced_whole<D: Design>() {
+    on::<D>(|_, shared| {
+        let table = table::<D>(shared);
+        let Some(size) = next_leaf::<D::Table<'_>>().filter(|_| fits(&table)) else {
+            return retire(table);
+        };
+        let len = 1u64 << size;
+        let at = |n: u64, attr| Entry::Leaf(FRAMES.wrapping_add(n * len), attr);
+        let mut stock = table.stock();
+        let mut replace = |va, len, expect, new| {
+            let recorder = Recorder::default();
+            let result = recording(&recorder, |g| {
+                table.replace_refilling(va, len, expect, new, &mut stock, g)
+            });
+            (result, recorder.take_gone(), recorder.take_flushes())
+        };
+        let large = at(0, Attr::RW | Attr::DIRTY);
+        assert_eq!(replace(BASE, len, Entry::Hole, large), (Ok(()), vec![], vec![]));
+        assert_eq!(table.walk(BASE, &mut ()).map(|span| span.len), Ok(len));
+        let inside = BASE.wrapping_add(PAGE_SIZE);
+        let part = Entry::Leaf(FRAMES, Attr::RW);
+        assert_eq!(replace(inside, PAGE_SIZE, Entry::Hole, part).0, Err(ReplaceError::Structure));
+        let soft = Entry::Soft(Soft::new(1).expect("1"));
+        let refused = Err(ReplaceError::Invalid(Cause::NoLeaf { page: size }));
+        assert_eq!(replace(BASE, len, large, soft).0, refused);
+        let (result, gone, flushes) = replace(BASE, len, at(0, Attr::RW), at(1, Attr::READ));
+        assert_eq!((result, gone.len()), (Ok(()), 1));
+        let run = Run { page: size, ..Run::new(BASE, FRAMES, len, Attr::RW | Attr::DIRTY) };
+        assert_eq!(gone, [Gone::Run(run)]);
+        assert!(flushes.iter().any(|f| f.covers(BASE) && f.covers(BASE.wrapping_add(len - 1))));
+        assert_eq!(replace(BASE, len, at(1, Attr::READ), Entry::Hole).0, Ok(()));
+        assert_eq!(replace(inside, PAGE_SIZE, Entry::Hole, part).0, Ok(()));
+        assert_eq!(replace(BASE, len, Entry::Hole, large).0, Err(ReplaceError::Structure));
+        drop(stock);
+        retire(table);
+    });
+}
+
+/// Accessed and dirty of a large leaf go as a whole; what is told is the part that was asked for,
+/// and what is flushed is the leaf.
+pub fn a_large_leaf_is_harvested_whole_and_told_cut<D: Design>() {
+    on::<D>(|_, shared| {
+        let mut table = table::<D>(shared);
+        let Some(size) = next_leaf::<D::Table<'_>>().filter(|_| fits(&table)) else {
+            return retire(table);
+        };
+        let attr = Attr::RW | Attr::STATUS;
+        let run = Run::new(BASE, FRAMES, 1 << size, attr).with_leaves_up_to(size);
+        map(&mut table, &mut Oracle::default(), run);
+        let (va, len) = (BASE.wrapping_add(2 * PAGE_SIZE), 3 * PAGE_SIZE);
+        let (mut told, recorder) = (Vec::new(), Recorder::default());
+        recording(&recorder, |g| {
+            table.harvest(va, len, Attr::DIRTY, g, &mut |span| told.push(span))
+        })
+        .expect("a good range");
+        let entry = Entry::Leaf(FRAMES.wrapping_add(2 * PAGE_SIZE), attr);
+        assert_eq!(told, [Span { va, len, entry }]);
+        let flushed = |f: &Flush| f.covers(BASE) && f.covers(BASE.wrapping_add(run.len - 1));
+        assert!(recorder.take_flushes().iter().any(flushed));
+        let left = table.walk(BASE, &mut ()).expect("canonical");
+        assert_eq!(left.entry, Entry::Leaf(FRAMES, Attr::RW | Attr::ACCESSED));
         retire(table);
     });
 }

@@ -1,14 +1,15 @@
 //! Random sequences of operations, on the table and on the oracle, compared after each step.
 
 use super::{
-    Design, Recorder, WINDOW, check_contents, check_flushes, config, on, recording, table, windows,
+    Design, Nodes, Recorder, WINDOW, check_contents, check_flushes, config, on, recording, table,
+    windows,
 };
 use crate::oracle::{Oracle, pages_of, pages_of_span};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use vellum_core::{
-    Attr, Cause, Change, Entry, PAGE_SIZE, PageTable, PhysAddr, RangeError, ReplaceError, Run,
-    Soft, Span, VirtAddr,
+    Attr, Cause, Change, Entry, MemoryType, PAGE_SIZE, PageTable, PhysAddr, RangeError,
+    ReplaceError, Run, Soft, Span, VirtAddr,
 };
 
 /// One step. Places are a window, a page in it, and a count of pages.
@@ -45,19 +46,19 @@ pub enum New {
     Same(Attr),
 }
 
-/// Attributes that every format of the suite has an encoding for.
-pub fn attrs() -> impl Strategy<Value = Attr> {
-    let rights = prop::sample::select(vec![Attr::NONE, Attr::READ, Attr::RW, Attr::RX, Attr::RWX]);
-    let rest = Attr::USER | Attr::GLOBAL | Attr::STATUS | Attr::SOFT[0] | Attr::SOFT[2];
-    (rights, any::<u32>()).prop_map(move |(rights, bits)| rights | (Attr::from_bits(bits) & rest))
+/// Attributes that the design has an encoding for: all of them but what it refuses.
+pub fn attrs<D: Design>() -> impl Strategy<Value = Attr> {
+    any::<u32>().prop_map(Attr::from_bits).prop_filter("no encoding", |&attr| D::encodes(attr))
 }
 
-fn changes() -> impl Strategy<Value = Change> {
+fn changes<D: Design>() -> impl Strategy<Value = Change> {
     prop_oneof![
-        attrs().prop_map(|attr| Change::to(attr, Attr::RWX | Attr::USER)),
+        attrs::<D>().prop_map(|attr| Change::to(attr, Attr::RWX | Attr::USER)),
         Just(Change::clearing(Attr::WRITE)),
         Just(Change::setting(Attr::WRITE)),
         Just(Change { set: Attr::SOFT[1], clear: Attr::DIRTY }),
+        Just(Change::memory(MemoryType::WriteCombining)),
+        (0u8..16).prop_map(Change::key),
     ]
 }
 
@@ -66,23 +67,23 @@ fn places() -> impl Strategy<Value = Place> {
         .prop_map(|(window, first, count)| Place(window, first, count.min(WINDOW - first)))
 }
 
-fn news() -> impl Strategy<Value = New> {
+fn news<D: Design>() -> impl Strategy<Value = New> {
     prop_oneof![
         Just(New::Hole),
         (1u64..1 << 20).prop_map(New::Soft),
-        (0u64..64, attrs()).prop_map(|(frame, attr)| New::Frame(frame, attr)),
-        attrs().prop_map(New::Same),
+        (0u64..64, attrs::<D>()).prop_map(|(frame, attr)| New::Frame(frame, attr)),
+        attrs::<D>().prop_map(New::Same),
     ]
 }
 
-fn ops() -> impl Strategy<Value = Op> {
+fn ops<D: Design>() -> impl Strategy<Value = Op> {
     let status = prop::sample::select(vec![Attr::ACCESSED, Attr::DIRTY, Attr::STATUS, Attr::NONE]);
     let rights = prop::sample::select(vec![Attr::READ, Attr::RW, Attr::READ | Attr::USER]);
     prop_oneof![
-        4 => (places(), 0u64..64, attrs()).prop_map(|(p, f, a)| Op::Map(p, f, a)),
+        4 => (places(), 0u64..64, attrs::<D>()).prop_map(|(p, f, a)| Op::Map(p, f, a)),
         2 => places().prop_map(Op::Unmap),
-        2 => (places(), changes()).prop_map(|(p, c)| Op::Protect(p, c)),
-        3 => (places(), prop::bool::weighted(0.8), news()).prop_map(|(p, b, n)| Op::Replace(p, b, n)),
+        2 => (places(), changes::<D>()).prop_map(|(p, c)| Op::Protect(p, c)),
+        3 => (places(), prop::bool::weighted(0.8), news::<D>()).prop_map(|(p, b, n)| Op::Replace(p, b, n)),
         1 => (places(), status.clone()).prop_map(|(p, a)| Op::Harvest(p, a)),
         1 => (places(), rights, status).prop_map(|(p, r, s)| Op::Touch(p, r, s)),
     ]
@@ -106,7 +107,7 @@ fn run_sequences<D: Design>(
     windows: fn(vellum_core::Canonical) -> Vec<VirtAddr>,
 ) {
     let length = if cfg!(miri) { 1..12 } else { 1..40 };
-    let sequences = prop::collection::vec(ops(), length);
+    let sequences = prop::collection::vec(ops::<D>(), length);
     TestRunner::new(config)
         .run(&sequences, |ops| {
             on::<D>(|arena, shared| {
@@ -115,11 +116,18 @@ fn run_sequences<D: Design>(
                 let mut oracle = Oracle::default();
                 for op in &ops {
                     let before = oracle.clone();
+                    let nodes = Nodes::on_the_way(&table, &before);
                     let recorder = Recorder::default();
                     let world = World { windows: &windows, frames: arena.first().addr() };
                     world.apply::<D, _>(&mut table, &mut oracle, &recorder, op);
-                    check_flushes(&before, &oracle, &recorder.take_flushes());
+                    let flushes = recorder.take_flushes();
+                    check_flushes(&before, &oracle, &flushes);
+                    nodes.check(arena, &flushes);
                     check_contents(&table, &oracle);
+                    if ops.len() % 4 == 0 {
+                        let bytes = arena.frames_in_use() * PAGE_SIZE;
+                        assert_eq!(table.table_bytes(), bytes, "every frame in use is the table's");
+                    }
                 }
                 let recorder = Recorder::default();
                 recording(&recorder, |g| table.retire(g));

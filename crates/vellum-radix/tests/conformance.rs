@@ -1,7 +1,7 @@
 //! Every format of the crate, held to the promises of every page table.
 
 use vellum_core::OutOfFrames;
-use vellum_radix::{Format, Radix};
+use vellum_radix::{Flat, Format, Radix, X86_64};
 use vellum_testkit::{Arena, Design};
 
 /// A table a space, of format `F`.
@@ -20,7 +20,7 @@ impl<F: Format> Design for Of<F> {
     }
 }
 
-vellum_testkit::conformance!(radix4: super::Of<vellum_radix::X86_64<4>>);
-vellum_testkit::conformance!(radix5: super::Of<vellum_radix::X86_64<5>>);
+vellum_testkit::conformance!(radix4: Of<X86_64<4>>);
+vellum_testkit::conformance!(radix5: Of<X86_64<5>>);
 // Two roots of 8 MiB do not fit the suite's RAM twice over; the format is the same at 24 bits.
-vellum_testkit::conformance!(flat24: super::Of<vellum_radix::Flat<24>>);
+vellum_testkit::conformance!(flat24: Of<Flat<24>>);

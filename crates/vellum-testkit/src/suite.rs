@@ -82,6 +82,8 @@ pub trait Design {
 macro_rules! conformance {
     ($module:ident: $design:ty) => {
         mod $module {
+            #[allow(unused_imports, clippy::wildcard_imports, reason = "the design is named outside")]
+            use super::*;
             $crate::conformance!(@tests $design;
                 random::operations_match_the_oracle
                 random::operations_far_apart_match_the_oracle

@@ -9,10 +9,13 @@
 //! ```
 //!
 //! A block that moves between two levels of the tree is for a moment on neither. A search that runs
-//! meanwhile can miss frames that are free, so it believes "nothing found" only if no move was open
-//! when it started and none had begun when it ended. It starts again when moves came in between,
-//! which is lock-free: somebody else got on. It waits for an open move only for a bounded time,
-//! because that move may be under the very interrupt handler that searches.
+//! meanwhile can miss frames that are free, so it believes "nothing found" only if no move began or
+//! ended during the search, and none was open. It searches again whenever one began or ended, which
+//! is lock-free: somebody else got on. What was open throughout may be under the very interrupt
+//! handler that searches, or on a CPU that was stopped, so it is waited for only for a bounded time:
+//! until that many looks in a row saw no move begin or end. So a search fails wrongly only if what
+//! it looks for was, from its last attempt on, in moves that got no further in all that time; moves
+//! that did, and other stalled CPUs, cannot make it fail.
 //!
 //! # Invariants
 //!
@@ -28,7 +31,7 @@ const ONE_OPEN: u64 = 1;
 const ONE_ENDED: u64 = 1 << 16;
 const OPEN: u64 = ONE_ENDED - 1;
 
-/// How many times a search looks whether the open moves have ended, before it gives up.
+/// How many times in a row a search sees the same moves open before it gives up.
 const PATIENCE: u32 = if cfg!(miri) { 64 } else { 1 << 12 };
 
 /// The counter, on a cache line of its own: everything beside it is only read.
@@ -45,26 +48,26 @@ impl Moves {
         self.0.fetch_add(ONE_ENDED - ONE_OPEN, SeqCst);
     }
 
-    /// Calls `attempt` until it finds something, or until it failed while nothing moved.
+    /// Calls `attempt` until it finds something, or until it failed while nothing moved and the moves
+    /// that were open stayed so for as long as patience lasts.
     ///
     /// What `attempt` reads, it reads with `Acquire`, and what it moves it moves between `begin`
     /// and `end`. If a read sees the effect of a move that had not begun at the start, that move's
-    /// `begin` happens before the second load here, which then differs from the first.
+    /// `begin` happens before the next load here, which then differs from the one before.
     pub(crate) fn settled<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-        let mut patience = PATIENCE;
+        let mut before = self.0.load(Acquire);
         loop {
-            let before = self.0.load(Acquire);
             if let Some(found) = attempt() {
                 return Some(found);
             }
-            if before & OPEN == 0 {
-                if self.0.load(Acquire) == before {
-                    return None;
+            let mut patience = PATIENCE;
+            loop {
+                let now = self.0.load(Acquire);
+                if now != before {
+                    before = now;
+                    break;
                 }
-                continue;
-            }
-            while self.0.load(Acquire) & OPEN != 0 {
-                if patience == 0 {
+                if before & OPEN == 0 || patience == 0 {
                     return None;
                 }
                 patience -= 1;
@@ -114,5 +117,23 @@ mod tests {
         let moves = Moves::default();
         moves.begin();
         assert_eq!(moves.settled(|| None::<()>), None);
+    }
+
+    #[test]
+    fn a_move_that_never_ends_does_not_spend_the_patience_for_others() {
+        let moves = Moves::default();
+        moves.begin();
+        let mut calls = 0;
+        // What is looked for is on the move, by a CPU that gets on, in each of the first attempts.
+        let found = moves.settled(|| {
+            calls += 1;
+            if calls <= 3 {
+                moves.begin();
+                moves.end();
+                return None;
+            }
+            Some(calls)
+        });
+        assert_eq!(found, Some(4));
     }
 }

@@ -33,8 +33,15 @@
 //! Lock-free but for that one bounded wait, and of use in an interrupt handler on top of any of its
 //! own operations. A double free is told from the bits: a frame is free if its bit is set on level 0
 //! or the bit of a block around it on a level above. While its owner has it, all of these are zero
-//! and nobody may set them, so a rightful free is never refused. A *wrongful* free is refused, with
-//! one gap: if it runs at the same moment as another CPU's split or gather of the very same frames.
+//! and nobody may set them, so a rightful free is never refused. A *wrongful* free is refused, unless
+//! it runs at the same moment as
+//!
+//! - another CPU's split or gather of the very same frames, which are on no level then; or
+//! - another free of the very same frames on another level: both look before either has set its bit.
+//!   (On one level both go through one word, and the later one sees the earlier.)
+//!
+//! A second look after the compare-and-swap would narrow that gap but not close it, since somebody
+//! may have taken one of the two blocks by then; so there is none, and `free` costs one look.
 //!
 //! # Invariants
 //!
@@ -309,25 +316,35 @@ impl Tree<'_> {
     }
 
     fn try_alloc_at(&self, pfn: u64, order: u8) -> Option<()> {
-        let (level, run) = level_of(order);
-        if self.levels[level].take_exactly(pfn, run, None) {
+        if self.take_whole(pfn, order) {
             return Some(());
         }
-        for (upper, from) in self.levels.iter().enumerate().skip(level + 1) {
-            if from.take_exactly(pfn, 0, Some(&self.moves)) {
-                self.split(upper, pfn, order);
-                return Some(());
-            }
-        }
-        // It may lie there in pieces: gather them, and `settled` comes back for the whole.
+        // It may lie there in pieces.
+        let (level, _) = level_of(order);
+        let mut gathered = false;
         for lower in 0..level {
             let own = &self.levels[lower];
             let (first, _) = own.place(pfn);
             for index in first..first + (1 << (order - own.shift - WORD_ORDER)) {
-                self.gather(lower, index);
+                gathered |= self.gather(lower, index);
             }
         }
-        None
+        (gathered && self.take_whole(pfn, order)).then_some(())
+    }
+
+    /// Takes the block of `order` at `pfn` from its own level or out of a bit above, if it is there.
+    fn take_whole(&self, pfn: u64, order: u8) -> bool {
+        let (level, run) = level_of(order);
+        if self.levels[level].take_exactly(pfn, run, None) {
+            return true;
+        }
+        for (upper, from) in self.levels.iter().enumerate().skip(level + 1) {
+            if from.take_exactly(pfn, 0, Some(&self.moves)) {
+                self.split(upper, pfn, order);
+                return true;
+            }
+        }
+        false
     }
 
     /// The stretch from `pfn` on that is free or not free throughout: which, and where it ends. It

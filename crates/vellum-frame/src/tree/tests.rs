@@ -71,3 +71,16 @@ fn the_smallest_run_that_will_do_is_broken_up_first() {
         assert_eq!(taken, want.map(Some));
     });
 }
+
+#[test]
+fn a_given_block_in_pieces_is_found_beside_a_move_that_stays_open() {
+    with_tree(4096, |tree| {
+        assert!(tree.alloc_at(0, 12));
+        assert!((0..64).all(|pfn| tree.free(pfn, 0).is_ok()));
+        tree.moves.begin(); // say, at frame 2048, by a CPU that was stopped
+        assert!(tree.try_alloc_at(0, 6).is_some(), "in one attempt");
+        assert_eq!(tree.free(0, 6), Ok(()));
+        assert!(tree.alloc_at(0, 6));
+        assert!(!tree.alloc_at(2048, 0));
+    });
+}

@@ -76,16 +76,28 @@ impl<'m> FrameAllocator<'m> {
     /// all of its bytes are in `usable` (after each range was rounded inward to whole frames) and
     /// none is in `reserved`. The iterators are gone through several times.
     ///
-    /// No memory but `storage` is touched. If `storage` lies in the memory that the map speaks of,
-    /// reserve it.
+    /// No memory but `storage` is touched. Costs O(frames / 64 + ranges). An error leaves the
+    /// allocator empty, and `storage` to the caller.
     ///
-    /// Costs O(frames / 64 + ranges). An error leaves the allocator empty.
+    /// ```compile_fail,E0133
+    /// # use core::sync::atomic::AtomicU64;
+    /// static STORAGE: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+    /// let frames = vellum_frame::FrameAllocator::new();
+    /// // Not without `unsafe`: a store to `STORAGE` later on would hand out a frame twice.
+    /// frames.init_in(&STORAGE, [(0, 0x9000)], [(0, 0x1000)]);
+    /// ```
     ///
     /// # Errors
     ///
     /// Every [`InitError`]; `NoRoom` if `storage` is shorter than
     /// [`words_needed`](Self::words_needed).
-    pub fn init_in<U, R>(
+    ///
+    /// # Safety
+    ///
+    /// - What lies in `usable` and not in `reserved` is memory that nobody else uses or deals out.
+    ///   (If `storage` lies in that memory, it is reserved.)
+    /// - Nobody else writes to `storage` as long as this allocator lives.
+    pub unsafe fn init_in<U, R>(
         &self,
         storage: &'m [AtomicU64],
         usable: U,
@@ -108,14 +120,22 @@ impl<'m> FrameAllocator<'m> {
         })
     }
 
-    /// Takes over the frames of a memory map, and puts the metadata into the map itself: into the
-    /// first usable range, in the order given, that has room for it between the reservations and
-    /// that `reach` can reach. Those frames count as reserved.
+    /// Takes over the frames of a memory map, and puts the metadata into the map itself: where there
+    /// is room for it between the reservations and `reach` can reach. Those frames count as
+    /// reserved.
     ///
     /// `reach(pa, len)` turns `len` bytes at `pa` into a pointer, or says `None` where the caller's
-    /// direct map does not reach; the next range is tried then. The ranges are read as by
-    /// [`init_in`](Self::init_in). Metadata takes 1.03 bits for each frame from the first usable
-    /// frame to the last, holes included.
+    /// direct map does not reach. The usable ranges are tried in the order given, and each of them at
+    /// the first frame with room, then further on in steps of the metadata's own size: so a
+    /// stretch twice as large as the metadata that is usable, not reserved, and within reach is
+    /// always found, a smaller one perhaps. The ranges are read as by [`init_in`](Self::init_in).
+    /// Metadata takes 1.03 bits for each frame from the first usable frame to the last, holes
+    /// included.
+    ///
+    /// Costs O(frames / 64 + ranges), and for each place tried O(ranges), or O(ranges) for each of
+    /// the touching ranges that make up the place: nothing is sorted, since there is no memory yet
+    /// to sort it in. One place is usually enough. A map of thousands of ranges, none with
+    /// room by itself, costs O(ranges<sup>2</sup>).
     ///
     /// # Errors
     ///
@@ -123,7 +143,7 @@ impl<'m> FrameAllocator<'m> {
     ///
     /// # Safety
     ///
-    /// - What lies in `usable` and not in `reserved` is memory that nobody else uses.
+    /// - What lies in `usable` and not in `reserved` is memory that nobody else uses or deals out.
     /// - A pointer that `reach(pa, len)` returns is valid for reads and writes of `len` bytes for
     ///   `'m`, and nobody else reaches these bytes in that time.
     pub unsafe fn init<U, R>(
@@ -140,7 +160,7 @@ impl<'m> FrameAllocator<'m> {
             let shape = Shape::survey(usable.clone(), reserved.clone());
             let shape = shape.ok_or(InitError::NoFrames)?;
             let words = shape.words();
-            let bytes = words * size_of::<AtomicU64>() as u64;
+            let bytes = words.saturating_mul(size_of::<AtomicU64>() as u64);
             let frames = bytes.div_ceil(PAGE_SIZE);
             let (at, pointer) = carve(&usable, &reserved, frames, |pfn| {
                 let pointer = reach(addr(pfn), bytes)?.cast::<AtomicU64>();
@@ -225,8 +245,9 @@ impl<'m> FrameAllocator<'m> {
     ///
     /// # Errors
     ///
-    /// Every [`FreeError`]; nothing was changed then. A double free is always seen, but for one
-    /// that runs at the same moment as another CPU's split or merge of the same frames.
+    /// Every [`FreeError`]; nothing was changed then. A double free is seen, unless at the very
+    /// moment another CPU splits or merges the same frames, or frees them as part of a block of
+    /// another level of the tree (orders 0 to 5, 6 to 11, 12 to 17, 18).
     ///
     /// # Safety
     ///
@@ -329,8 +350,10 @@ impl Eq for FrameAllocator<'_> {}
 
 // SAFETY: the tree takes a block by clearing all its bits in one compare-and-swap on one word, and
 // a free frame has its bit on exactly one level (the invariants of `tree`), so two blocks handed out
-// and not freed share no frame. Runs are aligned within words, and words to their span: a block is
-// aligned to its own size.
+// and not freed share no frame. Nobody else changes the words, and nobody else uses the frames or
+// deals them out: `init` and `init_in`, without which there are none, demand it of their caller; the
+// tree itself touches its metadata only, which is reserved. Runs are aligned within words, and words
+// to their span: a block is aligned to its own size.
 unsafe impl FrameSource for FrameAllocator<'_> {
     fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         self.alloc(order)

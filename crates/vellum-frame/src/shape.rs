@@ -57,7 +57,7 @@ impl Shape {
                 shape.regions += 1;
             }
         }
-        shape.regions += reserved.into_iter().count() as u64;
+        shape.regions = shape.regions.saturating_add(reserved.into_iter().count() as u64);
         (shape.first < shape.end).then_some(shape)
     }
 
@@ -68,13 +68,14 @@ impl Shape {
         (first, ((self.end - 1) >> shift) - first + 1)
     }
 
-    /// Words of metadata in all. Less than 2^48 for any map, so it cannot overflow.
+    /// Words of metadata in all: less than 2^48 for the frames of any map, `u64::MAX` if the regions
+    /// take more than there can be.
     pub(crate) const fn words(&self) -> u64 {
-        let mut words = 2 * self.regions;
+        let mut words = self.regions.saturating_mul(2);
         let mut level = 0;
         while level < LEVELS {
             let (_, len) = self.level(level);
-            words += len + hint::words_for(len);
+            words = words.saturating_add(len + hint::words_for(len));
             level += 1;
         }
         words
@@ -110,6 +111,10 @@ impl Shape {
 ///
 /// It is for sizing a `static` array; [`InitError::NoRoom`](crate::InitError::NoRoom) and
 /// [`FrameAllocator::words_needed`](crate::FrameAllocator::words_needed) say what one map takes.
+/// `usize::MAX` where the number would not fit.
+///
+/// The allocator must be the only one to write to that array from
+/// [`init_in`](crate::FrameAllocator::init_in) on, so nobody else should be able to name it.
 ///
 /// ```
 /// use core::sync::atomic::AtomicU64;
@@ -126,5 +131,6 @@ pub const fn storage_words(frames: u64, ranges: usize) -> usize {
     let frames = if frames > 1 << 52 { 1 << 52 } else { frames };
     let first = (WORD_BITS << shift_of(LEVELS - 1)) - 1;
     let end = if frames == 0 { first + 1 } else { first + frames };
-    Shape { first, end, regions: ranges as u64 + 1 }.words() as usize
+    let words = Shape { first, end, regions: (ranges as u64).saturating_add(1) }.words();
+    if words > usize::MAX as u64 { usize::MAX } else { words as usize }
 }

@@ -10,7 +10,7 @@ mod blocks;
 mod init;
 mod races;
 
-use crate::FrameAllocator;
+use crate::{FrameAllocator, InitError, PhysRange};
 use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::vec::Vec;
@@ -18,6 +18,22 @@ use std::vec::Vec;
 /// `words` words of storage, filled with rubbish that `init_in` must not trust.
 fn storage(words: u64) -> Box<[AtomicU64]> {
     (0..words).map(|_| AtomicU64::new(0xdead_beef_dead_beef)).collect()
+}
+
+/// `init_in`, for frames without bytes behind them, in storage that the test leaves alone.
+fn set_up<'m, U, R>(
+    frames: &FrameAllocator<'m>,
+    room: &'m [AtomicU64],
+    usable: U,
+    reserved: R,
+) -> Result<(), InitError>
+where
+    U: IntoIterator<Item: Into<PhysRange>> + Clone,
+    R: IntoIterator<Item: Into<PhysRange>> + Clone,
+{
+    // SAFETY: no memory is behind the frames of these tests, so nobody uses any; no test writes to
+    // the storage it made for an allocator, nor gives it to a second one while the first lives.
+    unsafe { frames.init_in(room, usable, reserved) }
 }
 
 /// Bytes of `frames` frames.

@@ -1,6 +1,6 @@
 //! Blocks of every order against a byte for each frame.
 
-use super::{bytes, cases, free_frames, storage};
+use super::{bytes, cases, free_frames, set_up, storage};
 use crate::{AllocAtError, FrameAllocator, FreeError, MAX_ORDER, PhysRange};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -180,7 +180,7 @@ impl Model {
 fn check(usable: &[PhysRange], reserved: &[PhysRange], ops: Vec<Op>) {
     let room = storage(FrameAllocator::words_needed(usable, reserved));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, reserved).expect("a map with frames");
+    set_up(&frames, &room, usable, reserved).expect("a map with frames");
     let before: Vec<_> = frames.free_runs().collect();
     let (first, end) = match (before.first(), before.last()) {
         (Some(first), Some(last)) => (first.0.number().as_u64(), last.0.number().as_u64() + last.1),
@@ -245,7 +245,7 @@ fn frames_freed_one_by_one_come_back_as_every_larger_order() {
     let usable = [(0, bytes(1 << order))];
     let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, [(0, 0); 0]).unwrap();
+    set_up(&frames, &room, usable, [(0, 0); 0]).unwrap();
     for larger in 1..=order {
         let all: Vec<_> = core::iter::from_fn(|| frames.alloc(0).ok()).collect();
         assert_eq!(all.len(), 1 << order);
@@ -272,7 +272,7 @@ fn every_wrong_free_is_told_apart_and_changes_nothing() {
     let reserved = [(bytes(100) + 1, bytes(100) + 2)];
     let room = storage(FrameAllocator::words_needed(usable, reserved));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, reserved).unwrap();
+    set_up(&frames, &room, usable, reserved).unwrap();
     let at = |frame| PhysAddr::new(bytes(frame));
     frames.alloc_at(at(512), 6).unwrap();
     let before: Vec<_> = frames.free_runs().collect();
@@ -315,7 +315,7 @@ fn a_given_block_is_found_whole_in_pieces_or_inside_a_larger_one() {
     let usable = [(0, bytes(4096))];
     let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, [(0, 0); 0]).unwrap();
+    set_up(&frames, &room, usable, [(0, 0); 0]).unwrap();
     let at = |frame| PhysAddr::new(bytes(frame));
     // Inside the one block of order 12; then whole; then in 512 pieces.
     assert_eq!(frames.alloc_at(at(512), 9), Ok(()));
@@ -342,7 +342,7 @@ fn a_small_request_leaves_large_blocks_whole() {
     let usable = [(0, bytes(2 * 512))];
     let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, [(0, 0); 0]).unwrap();
+    set_up(&frames, &room, usable, [(0, 0); 0]).unwrap();
     for _ in 0..512 {
         frames.alloc(0).unwrap();
     }

@@ -1,7 +1,7 @@
 //! Memory maps: which frames come out of them, and where the metadata goes.
 
-use super::{bytes, cases, free_frames, storage};
-use crate::{FrameAllocator, InitError, PhysRange, storage_words};
+use super::{bytes, cases, free_frames, set_up, storage};
+use crate::{AllocAtError, FrameAllocator, InitError, PhysRange, storage_words};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 use proptest::prelude::*;
@@ -62,7 +62,7 @@ proptest! {
         let (usable, reserved) = (placed(&usable, base), placed(&reserved, base));
         let room = storage(FrameAllocator::words_needed(&usable, &reserved));
         let frames = FrameAllocator::new();
-        let done = frames.init_in(&room, &usable, &reserved);
+        let done = set_up(&frames, &room, &usable, &reserved);
         if want.is_empty() {
             prop_assert_eq!(done, Err(InitError::NoFrames));
             return Ok(());
@@ -117,14 +117,9 @@ proptest! {
             (Err(InitError::NoRoom { words }), None) => {
                 let count = (words * 8).div_ceil(4096);
                 prop_assert_eq!(words, FrameAllocator::words_needed(&usable, &reserved));
-                // One frame is enough in windows of this size, so any reachable start of a stretch
-                // would have done.
+                // One frame is enough in windows of this size, so any reachable one would have done.
                 prop_assert_eq!(count, 1);
-                for range in &usable {
-                    let (first, end) = range.frames_inside();
-                    let start = (first..end).find(|frame| want.contains(frame));
-                    prop_assert!(start.is_none_or(|frame| frame < base + reachable));
-                }
+                prop_assert!(want.iter().all(|&frame| frame < base + reachable));
             }
             (done, carved) => prop_assert!(false, "{done:?} with metadata at {carved:?}"),
         }
@@ -155,16 +150,16 @@ fn an_empty_map_is_an_error_and_may_be_followed_by_a_better_one() {
     let room = storage(4096);
     let frames = FrameAllocator::new();
     let nothing: [(u64, u64); 0] = [];
-    assert_eq!(frames.init_in(&room, nothing, nothing), Err(InitError::NoFrames));
-    assert_eq!(frames.init_in(&room, [(0x1001, 0x2fff)], nothing), Err(InitError::NoFrames));
-    assert_eq!(frames.init_in(&room, [(0, 0x9000)], [(0, 0x9000)]), Err(InitError::NoFrames));
+    assert_eq!(set_up(&frames, &room, nothing, nothing), Err(InitError::NoFrames));
+    assert_eq!(set_up(&frames, &room, [(0x1001, 0x2fff)], nothing), Err(InitError::NoFrames));
+    assert_eq!(set_up(&frames, &room, [(0, 0x9000)], [(0, 0x9000)]), Err(InitError::NoFrames));
     let few = FrameAllocator::words_needed([(0, 0x9000)], nothing);
-    let short = frames.init_in(&room[..few as usize - 1], [(0, 0x9000)], nothing);
+    let short = set_up(&frames, &room[..few as usize - 1], [(0, 0x9000)], nothing);
     assert_eq!(short, Err(InitError::NoRoom { words: few }));
     assert_eq!(frames.alloc(0).ok(), None);
-    assert_eq!(frames.init_in(&room, [(0, 0x9000)], nothing), Ok(()));
+    assert_eq!(set_up(&frames, &room, [(0, 0x9000)], nothing), Ok(()));
     assert_eq!(frames.stats().free, 9);
-    assert_eq!(frames.init_in(&room, [(0, 0x9000)], nothing), Err(InitError::AlreadyInitialised));
+    assert_eq!(set_up(&frames, &room, [(0, 0x9000)], nothing), Err(InitError::AlreadyInitialised));
     assert_eq!(frames.stats().free, 9);
 }
 
@@ -189,7 +184,7 @@ fn a_map_that_changes_between_readings_is_refused_or_cut_but_never_trusted() {
         }
     }
     let frames = FrameAllocator::new();
-    assert_eq!(frames.init_in(&room, Map(&shifty), [(0, 0); 0]), Ok(()));
+    assert_eq!(set_up(&frames, &room, Map(&shifty), [(0, 0); 0]), Ok(()));
     assert_eq!(frames.stats().total, 1, "cut to the span of the first reading");
     readings.set(0);
     let wide = || {
@@ -199,7 +194,7 @@ fn a_map_that_changes_between_readings_is_refused_or_cut_but_never_trusted() {
         (0..count).map(move |i| PhysRange::with_len(bytes(i * 2), len))
     };
     let frames = FrameAllocator::new();
-    assert_eq!(frames.init_in(&room, Map(&wide), [(0, 0); 0]), Err(InitError::Unstable));
+    assert_eq!(set_up(&frames, &room, Map(&wide), [(0, 0); 0]), Err(InitError::Unstable));
 }
 
 #[test]
@@ -208,7 +203,7 @@ fn a_static_allocator_serves_from_its_own_storage() {
     static STORAGE: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
     static FRAMES: FrameAllocator<'static> = FrameAllocator::new();
     assert!(FRAMES.alloc(0).is_err());
-    FRAMES.init_in(&STORAGE, [(0x1000, 0x9fc00), (0x10_0000, 0x40_0000)], [(0, 1)]).unwrap();
+    set_up(&FRAMES, &STORAGE, [(0x1000, 0x9fc00), (0x10_0000, 0x40_0000)], [(0, 1)]).unwrap();
     let source: &'static dyn Fn(u8) -> Option<PhysAddr> =
         &|order| FrameSource::alloc(&FRAMES, order).ok();
     let huge = source(9).unwrap();
@@ -253,6 +248,50 @@ fn a_pointer_that_is_not_aligned_is_not_used() {
     // SAFETY: `memory` is nobody else's while `frames` lives, and larger than the metadata.
     let done = unsafe { frames.init([(0, bytes(9)), (bytes(16), bytes(32))], [(0, 0); 0], reach) };
     assert_eq!((done, asked), (Ok(()), 2));
-    assert_eq!(frames.stats().free, 9 + 15);
-    assert!(frames.alloc_at(PhysAddr::new(bytes(17)), 0).is_ok());
+    assert_eq!(frames.stats().free, 9 + 16 - 1);
+    let pa = PhysAddr::new(bytes(1));
+    assert_eq!(frames.alloc_at(pa, 0), Err(AllocAtError::Reserved { pa }));
+}
+
+/// Where the metadata of 1 GiB (9 frames) goes if frames `from..end` are within reach, and how often
+/// `reach` was asked.
+fn carved(reserved: &[(u64, u64)], from: u64, end: u64) -> (Result<u64, InitError>, u64) {
+    let mut memory = std::vec![[0u64; 512]; 9];
+    let memory = NonNull::from(&mut memory[..]).cast::<u8>();
+    let frames = FrameAllocator::new();
+    let (mut asked, mut place) = (0, 0);
+    let reach = |pa: PhysAddr, len: u64| {
+        asked += 1;
+        place = pa.number().as_u64();
+        assert_eq!(len.div_ceil(4096), 9);
+        (bytes(from) <= pa.as_u64() && pa.as_u64() + len <= bytes(end)).then_some(memory)
+    };
+    // SAFETY: the memory is nobody else's, outlives the allocator, and is 9 frames long.
+    let done = unsafe { frames.init([(0, 1 << 30)], reserved, reach) };
+    (done.map(|()| place), asked)
+}
+
+#[test]
+fn a_range_that_is_within_reach_in_its_middle_only_has_room() {
+    // Two times the metadata less a frame, wherever it starts, with and without a hole.
+    for from in 0..40 {
+        for reserved in [&[][..], &[(bytes(3), bytes(5))]] {
+            let at = from.max(if from < 5 && !reserved.is_empty() { 5 } else { 0 });
+            let (done, _) = carved(reserved, from, at + 17);
+            assert!(done.is_ok_and(|place| (at..at + 9).contains(&place)), "{from}: {done:?}");
+        }
+    }
+    // One try for each 9 of the 2^18 frames, and no more; the last few are not enough.
+    let (done, asked) = carved(&[], 1 << 18, 1 << 18);
+    assert!(matches!(done, Err(InitError::NoRoom { .. })), "{done:?}");
+    assert_eq!(asked, (1 << 18) / 9);
+}
+
+#[test]
+fn a_size_that_does_not_fit_is_the_largest_there_is() {
+    assert_eq!(storage_words(1, usize::MAX), usize::MAX);
+    assert_eq!(storage_words(u64::MAX, usize::MAX / 2), usize::MAX);
+    let all = storage_words(u64::MAX, 1);
+    assert_eq!(all, storage_words(1 << 52, 1));
+    assert!((1 << 46..1 << 48).contains(&all));
 }

@@ -3,9 +3,9 @@
 //! Under Miri these run with its random scheduling and weak memory:
 //! `MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-many-seeds=0..16" cargo +nightly miri test races`.
 
-use super::{bytes, storage};
-use crate::FrameAllocator;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
+use super::{bytes, set_up, storage};
+use crate::{FrameAllocator, FreeError};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 use std::vec::Vec;
 use vellum_core::PhysAddr;
@@ -72,7 +72,7 @@ fn no_frame_twice(threads: u8, count: u64, rounds: u32, most: u64) {
     let usable = [(0, bytes(count))];
     let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, [(0, 0); 0]).unwrap();
+    set_up(&frames, &room, usable, [(0, 0); 0]).unwrap();
     let owners = Owners((0..count).map(|_| AtomicU8::new(0)).collect());
     thread::scope(|scope| {
         for me in 1..=threads {
@@ -109,7 +109,7 @@ fn a_thread_is_never_refused_while_a_block_is_free() {
     let usable = [(0, bytes(128))];
     let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
     let frames = FrameAllocator::new();
-    frames.init_in(&room, usable, [(0, 0); 0]).unwrap();
+    set_up(&frames, &room, usable, [(0, 0); 0]).unwrap();
     let rounds = if cfg!(miri) { 60 } else { 400_000 };
     thread::scope(|scope| {
         for me in 1..=2u64 {
@@ -144,7 +144,7 @@ fn a_second_initialiser_is_refused_and_never_sees_half_an_allocator() {
                     while !go.load(SeqCst) {
                         thread::yield_now();
                     }
-                    if frames.init_in(room, usable, [(0, 0); 0]).is_ok() {
+                    if set_up(frames, room, usable, [(0, 0); 0]).is_ok() {
                         won.fetch_add(1, SeqCst);
                     }
                     if let Ok(pa) = frames.alloc(0) {
@@ -156,5 +156,48 @@ fn a_second_initialiser_is_refused_and_never_sees_half_an_allocator() {
         });
         assert_eq!(won.into_inner(), 1);
         assert!(frames.stats().free >= 126);
+    }
+}
+
+/// Of two frees of one block that run at the same time, on one level of the tree, one is refused.
+#[test]
+fn a_double_free_on_one_level_is_seen_at_the_same_moment_too() {
+    let usable = [(0, bytes(4096))];
+    let room = storage(FrameAllocator::words_needed(usable, [(0, 0); 0]));
+    let frames = FrameAllocator::new();
+    set_up(&frames, &room, usable, [(0, 0); 0]).unwrap();
+    let turn = AtomicU64::new(0);
+    for (whole, part) in [(0, 0), (5, 0), (6, 6), (11, 6)] {
+        for _ in 0..if cfg!(miri) { 3 } else { 1000 } {
+            let pa = frames.alloc(whole).unwrap();
+            turn.store(0, SeqCst);
+            let free = |order| {
+                turn.fetch_add(1, SeqCst);
+                while turn.load(SeqCst) < 2 {
+                    thread::yield_now();
+                }
+                // SAFETY: allocated above; the second of the two is an error, which is the point.
+                unsafe { frames.free(pa, order) }
+            };
+            let (of_all, of_part) = thread::scope(|scope| {
+                let of_all = scope.spawn(|| free(whole));
+                let of_part = free(part);
+                (of_all.join().expect("no panic"), of_part)
+            });
+            let refused = Err(FreeError::DoubleFree { pa });
+            match (of_all, of_part) {
+                (Ok(()), Err(FreeError::DoubleFree { .. })) => {}
+                (all, Ok(())) if all == refused => {
+                    for rest in 1..1 << (whole - part) {
+                        // SAFETY: part of the block above, which was not freed as a whole.
+                        let freed =
+                            unsafe { frames.free(pa.wrapping_add(bytes(rest << part)), part) };
+                        assert_eq!(freed, Ok(()));
+                    }
+                }
+                both => panic!("orders {whole} and {part}: {both:?}"),
+            }
+            assert!(frames.free_runs().eq([(PhysAddr::new(0), 4096)]));
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::ffi::OsString;
 
 /// Runs `vellum-lab compare ARGS`, and leaves with its status.
 pub(crate) fn run(args: &[OsString]) -> Result {
-    let built = Workspace::load()?.target.join("release").join("vellum-lab");
+    let target = Workspace::load()?.target;
+    let built = target.join("release").join("vellum-lab");
     let mut lab = cargo();
     lab.args(["run", "--release", "--package", "vellum-lab", "--bin", "vellum-lab"]);
     // The first build takes a while and shows its progress; later ones are silent.
@@ -18,6 +19,8 @@ pub(crate) fn run(args: &[OsString]) -> Result {
     if let Ok(here) = std::env::current_dir() {
         lab.current_dir(here);
     }
+    // What nobody named a place for goes where builds go, wherever we were called.
+    lab.env("VELLUM_OUT", &target);
     lab.arg("--manifest-path").arg(crate::workspace::root().join("Cargo.toml"));
     let status = process::status(lab.args(["--", "compare"]).args(args))?;
     if status.success() {

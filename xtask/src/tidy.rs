@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result {
     }
     match findings.problems.len() {
         0 => {
-            say!("tidy: {} crates", workspace.packages.len());
+            say!("tidy: {} crates, nothing to put right", workspace.packages.len());
             Ok(())
         }
         count => Err(Stop::failed(format!("tidy found {count} problems"))),

@@ -8,7 +8,7 @@
 
 use crate::cache::CachePreset;
 use crate::compare::{CompareError, Options, Source, compare};
-use crate::designs::{self, DESIGNS};
+use crate::designs::{self, DESIGNS, Design};
 use crate::embedded::EMBEDDED;
 use crate::machine::MachineConfig;
 use crate::{report, table};
@@ -20,8 +20,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use vellum_tlb::{Preset, WALK_CACHE_NONE, WALK_CACHE_X86, WalkCacheSize};
 
-/// Where the report goes unless the user says otherwise.
-const DEFAULT_JSON: &str = "target/compare.json";
+/// Where the report goes unless the user says otherwise: in the folder that `cargo xtask` names, or
+/// in `target` where the lab is run by itself.
+const DEFAULT_JSON: &str = "compare.json";
+const OUT_FOLDER: &str = "VELLUM_OUT";
 
 /// The most address spaces that every design has.
 const MOST_PROCESSES: usize = 4096;
@@ -74,10 +76,10 @@ struct CompareArgs {
     walk_cache: String,
 
     /// Replay all traces as processes of one CPU, switching every QUANTUM events
-    #[arg(long, value_name = "QUANTUM", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "QUANTUM", value_parser = at_least_one)]
     mix: Option<u64>,
 
-    /// Give address spaces identifiers, so that a switch flushes nothing (the default)
+    /// Give address spaces identifiers, so that a switch of --mix flushes nothing (the default)
     #[arg(long, conflicts_with = "no_asid")]
     asid: bool,
 
@@ -86,16 +88,24 @@ struct CompareArgs {
     no_asid: bool,
 
     /// Replay only the first N events of each trace
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     events: Option<u64>,
 
-    /// Where to write the report [default: target/compare.json]
+    /// Where to write the report [default: compare.json in the folder for builds]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
     /// List designs, TLB presets and embedded traces, and do nothing else
     #[arg(long)]
     list: bool,
+}
+
+/// A count of events.
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        other => other.map_err(|e| e.to_string()),
+    }
 }
 
 /// What went wrong, and with which status to say so.
@@ -177,14 +187,23 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
         DESIGNS.iter().collect()
     } else {
         let found: Result<Vec<_>, _> = args.design.iter().map(|n| designs::by_name(n)).collect();
-        found.map_err(Failure::bad_input)?
+        let mut found: Vec<&Design> = found.map_err(Failure::bad_input)?;
+        // Asked for twice, a design is run once.
+        let mut seen = Vec::new();
+        found.retain(|design| {
+            !seen.contains(&design.name) && {
+                seen.push(design.name);
+                true
+            }
+        });
+        found
     };
     let tlb = Preset::by_name(&args.tlb)
         .map_err(|e| Failure::bad_input(format!("--tlb {}: {e}", args.tlb)))?;
     let sources: Vec<_> = if args.trace.is_empty() {
         EMBEDDED.iter().map(Source::Embedded).collect()
     } else {
-        args.trace.iter().map(|path| Source::named(path)).collect()
+        args.trace.iter().map(|path| source(path)).collect::<Result<_, _>>()?
     };
     if args.mix.is_some() && sources.len() > MOST_PROCESSES {
         return Err(Failure::bad_input(format!("--mix takes at most {MOST_PROCESSES} traces")));
@@ -202,6 +221,20 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
         mix: args.mix.map(as_usize),
         limit: args.events.map_or(usize::MAX, as_usize),
     })
+}
+
+/// A file, or an embedded trace; where there is neither, what there is.
+fn source(path: &Path) -> Result<Source, Failure> {
+    let source = Source::named(path);
+    if matches!(source, Source::File(_)) && !path.exists() {
+        let names: Vec<_> = EMBEDDED.iter().map(|trace| trace.name).collect();
+        return Err(Failure::bad_input(format!(
+            "{}: no such file, nor an embedded trace ({})",
+            path.display(),
+            names.join(", ")
+        )));
+    }
+    Ok(source)
 }
 
 fn walk_caches(text: &str) -> Result<Vec<WalkCacheSize>, Failure> {
@@ -225,7 +258,9 @@ fn walk_caches(text: &str) -> Result<Vec<WalkCacheSize>, Failure> {
 
 /// Where the report will go; an error if it could not, before hours are spent on it.
 fn json_path(args: &CompareArgs) -> Result<PathBuf, Failure> {
-    let path = args.json.clone().unwrap_or_else(|| DEFAULT_JSON.into());
+    let folder = || std::env::var_os(OUT_FOLDER).unwrap_or_else(|| "target".into());
+    let default = || PathBuf::from(folder()).join(DEFAULT_JSON);
+    let path = args.json.clone().unwrap_or_else(default);
     let prepare = || {
         // A folder that the user did not name is ours to make.
         if let Some(folder) = path.parent().filter(|_| args.json.is_none()) {
@@ -238,7 +273,11 @@ fn json_path(args: &CompareArgs) -> Result<PathBuf, Failure> {
 }
 
 fn cannot_write(path: &Path, e: &io::Error) -> Failure {
-    Failure::bad_input(format!("cannot write {}: {e}", path.display()))
+    let reason = match e.kind() {
+        io::ErrorKind::NotFound => "its folder does not exist".to_owned(),
+        _ => e.to_string(),
+    };
+    Failure::bad_input(format!("cannot write {}: {reason}", path.display()))
 }
 
 fn list() -> Result<(), Failure> {

@@ -43,7 +43,11 @@ pub struct Outcome {
 
 /// Every design, in the order of the report.
 pub const DESIGNS: &[Design] = &[
-    Design { name: "flat", summary: "one level over 32 bits of address", run: flat },
+    Design {
+        name: "flat",
+        summary: "one level; built for programs within 32 bits, else only sized",
+        run: flat,
+    },
     Design { name: "radix4", summary: "x86-64, 4 levels", run: radix::<X86_64<4>> },
     Design { name: "radix5", summary: "x86-64, 5 levels", run: radix::<X86_64<5>> },
     Design { name: "hashed-chained", summary: "one hash for all spaces, chains", run: chained },

@@ -229,7 +229,8 @@ fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder)
+    // The crate names the file it tried; what the user can do something about is the reason.
+    builder.tempfile_in(folder).map_err(|e| io::Error::from(e.kind()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What can be wrong with a trace, and where.
 //!
 //! ```text
-//!   runs/x.vt.zst: byte 813 of the decoded stream: the trace ends within a number
+//!   runs/x.vt.zst: byte 813 of the decoded stream: the trace ends within its magic or a number
 //!   ^ name         ^ offset                        ^ fault
 //! ```
 
@@ -48,7 +48,7 @@ impl fmt::Display for TraceFault {
             Self::UnknownFormat => {
                 "no known trace format (known: vtrace1, lackey text, either also as zstd)"
             }
-            Self::Truncated => "the trace ends within a number",
+            Self::Truncated => "the trace ends within its magic or a number",
             Self::Overlong => "a number of more than 64 bits",
             Self::Kind => "a reference of kind 3 (known: 0 fetch, 1 read, 2 write)",
             Self::PageRange => "a page number outside of 0 to 2^52 - 1",

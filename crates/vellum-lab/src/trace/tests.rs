@@ -79,7 +79,7 @@ fn numbers_are_differences_within_their_stream() {
 #[test]
 fn faults_name_file_and_byte() {
     let plain = |numbers: &[u8]| message(&vt(numbers));
-    assert_eq!(plain(&[16, 0x80]), "t: byte 9: the trace ends within a number");
+    assert_eq!(plain(&[16, 0x80]), "t: byte 9: the trace ends within its magic or a number");
     assert_eq!(plain(&[16, 16, 7]), format!("t: byte 10: {}", TraceFault::Kind));
     assert_eq!(plain(&[4]), format!("t: byte 8: {}", TraceFault::PageRange), "page -1");
     let mut long = [0xff; 10];
@@ -96,7 +96,7 @@ fn faults_name_file_and_byte() {
 #[test]
 fn formats_are_told_by_content() {
     assert_eq!(message(b""), "t: the file is empty");
-    assert_eq!(message(b"vtr"), "t: byte 0: the trace ends within a number");
+    assert_eq!(message(b"vtr"), "t: byte 0: the trace ends within its magic or a number");
     assert_eq!(message(b"vtrace2\n\x10"), format!("t: byte 0: {}", TraceFault::Magic));
     assert_eq!(message(b"\x7fELF...."), format!("t: byte 0: {}", TraceFault::UnknownFormat));
     assert!(message(&packed(b"\x7fELF....")).contains("byte 0 of the decoded stream"));

@@ -120,13 +120,13 @@ impl<'m> FrameAllocator<'m> {
         })
     }
 
-    /// Takes over the frames of a memory map, and puts the metadata into the map itself: where there
-    /// is room for it between the reservations and `reach` can reach. Those frames count as
+    /// Takes over the frames of a memory map, and puts the metadata into the map itself: where
+    /// there is room for it between the reservations and `reach` can reach. Those frames count as
     /// reserved.
     ///
     /// `reach(pa, len)` turns `len` bytes at `pa` into a pointer, or says `None` where the caller's
-    /// direct map does not reach. The usable ranges are tried in the order given, and each of them at
-    /// the first frame with room, then further on in steps of the metadata's own size: so a
+    /// direct map does not reach. The usable ranges are tried in the order given, and each of them
+    /// at the first frame with room, then further on in steps of the metadata's own size: so a
     /// stretch twice as large as the metadata that is usable, not reserved, and within reach is
     /// always found, a smaller one perhaps. The ranges are read as by [`init_in`](Self::init_in).
     /// Metadata takes 1.03 bits for each frame from the first usable frame to the last, holes
@@ -211,14 +211,16 @@ impl<'m> FrameAllocator<'m> {
     /// Takes a block of 2<sup>`order`</sup> frames, aligned to its own size; what its bytes hold is
     /// left from earlier.
     ///
-    /// Usually a few loads and one compare-and-swap; reads all metadata before it fails.
+    /// Usually a few loads and one compare-and-swap. Reads all metadata before it fails, and again
+    /// as long as other CPUs split or merge blocks meanwhile: lock-free, but without a bound.
     ///
     /// # Errors
     ///
     /// [`OutOfFrames`] if no block of that order is free, or if `order` is above [`MAX_ORDER`].
     /// Blocks that other CPUs take or free meanwhile may or may not count; a block that is free
     /// throughout the call is found, unless it is just being split or put together by a CPU that
-    /// stays interrupted in the middle of that for as long as this call waits for it.
+    /// stays interrupted in the middle of that for as long as this call waits for it (4096 looks
+    /// in a row that see no CPU get on with a split or merge).
     pub fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         let found = match self.tree() {
             Some(tree) if order <= MAX_ORDER => tree.alloc(order),
@@ -349,11 +351,11 @@ impl PartialEq for FrameAllocator<'_> {
 impl Eq for FrameAllocator<'_> {}
 
 // SAFETY: the tree takes a block by clearing all its bits in one compare-and-swap on one word, and
-// a free frame has its bit on exactly one level (the invariants of `tree`), so two blocks handed out
-// and not freed share no frame. Nobody else changes the words, and nobody else uses the frames or
-// deals them out: `init` and `init_in`, without which there are none, demand it of their caller; the
-// tree itself touches its metadata only, which is reserved. Runs are aligned within words, and words
-// to their span: a block is aligned to its own size.
+// a free frame has its bit on exactly one level (the invariants of `tree`), so two blocks handed
+// out and not freed share no frame. Nobody else changes the words, and nobody else uses the frames
+// or deals them out: `init` and `init_in`, without which there are none, demand it of their caller;
+// the tree itself touches its metadata only, which is reserved. Runs are aligned within words, and
+// words to their span: a block is aligned to its own size.
 unsafe impl FrameSource for FrameAllocator<'_> {
     fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         self.alloc(order)

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! A block of 2<sup>n</sup> units is aligned to its own size everywhere in this crate, so inside a
-//! word it is one of `64 >> n` fixed masks, and one compare-and-swap takes or gives the whole of it.
+//! word it is one of `64 >> n` fixed masks, and one compare-and-swap takes or gives the whole of
+//! it.
 //!
 //! # Invariants
 //!
-//! - `runs(v, n)` has a bit at exactly those multiples of 2<sup>n</sup> where 2<sup>n</sup> ones start.
+//! - `runs(v, n)` has a bit at exactly those multiples of 2<sup>n</sup> where 2<sup>n</sup> ones
+//!   start.
 
 /// log2 of the bits in a word: a whole word is a run of this order.
 pub(crate) const WORD_ORDER: u8 = 6;
@@ -31,12 +33,17 @@ const STARTS: [u64; WORD_ORDER as usize + 1] = [
     0x0000_0000_0000_0001,
 ];
 
+/// The starts of runs of `order + 1`, from the starts of runs of `order`.
+const fn longer(starts: u64, order: u8) -> u64 {
+    starts & (starts >> (1 << order)) & STARTS[order as usize + 1]
+}
+
 /// The starts of all aligned runs of 2<sup>`order`</sup> ones in `word`; `order` is at most 6.
 pub(crate) const fn runs(word: u64, order: u8) -> u64 {
     let mut starts = word;
     let mut n = 0;
     while n < order {
-        starts &= (starts >> (1 << n)) & STARTS[n as usize + 1];
+        starts = longer(starts, n);
         n += 1;
     }
     starts
@@ -47,16 +54,16 @@ pub(crate) const fn largest_run(word: u64) -> Option<u8> {
     if word == 0 {
         return None;
     }
-    let mut starts = word;
-    let mut n = 0;
-    while n < WORD_ORDER {
-        starts &= (starts >> (1 << n)) & STARTS[n as usize + 1];
-        if starts == 0 {
-            break;
-        }
-        n += 1;
+    // Two halves of three steps each, without a branch inside.
+    let one = longer(word, 0);
+    let two = longer(one, 1);
+    let three = longer(two, 2);
+    if three == 0 {
+        return Some((one != 0) as u8 + (two != 0) as u8);
     }
-    Some(n)
+    let four = longer(three, 3);
+    let five = longer(four, 4);
+    Some(3 + (four != 0) as u8 + (five != 0) as u8 + (word == u64::MAX) as u8)
 }
 
 /// The mask of the 2<sup>`order`</sup> ones that start at `bit`; `bit` is a multiple of that.

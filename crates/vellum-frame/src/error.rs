@@ -18,8 +18,8 @@ pub enum InitError {
     AlreadyInitialised,
     /// No whole frame is usable once the reservations are taken out.
     NoFrames,
-    /// The metadata does not fit the storage given; or, for `init`, no place that was tried had room
-    /// and was within reach ([`init`](crate::FrameAllocator::init) says which are tried).
+    /// The metadata does not fit the storage given; or, for `init`, no place that was tried had
+    /// room and was within reach ([`init`](crate::FrameAllocator::init) says which are tried).
     NoRoom {
         /// How many 64-bit words the metadata of this map takes.
         words: u64,

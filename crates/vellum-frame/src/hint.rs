@@ -12,11 +12,11 @@
 //! run (0 to 5, and 6 for a full word). A search for runs of order `n` asks the sets `n`, `n + 1`,
 //! ... in this order, so that it breaks up the smallest run that will do.
 //!
-//! Bits are set by whoever changes a word, and cleared by the search that finds nothing there, which
-//! then looks once more: the changer writes the word and reads the bit, the clearer clears the bit
-//! and reads the word, all sequentially consistent, so one of the two sees the other. Where a word
-//! is written by a plain store (a split), a bit can be lost on machines that reorder; nothing but
-//! time hangs on it, because a search that fails reads every word before it says so.
+//! Bits are set by whoever changes a word, and cleared by the search that finds nothing there,
+//! which then looks once more: the changer writes the word and reads the bit, the clearer clears
+//! the bit and reads the word, all sequentially consistent, so one of the two sees the other. Where
+//! a word is written by a plain store (a split), a bit can be lost on machines that reorder;
+//! nothing but time hangs on it, because a search that fails reads every word before it says so.
 //!
 //! # Invariants
 //!
@@ -36,9 +36,9 @@ const TIERS: usize = 3;
 /// The hints of one level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hints<'m> {
-    words: &'m [AtomicU64],
-    /// Words of each tier.
-    tiers: [usize; TIERS],
+    /// Each tier: word 0 of every kind, then word 1 of every kind, ... so that a search reads the
+    /// kinds side by side, and a word that changes its kind touches one cache line.
+    tiers: [&'m [AtomicU64]; TIERS],
 }
 
 /// Words of each tier, for a level of `len` bitmap words.
@@ -67,16 +67,18 @@ pub(crate) fn words_of(group: usize, len: usize) -> core::ops::Range<usize> {
 }
 
 impl<'m> Hints<'m> {
-    /// Hints for a level of `len` words, in `words`, all zero and `words_for(len)` of them.
-    pub(crate) fn new(words: &'m [AtomicU64], len: usize) -> Self {
-        Self { words, tiers: tier_words(len as u64).map(|n| n as usize) }
+    /// Hints for a level of `len` words, in `words`, all zero; `None` unless there are
+    /// `words_for(len)` of them.
+    pub(crate) fn new(words: &'m [AtomicU64], len: usize) -> Option<Self> {
+        let [n0, n1, n2] = tier_words(len as u64).map(|n| n as usize * KINDS);
+        let (tier0, rest) = words.split_at_checked(n0)?;
+        let (tier1, tier2) = rest.split_at_checked(n1)?;
+        (tier2.len() == n2).then_some(Self { tiers: [tier0, tier1, tier2] })
     }
 
     /// Word `index` of `tier` of the set for largest runs of order `kind`.
     fn word(&self, kind: u8, tier: usize, index: usize) -> &AtomicU64 {
-        let [n0, n1, n2] = self.tiers;
-        let below = [0, n0, n0 + n1][tier];
-        &self.words[usize::from(kind) * (n0 + n1 + n2) + below + index]
+        &self.tiers[tier][index * KINDS + usize::from(kind)]
     }
 
     /// Says that `group` may have a word whose largest run is of order `kind`.
@@ -102,6 +104,7 @@ impl<'m> Hints<'m> {
     }
 
     /// Clears bit `index` of `tier`, whose word below was seen empty, unless that has changed.
+    #[cold]
     fn lower(&self, kind: u8, tier: usize, index: usize) {
         self.word(kind, tier, index >> 6).fetch_and(!(1 << (index & 63)), SeqCst);
         if self.word(kind, tier - 1, index).load(SeqCst) != 0 {
@@ -109,26 +112,48 @@ impl<'m> Hints<'m> {
         }
     }
 
-    /// The lowest group that may have a word whose largest run is of order `kind`.
-    pub(crate) fn find(&self, kind: u8) -> Option<usize> {
-        let lowest = |tier, index: usize| match self.word(kind, tier, index).load(SeqCst) {
-            0 => None,
-            bits => Some(index << 6 | bits.trailing_zeros() as usize),
-        };
-        for top in 0..self.tiers[2] {
-            while let Some(middle) = lowest(2, top) {
-                let Some(bottom) = lowest(1, middle) else {
-                    self.lower(kind, 2, middle);
-                    continue;
-                };
-                let Some(group) = lowest(0, bottom) else {
-                    self.lower(kind, 1, bottom);
-                    continue;
-                };
-                return Some(group);
+    /// The smallest order from `least` on for which there is advice, and the lowest group that may
+    /// have a word whose largest run is of that order. (Of the first 64<sup>3</sup> groups with any
+    /// advice at all, which are half a TiB on level 0.)
+    #[inline]
+    pub(crate) fn find(&self, least: u8) -> Option<(u8, usize)> {
+        let (mut top, mut rows) = (0, self.tiers[2]);
+        while let Some((row, rest)) = rows.split_first_chunk::<KINDS>() {
+            for kind in usize::from(least)..KINDS {
+                if row[kind].load(SeqCst) != 0 {
+                    let kind = kind as u8;
+                    if let Some(group) = self.find_below(&row[usize::from(kind)], kind, top) {
+                        return Some((kind, group));
+                    }
+                }
             }
+            (top, rows) = (top + 1, rest);
         }
         None
+    }
+
+    /// The lowest group of `kind` below `cell`, which is word `top` of its uppermost tier.
+    fn find_below(&self, cell: &AtomicU64, kind: u8, top: usize) -> Option<usize> {
+        loop {
+            let middle = lowest(cell, top)?;
+            let Some(bottom) = lowest(self.word(kind, 1, middle), middle) else {
+                self.lower(kind, 2, middle);
+                continue;
+            };
+            let Some(group) = lowest(self.word(kind, 0, bottom), bottom) else {
+                self.lower(kind, 1, bottom);
+                continue;
+            };
+            return Some(group);
+        }
+    }
+}
+
+/// The number of the lowest bit that is set in `cell`, which is word `index` of its tier.
+fn lowest(cell: &AtomicU64, index: usize) -> Option<usize> {
+    match cell.load(SeqCst) {
+        0 => None,
+        bits => Some(index << 6 | bits.trailing_zeros() as usize),
     }
 }
 
@@ -143,22 +168,25 @@ mod tests {
         // Enough words for three tiers to matter; few enough for Miri.
         let len = 8 * 64 * 64 * 3;
         let storage: Vec<AtomicU64> = (0..words_for(len)).map(|_| AtomicU64::new(0)).collect();
-        let hints = Hints::new(&storage, len as usize);
+        let hints = Hints::new(&storage, len as usize).expect("as many words as it takes");
         let groups = [0, 63, 64, 4095, 4096, 3 * 4096 - 1];
-        for kind in 0..KINDS as u8 {
-            assert_eq!(hints.find(kind), None);
+        // From the largest kind down; what is left in one is what a search for the next one finds.
+        let mut other = None;
+        for kind in (0..KINDS as u8).rev() {
+            assert_eq!(hints.find(kind), other);
             for &group in groups.iter().rev() {
                 hints.set(kind, group);
-                assert_eq!(hints.find(kind), Some(group));
+                assert_eq!(hints.find(kind), Some((kind, group)));
             }
             for group in groups {
-                assert_eq!(hints.find(kind), Some(group));
+                assert_eq!(hints.find(kind), Some((kind, group)));
                 hints.clear(kind, group);
             }
-            assert_eq!(hints.find(kind), None);
+            assert_eq!(hints.find(kind), other);
             // The upper tiers were emptied by that search, and fill again.
             hints.set(kind, 4095);
-            assert_eq!(hints.find(kind), Some(4095));
+            assert_eq!(hints.find(kind), Some((kind, 4095)));
+            other = Some((kind, 4095));
         }
     }
 }

@@ -26,7 +26,8 @@ use crate::shape::{Parts, Shape};
 use crate::tree::{LEVELS, Level, Tree};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Builds the tree in `storage`, which is all zero; `carved` frames are taken out like a reservation.
+/// Builds the tree in `storage`, which is all zero; `carved` frames are taken out like a
+/// reservation.
 pub(crate) fn build<'m, U, R>(
     storage: &'m [AtomicU64],
     shape: Shape,

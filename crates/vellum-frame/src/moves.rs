@@ -12,10 +12,10 @@
 //! meanwhile can miss frames that are free, so it believes "nothing found" only if no move began or
 //! ended during the search, and none was open. It searches again whenever one began or ended, which
 //! is lock-free: somebody else got on. What was open throughout may be under the very interrupt
-//! handler that searches, or on a CPU that was stopped, so it is waited for only for a bounded time:
-//! until that many looks in a row saw no move begin or end. So a search fails wrongly only if what
-//! it looks for was, from its last attempt on, in moves that got no further in all that time; moves
-//! that did, and other stalled CPUs, cannot make it fail.
+//! handler that searches, or on a CPU that was stopped, so it is waited for only for a bounded
+//! time: until that many looks in a row saw no move begin or end. So a search fails wrongly only if
+//! what it looks for was, from its last attempt on, in moves that got no further in all that time;
+//! moves that did, and other stalled CPUs, cannot make it fail.
 //!
 //! # Invariants
 //!
@@ -48,8 +48,8 @@ impl Moves {
         self.0.fetch_add(ONE_ENDED - ONE_OPEN, SeqCst);
     }
 
-    /// Calls `attempt` until it finds something, or until it failed while nothing moved and the moves
-    /// that were open stayed so for as long as patience lasts.
+    /// Calls `attempt` until it finds something, or until it failed while nothing moved and the
+    /// moves that were open stayed so for as long as patience lasts.
     ///
     /// What `attempt` reads, it reads with `Acquire`, and what it moves it moves between `begin`
     /// and `end`. If a read sees the effect of a move that had not begun at the start, that move's

@@ -23,6 +23,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Regions<'m> {
     /// Two words for each region.
     table: &'m [AtomicU64],
+    /// The first frame of all and the end of the last.
+    bounds: (u64, u64),
     /// Frames in all regions.
     total: u64,
 }
@@ -38,8 +40,12 @@ pub(crate) enum Ownership {
 
 impl<'m> Regions<'m> {
     /// The regions in `table`, `total` frames in all.
-    pub(crate) const fn new(table: &'m [AtomicU64], total: u64) -> Self {
-        Self { table, total }
+    pub(crate) fn new(table: &'m [AtomicU64], total: u64) -> Self {
+        let bounds = match (table.first(), table.last()) {
+            (Some(first), Some(end)) => (first.load(Relaxed), end.load(Relaxed)),
+            _ => (0, 0),
+        };
+        Self { table, bounds, total }
     }
 
     /// Frames in all regions.
@@ -56,18 +62,18 @@ impl<'m> Regions<'m> {
     }
 
     /// The first frame of all and the end of the last.
-    pub(crate) fn bounds(&self) -> (u64, u64) {
-        match self.count() {
-            0 => (0, 0),
-            n => (self.get(0).0, self.get(n - 1).1),
-        }
+    pub(crate) const fn bounds(&self) -> (u64, u64) {
+        self.bounds
     }
 
     /// Whose the `count` frames from `first` on are; they must not pass the last frame number.
     pub(crate) fn ownership(&self, first: u64, count: u64) -> Ownership {
-        let (low, high) = self.bounds();
+        let (low, high) = self.bounds;
         if first < low || first + count > high {
             return Ownership::OutOfRange;
+        }
+        if self.count() == 1 {
+            return Ownership::Ours;
         }
         // The last region that starts at or below `first`: region 0 does.
         let (mut at, mut beyond) = (0, self.count());
@@ -109,6 +115,21 @@ mod tests {
             (7, 1, Ownership::OutOfRange),
             (64, 1, Ownership::OutOfRange),
             (32, 64, Ownership::OutOfRange),
+        ] {
+            assert_eq!(regions.ownership(first, count), expected, "{count} frames at {first}");
+        }
+    }
+
+    #[test]
+    fn one_region_is_its_own_bounds() {
+        let table = [8, 16].map(AtomicU64::new);
+        let regions = Regions::new(&table, 8);
+        for (first, count, expected) in [
+            (8, 8, Ownership::Ours),
+            (15, 1, Ownership::Ours),
+            (7, 1, Ownership::OutOfRange),
+            (8, 16, Ownership::OutOfRange),
+            (16, 1, Ownership::OutOfRange),
         ] {
             assert_eq!(regions.ownership(first, count), expected, "{count} frames at {first}");
         }

@@ -68,8 +68,8 @@ impl Shape {
         (first, ((self.end - 1) >> shift) - first + 1)
     }
 
-    /// Words of metadata in all: less than 2^48 for the frames of any map, `u64::MAX` if the regions
-    /// take more than there can be.
+    /// Words of metadata in all: less than 2^48 for the frames of any map, `u64::MAX` if the
+    /// regions take more than there can be.
     pub(crate) const fn words(&self) -> u64 {
         let mut words = self.regions.saturating_mul(2);
         let mut level = 0;
@@ -98,7 +98,7 @@ impl Shape {
         for (level, slot) in parts.iter_mut().enumerate() {
             let (first, words) = levels[level]?;
             let hints = cut(hint::words_for(words.len() as u64))?;
-            let hints = Hints::new(hints, words.len());
+            let hints = Hints::new(hints, words.len())?;
             *slot = Some(Level { shift: shift_of(level), first, words, hints });
         }
         let [Some(l0), Some(l1), Some(l2), Some(l3)] = parts else { return None };

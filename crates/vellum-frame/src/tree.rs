@@ -11,34 +11,35 @@
 //! ```
 //!
 //! A one is a free block, and whoever clears the bit owns the frames. Every block is aligned, so a
-//! block of order `o` is a run of `o % 6` in **one** word of level `o / 6`, and one compare-and-swap
-//! takes or gives all of it. No order spans two words, so nothing is ever half claimed, nothing is
-//! rolled back, and no claim that fails leaves a trace that another CPU could mistake for a free.
+//! block of order `o` is a run of `o % 6` in **one** word of level `o / 6`, and one
+//! compare-and-swap takes or gives all of it. No order spans two words, so nothing is ever half
+//! claimed, nothing is rolled back, and no claim that fails leaves a trace that another CPU could
+//! mistake for a free.
 //!
 //! # Protocol
 //!
 //! - **Take**: find a run, clear its bits by compare-and-swap. The winner owns the block.
-//! - **Split**: no run is left on the level: take one bit of a level above. All words below that bit
-//!   are zero and now belong to this CPU alone, which stores what is left over into one of them on
-//!   each level on the way down.
+//! - **Split**: no run is left on the level: take one bit of a level above. All words below that
+//!   bit are zero and now belong to this CPU alone, which stores what is left over into one of them
+//!   on each level on the way down.
 //! - **Free**: check that no frame of the block is free (below), set the bits by compare-and-swap.
 //! - **Gather**: a full word is taken whole (all ones to zero) and its bit set one level up. Nobody
 //!   does so at a free; a search for a larger block does when it needs one. So freeing and taking
 //!   the same frame again are two compare-and-swaps on one word.
 //!
 //! A split and a gather move frames from level to level, and in between the frames are on none: the
-//! moving CPU owns them, exactly as if it had allocated them. That is harmless for other takers, and
-//! [`Moves`] keeps a search from mistaking it for an empty memory.
+//! moving CPU owns them, exactly as if it had allocated them. That is harmless for other takers,
+//! and [`Moves`] keeps a search from mistaking it for an empty memory.
 //!
 //! Lock-free but for that one bounded wait, and of use in an interrupt handler on top of any of its
-//! own operations. A double free is told from the bits: a frame is free if its bit is set on level 0
-//! or the bit of a block around it on a level above. While its owner has it, all of these are zero
-//! and nobody may set them, so a rightful free is never refused. A *wrongful* free is refused, unless
-//! it runs at the same moment as
+//! own operations. A double free is told from the bits: a frame is free if its bit is set on level
+//! 0 or the bit of a block around it on a level above. While its owner has it, all of these are
+//! zero and nobody may set them, so a rightful free is never refused. A *wrongful* free is refused,
+//! unless it runs at the same moment as
 //!
 //! - another CPU's split or gather of the very same frames, which are on no level then; or
-//! - another free of the very same frames on another level: both look before either has set its bit.
-//!   (On one level both go through one word, and the later one sees the earlier.)
+//! - another free of the very same frames on another level: both look before either has set its
+//!   bit. (On one level both go through one word, and the later one sees the earlier.)
 //!
 //! A second look after the compare-and-swap would narrow that gap but not close it, since somebody
 //! may have taken one of the two blocks by then; so there is none, and `free` costs one look.
@@ -50,8 +51,8 @@
 //! - A word with a frame that is not in `regions` is never full, and no bit above it ever set.
 //! - If nothing moves and a search has gathered all full words below level `n`, every free block of
 //!   level `n` shows there or above: else let `t < n` be the lowest level with a frame of it; the
-//!   word there is wholly free, none of it lies higher (a bit above is all of it) nor lower, so that
-//!   word is full, and would have been gathered.
+//!   word there is wholly free, none of it lies higher (a bit above is all of it) nor lower, so
+//!   that word is full, and would have been gathered.
 //!
 //! # Memory order
 //!
@@ -139,14 +140,12 @@ impl Level<'_> {
     ///
     /// With `moves` the run is taken in order to move it: on success a move stays open.
     fn take_hinted(&self, order: u8, moves: Option<&Moves>) -> Option<u64> {
-        for kind in order..=WORD_ORDER {
-            while let Some(group) = self.hints.find(kind) {
-                let mut members = hint::words_of(group, self.words.len());
-                if let Some(pfn) = members.find_map(|i| self.take_in_word(i, order, moves)) {
-                    return Some(pfn);
-                }
-                self.retract(kind, group);
+        while let Some((kind, group)) = self.hints.find(order) {
+            let mut members = hint::words_of(group, self.words.len());
+            if let Some(pfn) = members.find_map(|i| self.take_in_word(i, order, moves)) {
+                return Some(pfn);
             }
+            self.retract(kind, group);
         }
         None
     }
@@ -262,7 +261,7 @@ impl Tree<'_> {
     /// Gathers the full words of one group below `level`, if the hints know of any.
     fn gather_hinted(&self, level: usize) -> bool {
         for (lower, own) in self.levels.iter().enumerate().take(level) {
-            while let Some(group) = own.hints.find(WORD_ORDER) {
+            while let Some((_, group)) = own.hints.find(WORD_ORDER) {
                 let members = hint::words_of(group, own.words.len());
                 if members.filter(|&i| self.gather(lower, i)).count() > 0 {
                     return true;
@@ -332,7 +331,8 @@ impl Tree<'_> {
         (gathered && self.take_whole(pfn, order)).then_some(())
     }
 
-    /// Takes the block of `order` at `pfn` from its own level or out of a bit above, if it is there.
+    /// Takes the block of `order` at `pfn` from its own level or out of a bit above, if it is
+    /// there.
     fn take_whole(&self, pfn: u64, order: u8) -> bool {
         let (level, run) = level_of(order);
         if self.levels[level].take_exactly(pfn, run, None) {

@@ -117,7 +117,8 @@ proptest! {
             (Err(InitError::NoRoom { words }), None) => {
                 let count = (words * 8).div_ceil(4096);
                 prop_assert_eq!(words, FrameAllocator::words_needed(&usable, &reserved));
-                // One frame is enough in windows of this size, so any reachable one would have done.
+                // One frame is enough in windows of this size, so any reachable one would have
+                // done.
                 prop_assert_eq!(count, 1);
                 prop_assert!(want.iter().all(|&frame| frame < base + reachable));
             }
@@ -253,8 +254,8 @@ fn a_pointer_that_is_not_aligned_is_not_used() {
     assert_eq!(frames.alloc_at(pa, 0), Err(AllocAtError::Reserved { pa }));
 }
 
-/// Where the metadata of 1 GiB (9 frames) goes if frames `from..end` are within reach, and how often
-/// `reach` was asked.
+/// Where the metadata of 1 GiB (9 frames) goes if frames `from..end` are within reach, and how
+/// often `reach` was asked.
 fn carved(reserved: &[(u64, u64)], from: u64, end: u64) -> (Result<u64, InitError>, u64) {
     let mut memory = std::vec![[0u64; 512]; 9];
     let memory = NonNull::from(&mut memory[..]).cast::<u8>();
@@ -272,6 +273,7 @@ fn carved(reserved: &[(u64, u64)], from: u64, end: u64) -> (Result<u64, InitErro
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "sets up 1 GiB eighty times")]
 fn a_range_that_is_within_reach_in_its_middle_only_has_room() {
     // Two times the metadata less a frame, wherever it starts, with and without a hole.
     for from in 0..40 {

@@ -1,7 +1,6 @@
 //! What the two searches find, each by itself: together they would cover for one another.
 
 use super::Tree;
-use crate::bits::WORD_ORDER;
 use crate::init::build;
 use crate::range::PhysRange;
 use crate::shape::Shape;
@@ -33,10 +32,8 @@ fn the_scan_finds_everything_without_a_hint() {
         for &order in ORDERS {
             shatter(tree);
             for hints in tree.levels.iter().map(|level| level.hints) {
-                for kind in 0..=WORD_ORDER {
-                    while let Some(group) = hints.find(kind) {
-                        hints.clear(kind, group);
-                    }
+                while let Some((kind, group)) = hints.find(0) {
+                    hints.clear(kind, group);
                 }
             }
             let pfn = tree.moves.settled(|| tree.alloc_scanning(order));

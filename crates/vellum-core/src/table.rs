@@ -159,7 +159,8 @@ pub trait PageTable: Walk {
         f: &mut impl FnMut(Span),
     ) -> Result<(), Cause>;
 
-    /// Gives the address space up: everything goes into the gather, the structure too.
+    /// Gives the address space up: everything goes into the gather, the structure too, and a flush
+    /// of all of it is owed, whatever other gathers of the space still hold.
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G);
 
     /// [`replace`](Self::replace), refilling `stock` as often as it is asked to.

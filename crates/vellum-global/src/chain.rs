@@ -175,7 +175,11 @@ impl<'m, M: PhysMap> Chain<'m, M> {
     }
 
     /// Takes every element of `other`.
-    pub fn absorb(&mut self, other: &mut Self) {
+    ///
+    /// # Safety
+    ///
+    /// `other` is a chain in the same memory, whose elements may be in this one from now on.
+    pub unsafe fn absorb(&mut self, other: &mut Self) {
         if let Some(last) = other.elements().last() {
             self.store(last, LINK, self.head);
             self.head = core::mem::take(&mut other.head);

@@ -79,7 +79,8 @@ impl<'t, S: Store> Space<'t, S> {
         self.table
     }
 
-    /// How many entries it has in the table, soft ones included.
+    /// How many entries it has in the table, soft ones included; with changes under way, at most so
+    /// many more.
     pub fn count_entries(&self) -> u64 {
         self.count_entries.load(Ordering::Relaxed)
     }
@@ -90,24 +91,32 @@ impl<'t, S: Store> Space<'t, S> {
         Ok(Keys::new(self.asid, va, len))
     }
 
-    /// [`Store::update`], counting what comes and goes.
+    /// [`Store::update`], counting what comes and goes: up before an entry can be found, down after
+    /// it cannot, so that a count of 0 means that there is nothing.
     fn update<E>(
         &self,
         key: Key,
         stock: &mut S::Stock<'t>,
         f: impl FnOnce(u64) -> Result<u64, E>,
     ) -> Result<Step, Refused<E>> {
-        let mut new = 0;
-        let old = self.table.update(key, stock, |raw| {
+        let (mut new, mut comes) = (0, false);
+        let updated = self.table.update(key, stock, |raw| {
             new = f(raw)?;
+            comes = raw == 0 && new != 0;
+            if comes {
+                self.count_entries.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(new)
-        })?;
-        match (old, new) {
-            (0, 1..) => _ = self.count_entries.fetch_add(1, Ordering::Relaxed),
-            (1.., 0) => _ = self.count_entries.fetch_sub(1, Ordering::Relaxed),
-            _ => {}
+        });
+        let goes = match updated {
+            Ok(old) => old != 0 && new == 0,
+            // Counted, and then there was no memory for it.
+            Err(_) => comes,
+        };
+        if goes {
+            self.count_entries.fetch_sub(1, Ordering::Relaxed);
         }
-        Ok(Step { old, new })
+        Ok(Step { old: updated?, new })
     }
 
     /// An update that cannot be refused, as it never makes an entry where there was none.
@@ -295,7 +304,11 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
 
     fn retire<G: Gather<Infallible>>(self, gather: &mut G) {
         self.remove(Keys::all(self.asid), gather);
-        // The next owner of the identifier must not meet translations of this one.
+        // The next owner of the identifier must not meet translations of this one, nor of pages that
+        // went into another gather which is yet to be finished.
+        for (va, half) in CANONICAL.halves() {
+            gather.stale(va, half);
+        }
         gather.drain();
         self.table.asids().release(self.asid);
     }

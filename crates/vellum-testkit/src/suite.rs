@@ -89,6 +89,7 @@ macro_rules! conformance {
                 random::operations_far_apart_match_the_oracle
                 edges::bad_ranges_are_refused_untouched
                 edges::an_empty_range_changes_nothing
+                edges::retiring_flushes_the_whole_space
                 edges::the_first_and_the_last_page_are_pages
                 edges::conflicts_name_what_is_there
                 edges::unencodable_attributes_are_refused

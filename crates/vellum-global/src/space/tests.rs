@@ -16,7 +16,12 @@ struct Maps {
     asids: Asids,
     walks: AtomicU64,
     scans: AtomicU64,
+    /// [`ARMED`]: the next update stays between its work and its return, as one that is interrupted.
+    linger: AtomicU64,
 }
+
+const ARMED: u64 = 1;
+const LINGERING: u64 = 2;
 
 impl Maps {
     fn stripe(&self, key: Key) -> &Mutex<BTreeMap<Key, u64>> {
@@ -54,6 +59,13 @@ impl Store for Maps {
             0 => map.remove(&key),
             new => map.insert(key, new),
         };
+        drop(map);
+        let (held, free) = (Ordering::AcqRel, Ordering::Relaxed);
+        if self.linger.compare_exchange(ARMED, LINGERING, held, free).is_ok() {
+            while self.linger.load(Ordering::Acquire) == LINGERING {
+                std::thread::yield_now();
+            }
+        }
         Ok(old)
     }
 
@@ -255,4 +267,31 @@ proptest! {
         prop_assert_eq!(visited(&space, 0, 1 << 24), model.iter().copied().collect::<Vec<_>>());
         prop_assert_eq!(space.count_entries(), model.len() as u64);
     }
+}
+
+/// Puts a frame at page `n`, or nothing.
+fn put(space: &Space<'_, Maps>, n: u64, expect: Entry, new: Entry) {
+    let (mut stock, mut gather) = (space.stock(), direct(|_| {}));
+    space.replace(page(n), PAGE_SIZE, expect, new, &mut stock, &mut gather).unwrap();
+}
+
+#[test]
+fn a_page_is_visited_while_another_install_is_interrupted() {
+    let maps = Maps::default();
+    let space = Space::open(&maps, asid(1)).unwrap();
+    let leaf = Entry::Leaf(RAM, Attr::RW);
+    maps.linger.store(ARMED, Ordering::Release);
+    std::thread::scope(|scope| {
+        scope.spawn(|| put(&space, 1, Entry::Hole, leaf));
+        while maps.linger.load(Ordering::Acquire) != LINGERING {
+            std::thread::yield_now();
+        }
+        put(&space, 2, Entry::Hole, leaf);
+        put(&space, 1, leaf, Entry::Hole);
+        let seen = visited(&space, 0, 1 << 30);
+        maps.linger.store(0, Ordering::Release);
+        assert_eq!(seen, [2], "mapped throughout");
+    });
+    assert_eq!(space.count_entries(), 1);
+    space.retire(&mut direct(|_| {}));
 }

@@ -58,8 +58,8 @@ impl<M: Memory> Chained<M> {
         self.buckets.store(n + 1, Ordering::Release);
     }
 
-    /// Gives memory back after many entries are gone: as few buckets as hold what is there at a
-    /// load of 1, their number a power of two, and no spare frame of nodes.
+    /// Gives memory back after many entries are gone: no more buckets than the next power of
+    /// two above what is there, hence a load of at least a half where there were more, and no spare frame of nodes.
     ///
     /// Costs a step a bucket that goes. It takes the table exclusively, hence no space may be open.
     ///
@@ -82,7 +82,8 @@ impl<M: Memory> Chained<M> {
         let n = *self.buckets.get_mut();
         for last in (target..n).rev() {
             let mut chain = self.lock_bucket(last - (1 << last.ilog2()));
-            chain.absorb(&mut self.lock_bucket(last));
+            // SAFETY: both are of this table's directory.
+            unsafe { chain.absorb(&mut self.lock_bucket(last)) };
         }
         let n = n.min(target);
         *self.buckets.get_mut() = n;

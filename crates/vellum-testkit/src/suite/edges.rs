@@ -101,6 +101,24 @@ pub fn bad_ranges_are_refused_untouched<D: Design>() {
     });
 }
 
+/// Giving a space up flushes all of it: a page that another gather still holds, and an identifier
+/// that the next space may get, are in no TLB afterwards.
+pub fn retiring_flushes_the_whole_space<D: Design>() {
+    on::<D>(|_, shared| {
+        let mut table = table::<D>(shared);
+        let canonical = table.canonical();
+        map(&mut table, &mut Oracle::default(), VirtAddr::new(0x5000), 1, Attr::RW);
+        let recorder = Recorder::default();
+        recording(&recorder, |g| table.retire(g));
+        let flushes = recorder.take_flushes();
+        for (va, len) in halves(canonical) {
+            for va in [va, va.wrapping_add(len - 1)] {
+                assert!(flushes.iter().any(|f| f.covers(va)), "{va}");
+            }
+        }
+    });
+}
+
 /// Operations on nothing succeed and do nothing.
 pub fn an_empty_range_changes_nothing<D: Design>() {
     on::<D>(|arena, shared| {

@@ -101,8 +101,9 @@ impl Tag {
         self.0
     }
 
-    /// The page number in units of the size: what selects the set. Its top bits are lost, which
-    /// matters to no number of sets below 2^46.
+    /// The page number in units of the size, modulo 2^46: what selects the set. Only a 4 KiB page
+    /// (or block below 256 KiB) of the upper half loses bits to that; a number of sets that is a
+    /// power of two does not see them, any other takes its modulo of what is left.
     #[inline]
     pub(crate) const fn number(self) -> u64 {
         self.0 >> NUMBER_SHIFT
@@ -143,6 +144,17 @@ mod tests {
         let huge = Tag::of_page(VirtAddr::new(0x7_4000_0000), Size::Page1G, Owner::All);
         assert_eq!(huge.raw(), 0x1d << 18 | 0xffff << 2 | 3);
         assert_eq!((huge.number(), huge.size()), (0x1d, Size::Page1G));
+    }
+
+    #[test]
+    fn the_number_is_the_pages_own_modulo_2_to_the_46() {
+        let number = |va, size| Tag::of_page(VirtAddr::new(va), size, Owner::All).number();
+        let (low, high) = (0x01ff_ffff_ffff_f000, 0xfe00_0000_0000_1000);
+        assert_eq!(number(low, Size::Page4K), low >> 12, "the lower half is whole");
+        assert_eq!(number(high, Size::Page4K), high >> 12 & ((1 << 46) - 1));
+        assert_eq!(number(high, Size::Page4K) % 128, (high >> 12) % 128, "a power of two");
+        assert_ne!(number(high, Size::Page4K) % 5, (high >> 12) % 5, "another number of sets");
+        assert_eq!(number(high, Size::Page2M), high >> 21, "larger pages have fewer bits");
     }
 
     #[test]

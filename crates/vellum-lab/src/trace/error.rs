@@ -15,7 +15,7 @@ use std::io;
 pub enum TraceFault {
     /// The file cannot be opened or read.
     Io(io::Error),
-    /// The compressed data is corrupt or ends early.
+    /// The compressed data is corrupt, ends early, or wants more memory than there is.
     Zstd(io::Error),
     /// There is nothing in it.
     Empty,
@@ -41,7 +41,7 @@ impl fmt::Display for TraceFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Io(e) => return e.fmt(f),
-            Self::Zstd(e) => return write!(f, "corrupt or truncated zstd data ({e})"),
+            Self::Zstd(e) => return write!(f, "zstd cannot unpack the data: {e}"),
             Self::Empty => "the file is empty",
             Self::NoEvents => "the trace has no references",
             Self::Magic => "unknown version of the vtrace format (known: `vtrace1`)",

@@ -18,6 +18,15 @@ const BUFFER: usize = 1 << 18;
 /// First bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// Whether a file that begins so is zstd's: a frame, or one to be skipped (RFC 8878, 3.1.2) as
+/// pzstd writes before each.
+fn is_zstd(start: &[u8]) -> bool {
+    start == ZSTD_MAGIC || matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+}
+
+/// log2 of the largest window that the decoder takes, which `zstd --long` may ask for.
+const WINDOW_LOG: u32 = if usize::BITS >= 64 { 31 } else { 30 };
+
 /// The bytes of a trace, decoded.
 pub(super) struct Input<'a> {
     source: Box<dyn Read + 'a>,
@@ -42,12 +51,13 @@ impl<'a> Input<'a> {
     pub(super) fn detect(mut source: Box<dyn Read + 'a>) -> Result<Self, TraceFault> {
         let mut start = Vec::new();
         source.by_ref().take(4).read_to_end(&mut start).map_err(TraceFault::Io)?;
-        let packed = start == ZSTD_MAGIC;
+        let packed = is_zstd(&start);
         let whole: Chain<_, _> = Cursor::new(start).chain(source);
         if !packed {
             return Ok(Self::over(Box::new(whole), false));
         }
-        let decoder = zstd::Decoder::new(whole).map_err(TraceFault::Zstd)?;
+        let mut decoder = zstd::Decoder::new(whole).map_err(TraceFault::Zstd)?;
+        decoder.window_log_max(WINDOW_LOG).map_err(TraceFault::Zstd)?;
         Ok(Self::over(Box::new(decoder), true))
     }
 

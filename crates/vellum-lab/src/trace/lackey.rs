@@ -1,7 +1,9 @@
 //! The text that `valgrind --tool=lackey --trace-mem=yes` prints.
 //!
 //! ```text
-//!   ==2184== Lackey, an example Valgrind tool      skipped
+//!   ==2184== Lackey, an example Valgrind tool      skipped: valgrind's own, as are
+//!   --2184-- WARNING: unhandled syscall: 334           its warnings, and
+//!   **2184** printed by a client request               what the program has it print
 //!   I  04001090,3                                  fetch of 3 bytes
 //!    L 1ffefff2d8,8                                load
 //!    S 1ffefff2d0,8                                store
@@ -39,7 +41,8 @@ pub(super) struct Lackey {
 impl Lackey {
     /// Whether a text of lackey's may begin with these bytes.
     pub(super) fn could_start_with(start: &[u8]) -> bool {
-        [&b"=="[..], b"I  ", b" L ", b" S ", b" M "].iter().any(|p| start.starts_with(p))
+        let access = [b"I  ", b" L ", b" S ", b" M "].iter().any(|&p| start.starts_with(p));
+        access || is_valgrinds_own(start)
     }
 
     /// The next event; `None` at the end.
@@ -62,7 +65,7 @@ impl Lackey {
         if ahead.is_empty() {
             return Ok(false);
         }
-        if ahead.starts_with(b"==") {
+        if is_valgrinds_own(ahead) {
             skip_line(input)?;
             return Ok(true);
         }
@@ -82,6 +85,12 @@ impl Lackey {
         input.skip(len);
         Ok(true)
     }
+}
+
+/// Whether a line that begins so is valgrind's own: a mark twice, then the process or the time.
+fn is_valgrinds_own(line: &[u8]) -> bool {
+    let marked = [b"==", b"--", b"**"].iter().find_map(|&mark| line.strip_prefix(mark));
+    marked.is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
 }
 
 /// Kinds of access, and first and last page, of a line.

@@ -133,12 +133,21 @@ fn table(rows: &[Row]) -> Table {
 }
 
 /// Writes to a temporary name beside it, and renames: the file is whole or not there.
+///
+/// A link is followed, and stays one. What is no regular file (a device, a pipe) is written into,
+/// and so is what a link without an end names.
 fn write(path: &Path, text: &str) -> Result {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let stop = |e: &dyn core::fmt::Display| Stop::file("write", path, e);
+    let regular = path.metadata().map(|end| end.is_file());
+    if regular.as_ref().is_ok_and(|regular| !regular) || (regular.is_err() && path.is_symlink()) {
+        return std::fs::write(path, text).map_err(|e| stop(&e));
+    }
+    // It has an end, or it is not there yet.
+    let end = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = end.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| stop(&e))?;
     file.write_all(text.as_bytes()).map_err(|e| stop(&e))?;
-    file.persist(path).map_err(|e| stop(&e.error))?;
+    file.persist(&end).map_err(|e| stop(&e.error))?;
     Ok(())
 }
 
@@ -192,5 +201,38 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
         let stop = write(&folder.path().join("none").join("rows.json"), "{}").unwrap_err();
         assert_eq!(stop.status, 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_links_and_their_ends_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let [whole, missing, link] =
+            ["rows.json", "new.json", "link"].map(|n| folder.path().join(n));
+        std::fs::write(&whole, "old").unwrap();
+        for end in [&whole, &missing] {
+            std::os::unix::fs::symlink(end, &link).unwrap();
+            write(&link, "{}\n").unwrap();
+            assert!(link.is_symlink());
+            assert_eq!(std::fs::read_to_string(end).unwrap(), "{}\n");
+            std::fs::remove_file(&link).unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_stay_pipes_and_are_written() {
+        use std::io::Read as _;
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(process::succeeds(std::process::Command::new("mkfifo").arg(&path)).unwrap());
+        // Opened for reading and writing, a pipe waits for nobody.
+        let mut pipe = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        write(&path, "{}\n").unwrap();
+        assert!(path.metadata().unwrap().file_type().is_fifo());
+        let mut text = [0; 3];
+        pipe.read_exact(&mut text).unwrap();
+        assert_eq!(text, *b"{}\n");
     }
 }

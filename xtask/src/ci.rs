@@ -23,6 +23,9 @@ const STEPS: [Step; 7] = [
     ("test", || test::run(true, true)),
 ];
 
+/// With which features the oldest compilers check.
+const FEATURES: [&str; 2] = ["--no-default-features", "--all-features"];
+
 /// The names of all steps, for the command line.
 pub(crate) fn steps() -> [&'static str; STEPS.len()] {
     STEPS.map(|(name, _)| name)
@@ -90,13 +93,33 @@ fn oldest_compilers() -> Result {
             say!("skipped: Rust {version} is neither there nor to be had by rustup");
             continue;
         }
-        let mut check = Command::new("rustup");
-        check.args(["run", &version, "cargo", "check", "--quiet"]).current_dir(root());
-        for name in &names {
-            check.args(["--package", name]);
+        for features in FEATURES {
+            process::must_succeed(&mut check_with(&version, &names, features))?;
         }
-        process::must_succeed(&mut check)?;
-        say!("{} crates check with Rust {version}", names.len());
+        say!("{} crates check with Rust {version}, without and with their features", names.len());
     }
     Ok(())
+}
+
+fn check_with(version: &str, names: &[String], features: &str) -> Command {
+    let mut check = Command::new("rustup");
+    check.args(["run", version, "cargo", "check", "--quiet", features]).current_dir(root());
+    for name in names {
+        check.args(["--package", name]);
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_compiler_sees_each_crate_and_each_feature() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let words = FEATURES.map(|features| process::shown(&check_with("1.87", &names, features)));
+        assert!(words[0].contains(" --no-default-features "), "{}", words[0]);
+        assert!(words[1].contains(" --all-features "), "{}", words[1]);
+        assert!(words.iter().all(|words| words.ends_with(" --package a --package b")));
+    }
 }

@@ -37,6 +37,17 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// Where it counts.
     pub(crate) kind: Kind,
+    /// Where it comes from.
+    pub(crate) source: Source,
+}
+
+/// Where a dependency comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This folder.
+    Path(PathBuf),
+    /// A registry, a git repository: as cargo writes it.
+    External(String),
 }
 
 /// A workspace member.
@@ -98,17 +109,25 @@ impl Package {
             name: text("name").unwrap_or_default(),
             folder: manifest.parent().unwrap_or(&manifest).to_path_buf(),
             rust_version: text("rust_version"),
-            dependencies: dependencies
-                .iter()
-                .map(|dependency| Dependency {
-                    name: dependency["name"].as_str().unwrap_or_default().to_owned(),
-                    kind: match dependency["kind"].as_str() {
-                        Some("dev") => Kind::Dev,
-                        Some("build") => Kind::Build,
-                        _ => Kind::Normal,
-                    },
-                })
-                .collect(),
+            dependencies: dependencies.iter().map(Dependency::from_json).collect(),
+        }
+    }
+}
+
+impl Dependency {
+    fn from_json(json: &Value) -> Self {
+        let text = |key: &str| json[key].as_str().unwrap_or_default();
+        Self {
+            name: text("name").to_owned(),
+            kind: match text("kind") {
+                "dev" => Kind::Dev,
+                "build" => Kind::Build,
+                _ => Kind::Normal,
+            },
+            source: match text("path") {
+                "" => Source::External(text("source").to_owned()),
+                path => Source::Path(path.into()),
+            },
         }
     }
 }
@@ -120,14 +139,19 @@ mod tests {
     #[test]
     fn metadata_is_read() {
         let text = r#"{"target_directory":"/t","packages":[{"name":"a","manifest_path":"/w/a/Cargo.toml",
-            "rust_version":"1.87","dependencies":[{"name":"b","kind":null},{"name":"c","kind":"dev"}]}]}"#;
+            "rust_version":"1.87","dependencies":[
+            {"name":"b","kind":null,"source":"registry+x"},
+            {"name":"c","kind":"dev","source":null,"path":"/w/c"}]}]}"#;
         let workspace = Workspace::parse(text).unwrap();
         assert_eq!(workspace.target, Path::new("/t"));
         let a = workspace.package("a").unwrap();
         assert_eq!(a.folder, Path::new("/w/a"));
         assert_eq!(a.rust_version.as_deref(), Some("1.87"));
-        assert_eq!(a.dependencies[0], Dependency { name: "b".into(), kind: Kind::Normal });
+        let external = Source::External("registry+x".into());
+        let b = Dependency { name: "b".into(), kind: Kind::Normal, source: external };
+        assert_eq!(a.dependencies[0], b);
         assert_eq!(a.dependencies[1].kind, Kind::Dev);
+        assert_eq!(a.dependencies[1].source, Source::Path("/w/c".into()));
         assert!(workspace.package("b").is_none());
     }
 

@@ -1,6 +1,6 @@
 //! Documents that have to name everything of a kind.
 
-use super::{Findings, read};
+use super::{DEPENDENCIES, Findings, has_word, read};
 use crate::stop::{Result, Stop};
 use crate::workspace::Workspace;
 use std::fs;
@@ -8,9 +8,6 @@ use std::path::Path;
 
 /// The documents with a map of the crates.
 const MAPS: [&str; 2] = ["README.md", "ARCHITECTURE.md"];
-
-/// The document with a reason for each external crate.
-const DEPENDENCIES: &str = "docs/dependencies.md";
 
 /// The folder of decisions.
 const DECISIONS: &str = "docs/adr";
@@ -45,16 +42,6 @@ fn check_names<'a>(
         findings.problem(format!("{document} does not name {name}"));
     }
     Ok(())
-}
-
-/// Whether `name` stands in `text` and is not a part of a longer name.
-fn has_word(text: &str, name: &str) -> bool {
-    let of_a_name = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    text.match_indices(name).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + name.len()..].chars().next();
-        !before.is_some_and(of_a_name) && !after.is_some_and(of_a_name)
-    })
 }
 
 /// The names under `[workspace.dependencies]`.
@@ -107,14 +94,6 @@ fn check_numbers(numbers: &[u32], findings: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_inside_a_longer_one_does_not_count() {
-        assert!(has_word("| `vellum` | all |", "vellum"));
-        assert!(!has_word("| `vellum-core` | seams |", "vellum"));
-        assert!(has_word("`vellum-core` and `vellum`.", "vellum"));
-        assert!(!has_word("my_zstd zstd-safe", "zstd"));
-    }
 
     #[test]
     fn workspace_dependencies_end_at_the_next_table() {

@@ -3,7 +3,7 @@
 //! vellum-testkit is for tests: it may be a dev-dependency, and nothing else. What tests alone
 //! depend on is free otherwise, since no user gets it.
 
-use super::Findings;
+use super::{Findings, TESTKIT};
 use crate::workspace::{Kind, Package, Workspace};
 
 /// The crates of each layer, from the bottom; docs/adr/0007 says why the lowest has two parts.
@@ -33,11 +33,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("4", &["vellum-lab", "vellum-kernel", "vellum"]),
 ];
 
-/// What only tests may use.
-const TESTKIT: &str = "vellum-testkit";
-
 fn layer(name: &str) -> Option<usize> {
     LAYERS.iter().position(|(_, crates)| crates.contains(&name))
+}
+
+/// Whether it is a library crate: one that lies below the top layer.
+pub(super) fn is_library(name: &str) -> bool {
+    layer(name).is_some_and(|layer| layer + 1 < LAYERS.len())
 }
 
 pub(super) fn check(workspace: &Workspace, findings: &mut Findings) {
@@ -75,7 +77,7 @@ fn check_one(workspace: &Workspace, package: &Package, own: usize, findings: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::Dependency;
+    use crate::workspace::{Dependency, Source};
 
     fn package(name: &str, dependencies: &[(&str, Kind)]) -> Package {
         Package {
@@ -84,7 +86,11 @@ mod tests {
             rust_version: None,
             dependencies: dependencies
                 .iter()
-                .map(|&(name, kind)| Dependency { name: name.to_owned(), kind })
+                .map(|&(name, kind)| Dependency {
+                    name: name.to_owned(),
+                    kind,
+                    source: Source::Path(format!("/w/crates/{name}").into()),
+                })
                 .collect(),
         }
     }

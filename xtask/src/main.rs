@@ -73,7 +73,7 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u32).range(16..), default_value_t = qemu::MEMORY_MIB)]
         memory: u32,
         /// Seconds until the machine is ended
-        #[arg(long, default_value_t = qemu::LIMIT_SECONDS)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=qemu::MAX_LIMIT_SECONDS), default_value_t = qemu::LIMIT_SECONDS)]
         limit: u64,
         /// Words for the kernel's command line, such as `filter=tables`
         words: Vec<String>,
@@ -147,5 +147,13 @@ mod tests {
     fn a_test_run_is_narrowed_to_one_side_at_most() {
         assert!(Cli::try_parse_from(["xtask", "test", "--host", "--qemu"]).is_err());
         assert!(Cli::try_parse_from(["xtask", "run", "--levels", "3"]).is_err());
+    }
+
+    #[test]
+    fn a_run_has_a_limit_that_a_clock_can_hold() {
+        let accepted =
+            |limit: &str| Cli::try_parse_from(["xtask", "run", "--limit", limit]).is_ok();
+        assert!(accepted("1") && accepted("86400"));
+        assert!(!accepted("0") && !accepted("86401") && !accepted("18446744073709551615"));
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!   cargo build --package vellum-kernel --target x86_64-unknown-none
 //!        |
-//!   qemu-system-x86_64 -kernel IMAGE -cpu max[,-la57]
-//!        |  serial port --> file in a folder of this run --> line by line to us, while it grows
+//!   setpriv --pdeathsig KILL qemu-system-x86_64 -kernel IMAGE -cpu max[,-la57]
+//!        |  serial port --> standard output --> a file without a name --> us, while it grows
 //!        |  isa-debug-exit --> process status
 //!        v
 //!   End::Left(status) | End::Limit          two runs at a time share nothing but the image
@@ -12,6 +12,12 @@
 //!
 //! TCG always, never KVM: what the image proves, it proves on the same machine everywhere. Output
 //! goes through a file: a QEMU that outlived us would hold a pipe open for ever.
+//!
+//! # Invariants
+//!
+//! - QEMU ends with us, even where we are killed: the kernel sees to it (`process::tied`). Where
+//!   there is no such `setpriv`, it ends with us unless we are killed.
+//! - A run leaves no file behind, however it ends: its one file has no name while QEMU runs.
 
 use crate::process;
 use crate::setup;
@@ -30,6 +36,9 @@ pub(crate) const MEMORY_MIB: u32 = 256;
 
 /// Seconds that a run may take, unless told.
 pub(crate) const LIMIT_SECONDS: u64 = 120;
+
+/// Seconds that a run may be given: a day.
+pub(crate) const MAX_LIMIT_SECONDS: u64 = 24 * 60 * 60;
 
 /// What QEMU leaves with when the image says that all is well.
 pub(crate) const SUCCESS: i32 = 33;
@@ -55,14 +64,13 @@ impl Machine {
     }
 
     /// Its QEMU command.
-    fn command(&self, image: &Path, serial: &Path) -> Command {
-        let mut qemu = Command::new(setup::QEMU);
+    fn command(&self, image: &Path) -> Command {
+        let mut qemu = process::tied(setup::QEMU);
         qemu.args(["-accel", "tcg", "-machine", "q35", "-nodefaults", "-display", "none"]);
         qemu.args(["-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         qemu.args(["-cpu", if self.levels == 5 { "max" } else { "max,-la57" }]);
         qemu.args(["-m", &format!("{}M", self.memory_mib)]);
-        qemu.arg("-serial").arg(format!("file:{}", serial.display()));
-        qemu.arg("-kernel").arg(image);
+        qemu.args(["-serial", "stdio", "-kernel"]).arg(image);
         if !self.words.is_empty() {
             qemu.args(["-append", &self.words.join(" ")]);
         }
@@ -95,28 +103,26 @@ pub(crate) fn boot(
     image: &Path,
     f: impl FnMut(&str),
 ) -> Result<(End, Duration)> {
-    let folder = private_folder(image)?;
-    let serial = folder.path().join("serial.log");
-    let file = File::create_new(&serial).map_err(|e| Stop::file("create", &serial, e))?;
-    let mut command = machine.command(image, &serial);
+    let (serial, file) = nameless_file(image.parent().unwrap_or(image))?;
+    let mut command = machine.command(image);
     let started = Instant::now();
-    let child = command.stdin(Stdio::null()).spawn().map_err(|e| {
+    let child = command.stdin(Stdio::null()).stdout(serial).spawn().map_err(|e| {
         Stop::unable(format!("cannot start {}: {e}; see `cargo xtask run`", setup::QEMU))
     })?;
     let end = watch(Running(child), machine.limit, file, f)?;
     Ok((end, started.elapsed()))
 }
 
-/// A folder beside the image that vanishes with its handle.
-fn private_folder(image: &Path) -> Result<tempfile::TempDir> {
-    let beside = image.parent().unwrap_or(image);
-    tempfile::Builder::new()
-        .prefix("qemu-")
-        .tempdir_in(beside)
-        .map_err(|e| Stop::file("create a folder in", beside, e))
+/// A file in `folder` that has no name any more: one handle to write, one to read from its start.
+fn nameless_file(folder: &Path) -> Result<(File, File)> {
+    let stop = |e| Stop::file("create a file in", folder, e);
+    let named = tempfile::NamedTempFile::new_in(folder).map_err(stop)?;
+    // Opened anew: a copy of the handle would share the writer's position.
+    let reader = named.reopen().map_err(stop)?;
+    Ok((named.into_file(), reader))
 }
 
-/// A child that does not outlive us.
+/// A child that ends when this is dropped; that it ends when we are killed, `tied` sees to.
 struct Running(Child);
 
 impl Drop for Running {
@@ -133,7 +139,7 @@ fn watch(
     mut file: File,
     f: impl FnMut(&str),
 ) -> Result<End> {
-    let deadline = Instant::now() + limit;
+    let started = Instant::now();
     let mut lines = Lines { partial: Vec::new(), f };
     loop {
         let ended = running.0.try_wait().map_err(|e| Stop::unable(format!("QEMU: {e}")))?;
@@ -145,7 +151,7 @@ fn watch(
             lines.flush();
             return Ok(End::Left(status.code()));
         }
-        if Instant::now() >= deadline {
+        if started.elapsed() >= limit {
             lines.flush();
             return Ok(End::Limit);
         }
@@ -204,11 +210,11 @@ mod tests {
     fn the_cpu_decides_the_levels() {
         let words = |levels| {
             let machine = Machine { words: vec!["a".into(), "b".into()], ..Machine::new(levels) };
-            process::shown(&machine.command(Path::new("/image"), Path::new("/s,x")))
+            process::shown(&machine.command(Path::new("/image")))
         };
         assert!(words(5).contains("-cpu max "));
         assert!(words(4).contains("-cpu max,-la57 "));
-        assert!(words(4).ends_with("-serial file:/s,x -kernel /image -append a b"));
+        assert!(words(4).ends_with("-serial stdio -kernel /image -append a b"));
     }
 
     #[test]
@@ -220,6 +226,20 @@ mod tests {
         }
         lines.flush();
         assert_eq!(seen, ["test a", "test b", "rest"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_serial_file_has_no_name_and_is_read_from_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut serial, mut file) = nameless_file(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let mut text = String::new();
+        for piece in ["a", "b"] {
+            std::io::Write::write_all(&mut serial, piece.as_bytes()).unwrap();
+            file.read_to_string(&mut text).unwrap();
+        }
+        assert_eq!(text, "ab");
     }
 
     #[cfg(unix)]

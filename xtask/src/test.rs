@@ -10,7 +10,11 @@
 //! ```
 //!
 //! A part that ends badly without counting a failure (it did not compile, it hung, it crashed)
-//! counts as one.
+//! counts as one, and so does a part that ends well without counting anything.
+//!
+//! Every part has a limit: each test program of the host [`LIMIT_SECONDS`], where coreutils'
+//! `timeout` is there (elsewhere none), and each run of the image that of [`Machine`]. Compiling
+//! has none.
 
 use crate::process;
 use crate::qemu::{self, End, Machine};
@@ -19,6 +23,10 @@ use crate::stop::{Result, Stop};
 use crate::workspace::cargo;
 use core::ops::AddAssign;
 use std::path::Path;
+use std::process::Command;
+
+/// Seconds that one test program of the host may take.
+const LIMIT_SECONDS: u64 = 30 * 60;
 
 /// A word for the image's command line, the status that must follow, and what it must say.
 const BAD_ENDS: [(&str, i32, &str); 3] = [
@@ -48,9 +56,9 @@ impl Count {
         Self { passed: u64::from(passed), failed: u64::from(!passed) }
     }
 
-    /// The count, with a failure for an end that nothing counted accounts for.
+    /// The count, with a failure for an end that nothing counted accounts for, and for no tests.
     fn ended(mut self, well: bool) -> Self {
-        if !well && self.failed == 0 {
+        if self.failed == 0 && (!well || self.passed == 0) {
             self.failed = 1;
         }
         self
@@ -78,12 +86,23 @@ pub(crate) fn run(host: bool, image: bool) -> Result {
 fn host_tests() -> Result<Count> {
     let mut count = Count::default();
     let mut tests = cargo();
-    tests.args(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(["test", "--workspace", "--no-fail-fast"]).envs(runner());
     let status = process::each_line(&mut tests, |line| {
         say!("{line}");
         count += cargo_result(line).unwrap_or_default();
     })?;
     Ok(count.ended(status.success()))
+}
+
+/// The variable by which cargo starts each test program under the limit; not where somebody else
+/// has set it.
+fn runner() -> Option<(String, String)> {
+    let host = process::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let key = format!("CARGO_TARGET_{}_RUNNER", host.trim().to_uppercase().replace('-', "_"));
+    if std::env::var_os(&key).is_some() {
+        return None;
+    }
+    Some((key, process::limited_to(LIMIT_SECONDS)?))
 }
 
 /// What a line of `cargo test` counts, if it is one that does.
@@ -184,5 +203,10 @@ mod tests {
         assert_eq!(counted.ended(false), counted);
         assert_eq!(Count { passed: 5, failed: 0 }.ended(false).failed, 1);
         assert_eq!(Count { passed: 5, failed: 0 }.ended(true).failed, 0);
+    }
+
+    #[test]
+    fn a_good_end_that_counted_nothing_is_one_failure() {
+        assert_eq!(Count::default().ended(true), Count { passed: 0, failed: 1 });
     }
 }

@@ -87,7 +87,7 @@ struct CompareArgs {
     #[arg(long)]
     no_asid: bool,
 
-    /// Replay only the first N events of each trace
+    /// Replay only the first N events of each trace; needed for one of more than 2^28
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     events: Option<u64>,
 
@@ -219,7 +219,7 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
         },
         asids: !args.no_asid,
         mix: args.mix.map(as_usize),
-        limit: args.events.map_or(usize::MAX, as_usize),
+        limit: args.events.map(as_usize),
     })
 }
 

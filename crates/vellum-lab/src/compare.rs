@@ -56,7 +56,7 @@ impl Source {
         }
     }
 
-    fn read(&self, name: &str, limit: usize) -> Result<Trace, TraceError> {
+    fn read(&self, name: &str, limit: Option<usize>) -> Result<Trace, TraceError> {
         match self {
             Self::Embedded(trace) => trace.read(limit),
             Self::File(path) => Trace::read(name, Reader::open(path)?, limit),
@@ -88,8 +88,9 @@ pub struct Options {
     pub asids: bool,
     /// Replay all traces as processes of one run, each for so many events at a time.
     pub mix: Option<usize>,
-    /// Replay at most so many events of each trace.
-    pub limit: usize,
+    /// Replay at most so many events of each trace; without a limit a trace that is too long for
+    /// that is refused.
+    pub limit: Option<usize>,
 }
 
 /// A report, and what is not reproducible about it.

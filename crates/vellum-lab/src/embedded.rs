@@ -43,12 +43,12 @@ pub const EMBEDDED: &[EmbeddedTrace] = &[
 ];
 
 impl EmbeddedTrace {
-    /// Decodes at most `limit` events of it.
+    /// Decodes the first `limit` events of it, or all.
     ///
     /// # Errors
     ///
     /// [`TraceError`], if the recording was damaged.
-    pub fn read(&self, limit: usize) -> Result<Trace, TraceError> {
+    pub fn read(&self, limit: Option<usize>) -> Result<Trace, TraceError> {
         let source = format!("embedded trace {}", self.name);
         Trace::read(self.name, Reader::from_bytes(&source, self.packed)?, limit)
     }

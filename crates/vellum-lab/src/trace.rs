@@ -17,13 +17,14 @@ mod filter;
 mod input;
 mod lackey;
 mod vt;
+mod whole;
 
 pub use error::{TraceError, TraceFault};
 pub use vt::VtWriter;
+pub use whole::Trace;
 
 use input::Input;
 use lackey::Lackey;
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -150,6 +151,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl Reader<'_> {
+    /// A fault of the trace as a whole.
+    fn whole(&self, fault: TraceFault) -> TraceError {
+        TraceError { name: self.name.clone(), offset: None, fault }
+    }
+}
+
 impl Format {
     fn detect(input: &mut Input<'_>) -> Result<Self, TraceFault> {
         let start = input.peek(vt::MAGIC.len())?;
@@ -186,61 +194,6 @@ impl core::fmt::Debug for Reader<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Reader").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// A whole trace in memory.
-#[derive(Clone, Debug)]
-pub struct Trace {
-    /// What reports call it.
-    pub name: String,
-    /// The references, in order.
-    pub events: Vec<Event>,
-    /// How many different pages they touch.
-    pub pages: u64,
-    /// The lowest page among them.
-    pub lowest: Vpn,
-    /// The highest.
-    pub highest: Vpn,
-}
-
-impl Trace {
-    /// Decodes at most `limit` events.
-    ///
-    /// # Errors
-    ///
-    /// The reader's, and [`TraceFault::NoEvents`].
-    pub fn read(name: &str, reader: Reader<'_>, limit: usize) -> Result<Self, TraceError> {
-        let source = reader.name.clone();
-        let events = reader.take(limit).collect::<Result<_, _>>()?;
-        Self::from_events(name, events).ok_or(TraceError {
-            name: source,
-            offset: None,
-            fault: TraceFault::NoEvents,
-        })
-    }
-
-    /// The trace of these events, unless there are none.
-    #[must_use]
-    pub fn from_events(name: &str, events: Vec<Event>) -> Option<Self> {
-        let (lowest, highest, pages) = survey(&events)?;
-        Some(Self { name: name.to_owned(), events, pages, lowest, highest })
-    }
-}
-
-/// The lowest and the highest page, and how many there are. Most events are to pages seen a moment
-/// ago, so a small table of recent ones spares the set nearly all of the work.
-fn survey(events: &[Event]) -> Option<(Vpn, Vpn, u64)> {
-    const RECENT: usize = 4096;
-    let mut recent = vec![None; RECENT];
-    let mut seen = HashSet::new();
-    for event in events {
-        let page = event.page();
-        let slot = &mut recent[page.as_u64() as usize % RECENT];
-        if slot.replace(page) != Some(page) {
-            seen.insert(page);
-        }
-    }
-    Some((*seen.iter().min()?, *seen.iter().max()?, seen.len() as u64))
 }
 
 #[cfg(test)]

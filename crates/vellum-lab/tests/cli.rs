@@ -95,6 +95,34 @@ fn a_bad_trace_is_named_with_its_byte() {
     assert!(refused_trace(b"I  1000,4\nI  zzz,4\n").contains("byte 10: not a line of lackey's"));
 }
 
+/// Runs `compare` with so many KiB of address space.
+#[cfg(target_os = "linux")]
+fn confined(dir: &Path, kib: u64, args: &[&str]) -> Output {
+    let script = format!("ulimit -v {kib}; exec \"$0\" compare \"$@\"");
+    let lab = env!("CARGO_BIN_EXE_vellum-lab");
+    Command::new("sh").current_dir(dir).args(["-c", &script, lab]).args(args).output().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_small_file_of_many_events_is_refused_and_not_an_abort() {
+    let dir = folder();
+    let bomb =
+        std::io::Read::chain(&b"vtrace1\n"[..], std::io::Read::take(std::io::repeat(9), 1 << 26));
+    let packed = zstd::encode_all(bomb, 1).unwrap();
+    assert!(packed.len() < 1 << 14, "{}", packed.len());
+    fs::write(dir.path().join("bomb.vt"), packed).unwrap();
+    let output = confined(dir.path(), 400 << 10, &["--trace", "bomb.vt", "--json", "out.json"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("bomb.vt: no memory for more than ") && text.contains("--events N"));
+    assert!(!dir.path().join("out.json").exists());
+    let args = ["--trace", "bomb.vt", "--json", "out.json", "--events", "1000"];
+    let output = confined(dir.path(), 400 << 10, &args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let dir = folder();

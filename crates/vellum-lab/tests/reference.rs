@@ -23,7 +23,7 @@ fn misses_are_those_of_an_independent_simulator() {
     for (embedded, (name, pages, l1d_misses, l1i_misses, l2_misses)) in
         EMBEDDED.iter().zip(EXPECTED)
     {
-        let trace = embedded.read(usize::MAX).unwrap();
+        let trace = embedded.read(None).unwrap();
         let mut tlb = Tlb::new(Preset::by_name("reference").unwrap());
         let asid = Asid::default();
         let start = std::time::Instant::now();

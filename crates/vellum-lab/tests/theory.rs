@@ -63,7 +63,7 @@ fn radix4_on_the_embedded_traces_is_exact() {
         ("sqlite3", 1_003, 53_248),
     ];
     for (embedded, (name, walks, bytes)) in EMBEDDED.iter().zip(expected) {
-        let run = run("radix4", embedded.read(usize::MAX).unwrap(), &machine(WALK_CACHE_X86));
+        let run = run("radix4", embedded.read(None).unwrap(), &machine(WALK_CACHE_X86));
         assert_eq!((run.trace.as_str(), run.events), (name, 24_000_000));
         assert_eq!(run.walk.map(|w| w.count), Some(walks), "{name}");
         assert_eq!(run.tlb.map(|t| t.l2_misses), Some(walks), "{name}");

@@ -35,6 +35,16 @@ pub enum TraceFault {
     PageRange,
     /// A line that is not lackey's.
     Line,
+    /// More events than are read without a limit.
+    TooLong {
+        /// How many those are.
+        most: usize,
+    },
+    /// The host refuses memory.
+    Memory {
+        /// How many events there is memory for, at most.
+        events: usize,
+    },
 }
 
 impl fmt::Display for TraceFault {
@@ -52,6 +62,15 @@ impl fmt::Display for TraceFault {
             Self::Overlong => "a number of more than 64 bits",
             Self::Kind => "a reference of kind 3 (known: 0 fetch, 1 read, 2 write)",
             Self::PageRange => "a page number outside of 0 to 2^52 - 1",
+            Self::TooLong { most } => {
+                return write!(f, "more than {most} events (--events N replays the first N)");
+            }
+            Self::Memory { events } => {
+                return write!(
+                    f,
+                    "no memory for more than {events} events (--events N replays the first N)"
+                );
+            }
             Self::Line => "not a line of lackey's (expected `I`, `L`, `S` or `M` and hex,size)",
         })
     }

@@ -234,11 +234,30 @@ fn a_trace_counts_its_pages_and_keeps_to_its_limit() {
     let events: Vec<Event> = (0..10_000).map(|n| event(n % 5000, Kind::Read)).collect();
     let bytes = write(&events);
     let trace = |limit| Trace::read("x", Reader::from_bytes("t", &bytes).unwrap(), limit);
-    let whole = trace(usize::MAX).unwrap();
+    let whole = trace(None).unwrap();
     assert_eq!((whole.pages, whole.highest.as_u64()), (5000, 4999));
     assert_eq!(whole.events, events);
-    assert_eq!(trace(10).unwrap().pages, 10);
-    assert!(matches!(trace(0).unwrap_err().fault, TraceFault::NoEvents));
+    assert_eq!(trace(Some(10)).unwrap().pages, 10);
+    assert!(matches!(trace(Some(0)).unwrap_err().fault, TraceFault::NoEvents));
+}
+
+#[test]
+fn a_limit_ends_decoding_and_none_ends_at_the_most() {
+    let endless = || {
+        let source = Read::chain(vt::MAGIC, std::io::repeat(9));
+        Reader::new("t", Box::new(source)).unwrap()
+    };
+    assert_eq!(Trace::read("x", endless(), Some(300_000)).unwrap().pages, 300_000);
+    let most = whole::collect(&mut endless(), None, 1000).unwrap_err();
+    assert_eq!(most.to_string(), "t: more than 1000 events (--events N replays the first N)");
+    let exactly = write(&[event(1, Kind::Read); 10]);
+    let mut reader = Reader::from_bytes("t", &exactly).unwrap();
+    assert_eq!(whole::collect(&mut reader, None, 10).unwrap().len(), 10);
+    // What is behind the limit may be anything.
+    let damaged = [&exactly[..], &[3]].concat();
+    let limited = |limit| Trace::read("x", Reader::from_bytes("t", &damaged).unwrap(), limit);
+    assert_eq!(limited(Some(10)).unwrap().events.len(), 10);
+    assert!(matches!(limited(None).unwrap_err().fault, TraceFault::Kind));
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl Design {
     /// # Errors
     ///
     /// See [`ReplayError`]. A trace that the design cannot hold is no error, but a row without
-    /// measurements: its addresses are beyond the design's, or its tables beyond simulated memory.
+    /// measurements: its addresses are beyond the design's, or its tables beyond simulated memory
+    /// that was had in full.
     pub fn run(&self, job: &Job<'_>) -> Result<Outcome, ReplayError> {
         match (self.run)(self, job) {
             Err(ReplayError::OutOfFrames(e)) => {

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Tables are read and written, so their frames are host memory; the host gives it page by page on
-//! first touch, so that the region may be large. A program's data is never looked at, so its
+//! first touch, so that the region may be large. How large depends on the traces alone: a host that
+//! refuses it is [told apart](RamError) from tables that do not fit it. A program's data is never looked at, so its
 //! frames are addresses alone. There are as many of them as the traces touch pages, rounded up to
 //! 4 MiB: memory is as large as the programs need, which is what a table with an entry for each
 //! frame is sized by.
@@ -21,6 +22,7 @@
 //!   (for an address that is no table frame).
 //! - `now` is the bytes of all blocks handed out and not given back; `peak` its largest value.
 
+use crate::table::size;
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::fmt;
@@ -30,7 +32,7 @@ use std::alloc::{alloc_zeroed, dealloc};
 use vellum_core::{
     FrameSource, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap, order_bytes,
 };
-use vellum_frame::{FrameAllocator, PhysRange};
+use vellum_frame::{FrameAllocator, InitError, PhysRange};
 
 /// Where table frames begin; aligned to the largest block that the allocator deals in.
 const TABLES: u64 = 1 << 30;
@@ -47,40 +49,79 @@ const MOST: u64 = 8 << 30;
 /// Data frames come in whole blocks of this many bytes.
 const DATA_BLOCK: u64 = 4 << 20;
 
+/// Simulated memory cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RamError {
+    /// The host refuses so many bytes of address space.
+    Host {
+        /// How many.
+        bytes: u64,
+    },
+    /// The frame allocator does not take a region of so many bytes.
+    Frames {
+        /// How many.
+        bytes: u64,
+        /// Why.
+        error: InitError,
+    },
+}
+
+impl fmt::Display for RamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { bytes } => {
+                write!(f, "the host refuses {} of memory to simulate in", size(*bytes))
+            }
+            Self::Frames { bytes, error } => {
+                write!(f, "{} of simulated memory: {error}", size(*bytes))
+            }
+        }
+    }
+}
+
+impl core::error::Error for RamError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Host { .. } => None,
+            Self::Frames { error, .. } => Some(error),
+        }
+    }
+}
+
 /// The host's memory behind the table frames.
 ///
 /// The allocation has the alignment of any other, and one page to spare for aligning within it:
 /// the standard allocator zeroes what is aligned more strictly by writing to all of it.
+///
+/// # Invariants
+///
+/// - `base` is aligned to a page, and `bytes`, whole pages, from there lie in the allocation.
 struct Host {
     allocation: NonNull<u8>,
     layout: Layout,
-    /// The first page within the allocation; [`bytes`](Self::bytes) from here are ours.
     base: NonNull<u8>,
     bytes: usize,
 }
 
 impl Host {
-    /// At most `bytes`, and less where the host refuses as much.
-    fn new(bytes: u64) -> Option<Self> {
+    /// Exactly `bytes`, which must be whole pages.
+    fn new(bytes: u64) -> Result<Self, RamError> {
         const PAGE: usize = PAGE_SIZE as usize;
-        let mut bytes = usize::try_from(bytes).unwrap_or(1 << (usize::BITS - 2));
-        while bytes as u64 >= SPARE {
-            let layout =
-                Layout::from_size_align(bytes.checked_add(PAGE)?, align_of::<u64>()).ok()?;
-            // SAFETY: the size is more than a page, so it is not 0.
-            #[allow(unsafe_code, reason = "simulated RAM is one large zeroed allocation")]
-            let allocation = unsafe { alloc_zeroed(layout) };
-            if let Some(allocation) = NonNull::new(allocation) {
-                let to_page = allocation.align_offset(PAGE).min(PAGE);
-                // SAFETY: the allocation is `bytes` and a page, and `to_page` is at most a page,
-                // so `bytes` from the sum are still within it.
-                #[allow(unsafe_code, reason = "aligns within the allocation")]
-                let base = unsafe { allocation.add(to_page) };
-                return Some(Self { allocation, layout, base, bytes });
-            }
-            bytes = (bytes / 2) & !(DATA_BLOCK as usize - 1);
-        }
-        None
+        let refused = RamError::Host { bytes };
+        let whole = usize::try_from(bytes).ok().filter(|n| n.is_multiple_of(PAGE));
+        let bytes = whole.ok_or(refused)?;
+        let with_spare = bytes.checked_add(PAGE).ok_or(refused)?;
+        let layout = Layout::from_size_align(with_spare, align_of::<u64>()).map_err(|_| refused)?;
+        // SAFETY: the size is at least the spare page, so it is not 0.
+        #[allow(unsafe_code, reason = "simulated RAM is one large zeroed allocation")]
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(refused)?;
+        let to_page = allocation.addr().get().wrapping_neg() % PAGE;
+        // SAFETY: the allocation is `bytes` and a page, and `to_page` is less than a page, so
+        // `bytes` from the sum are still within it.
+        #[allow(unsafe_code, reason = "aligns within the allocation")]
+        let base = unsafe { allocation.add(to_page) };
+        Ok(Self { allocation, layout, base, bytes })
     }
 
     const fn len_bytes(&self) -> u64 {
@@ -123,10 +164,12 @@ impl TableRam<'_> {
     }
 }
 
-// SAFETY: an address of the region gives a pointer at the same distance from the allocation's
-// start; the region is whole frames, so the pointer is good to the end of its frame, and it is
-// derived from the allocation's own. The allocation lives as long as `self`. Any other address
-// gives a dangling pointer, which it is not undefined behaviour to have.
+// SAFETY: an address of the region gives a pointer as far behind `base` as the address is behind
+// `TABLES`, always the same. Both are multiples of a page, so the pointer is aligned as the address
+// is; `bytes` are whole pages within the allocation, so it is good to the end of its frame; and it is
+// derived from the allocation's own. The allocation lives as long as `self`, is zeroed and is read
+// and written through here only. Any other address gives a dangling pointer, which it is not
+// undefined behaviour to have.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl PhysMap for TableRam<'_> {
     fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
@@ -139,8 +182,9 @@ unsafe impl PhysMap for TableRam<'_> {
     }
 }
 
-// SAFETY: the allocator deals out the frames of the region that `with` reaches; a copy of the
-// reference is the same memory, and equality is identity.
+// SAFETY: the allocator was given, by `with_ram`, the `len_bytes` from `TABLES` and nothing else, which
+// is what `with` reaches: the host's memory has that size or there is no `TableRam`. A copy of the
+// reference is the same memory, and equality is identity, which no two objects of a size share.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl Memory for &TableRam<'_> {}
 
@@ -218,29 +262,31 @@ impl DataFrames<'_> {
 ///
 /// # Errors
 ///
-/// [`OutOfFrames`] if the host has no memory for the table frames.
+/// [`RamError`], mostly because the host has no memory for the table frames. The size asked for is
+/// [`table_bytes_for`] the pages, whatever the host has.
 pub fn with_ram<R>(
     pages: u64,
     f: impl FnOnce(&TableRam<'_>, &DataFrames<'_>) -> R,
-) -> Result<R, OutOfFrames> {
-    const FAILED: OutOfFrames = OutOfFrames { order: 0 };
-    let host = Host::new(table_bytes_for(pages)).ok_or(FAILED)?;
+) -> Result<R, RamError> {
+    let host = Host::new(table_bytes_for(pages))?;
     let tables = PhysRange::with_len(TABLES, host.len_bytes());
-    let table_words = words_for(tables);
+    let failed = |error| RamError::Frames { bytes: host.len_bytes(), error };
+    let table_words = words_for(tables)?;
     let table_frames = FrameAllocator::new();
     // SAFETY: `host` is the memory of these frames and is reached through them only; `table_words`
     // is this allocator's alone.
     #[allow(unsafe_code, reason = "vouches for simulated memory")]
-    unsafe { table_frames.init_in(&table_words, [tables], NOTHING) }.map_err(|_| FAILED)?;
+    unsafe { table_frames.init_in(&table_words, [tables], NOTHING) }.map_err(failed)?;
 
     let data_bytes = (pages << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
     let first = (TABLES + host.len_bytes()).next_multiple_of(1 << 30);
     let range = PhysRange::with_len(first, data_bytes);
-    let data_words = words_for(range);
+    let failed = |error| RamError::Frames { bytes: data_bytes, error };
+    let data_words = words_for(range)?;
     let data_frames = FrameAllocator::new();
     // SAFETY: no memory is behind these frames, and `data_words` is this allocator's alone.
     #[allow(unsafe_code, reason = "vouches for simulated memory")]
-    unsafe { data_frames.init_in(&data_words, [range], NOTHING) }.map_err(|_| FAILED)?;
+    unsafe { data_frames.init_in(&data_words, [range], NOTHING) }.map_err(failed)?;
 
     let ram = TableRam { host, frames: table_frames, meter: Cell::default() };
     let first = PhysAddr::new(first);
@@ -248,7 +294,7 @@ pub fn with_ram<R>(
     Ok(f(&ram, &data))
 }
 
-/// Bytes of table frames for programs of `pages` pages in all, if the host has as many.
+/// Bytes of table frames for programs of `pages` pages in all.
 #[must_use]
 pub fn table_bytes_for(pages: u64) -> u64 {
     let wanted = pages.saturating_mul(PER_PAGE).saturating_add(SPARE).min(MOST);
@@ -257,9 +303,15 @@ pub fn table_bytes_for(pages: u64) -> u64 {
 
 const NOTHING: [PhysRange; 0] = [];
 
-fn words_for(range: PhysRange) -> Vec<AtomicU64> {
-    let words = FrameAllocator::words_needed([range], NOTHING);
-    (0..words).map(|_| AtomicU64::new(0)).collect()
+/// Words for the allocator of this range.
+fn words_for(range: PhysRange) -> Result<Vec<AtomicU64>, RamError> {
+    let count = FrameAllocator::words_needed([range], NOTHING);
+    let refused = RamError::Host { bytes: count.saturating_mul(size_of::<AtomicU64>() as u64) };
+    let count = usize::try_from(count).map_err(|_| refused)?;
+    let mut words = Vec::new();
+    words.try_reserve_exact(count).map_err(|_| refused)?;
+    words.resize_with(count, AtomicU64::default);
+    Ok(words)
 }
 
 #[cfg(test)]
@@ -307,6 +359,19 @@ mod tests {
             assert_eq!(ram.meter().now, 0x1000, "data frames are not metered");
         })
         .unwrap();
+    }
+
+    #[test]
+    fn memory_is_of_the_size_for_its_pages_or_refused() {
+        for pages in [0, 1, 1500] {
+            let bytes = with_ram(pages, |ram, _| ram.host.len_bytes());
+            assert_eq!(bytes, Ok(table_bytes_for(pages)));
+        }
+        for bytes in [!(PAGE_SIZE - 1), PAGE_SIZE + 1] {
+            assert_eq!(Host::new(bytes).err(), Some(RamError::Host { bytes }));
+        }
+        let text = RamError::Host { bytes: 8 << 30 }.to_string();
+        assert_eq!(text, "the host refuses 8 GiB of memory to simulate in");
     }
 
     #[test]

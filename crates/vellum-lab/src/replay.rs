@@ -24,7 +24,7 @@
 
 use crate::clock::Stopwatch;
 use crate::machine::{Machine, MachineConfig};
-use crate::ram::DataFrames;
+use crate::ram::{DataFrames, RamError};
 use crate::trace::{Event, Kind, Trace};
 use core::fmt;
 use core::time::Duration;
@@ -97,8 +97,12 @@ pub struct Measured {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The simulated memory has no more frames.
+    /// The tables have taken all frames of simulated memory.
     OutOfFrames(OutOfFrames),
+    /// The programs have: there are fewer data frames than pages.
+    OutOfData(OutOfFrames),
+    /// There is no simulated memory to begin with.
+    Ram(RamError),
     /// There are more traces than a table has address spaces.
     Spaces,
     /// The table cannot translate an address of the trace.
@@ -113,6 +117,8 @@ impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfFrames(e) => write!(f, "simulated memory is exhausted: {e}"),
+            Self::OutOfData(e) => write!(f, "simulated memory is smaller than the programs: {e}"),
+            Self::Ram(e) => e.fmt(f),
             Self::Spaces => f.write_str("more traces than the table has address spaces"),
             Self::Walk(cause) => cause.fmt(f),
             Self::Install(va, e) => write!(f, "page {va} was refused: {e}"),
@@ -126,6 +132,12 @@ impl core::error::Error for ReplayError {}
 impl From<OutOfFrames> for ReplayError {
     fn from(e: OutOfFrames) -> Self {
         Self::OutOfFrames(e)
+    }
+}
+
+impl From<RamError> for ReplayError {
+    fn from(e: RamError) -> Self {
+        Self::Ram(e)
     }
 }
 
@@ -254,7 +266,7 @@ impl Cpu<'_, '_> {
         va: VirtAddr,
     ) -> Result<(), ReplayError> {
         self.faults += 1;
-        let leaf = Entry::Leaf(self.data.alloc()?, ATTR);
+        let leaf = Entry::Leaf(self.data.alloc().map_err(ReplayError::OutOfData)?, ATTR);
         let (page, table) = (va.number().addr(), process.table);
         // Nothing was there, so nothing can come out of the gather.
         // SAFETY: no CPU walks simulated tables; what stands for one walks them in this thread, and

@@ -99,8 +99,10 @@ fn a_bad_trace_is_named_with_its_byte() {
 #[cfg(target_os = "linux")]
 fn confined(dir: &Path, kib: u64, args: &[&str]) -> Output {
     let script = format!("ulimit -v {kib}; exec \"$0\" compare \"$@\"");
-    let lab = env!("CARGO_BIN_EXE_vellum-lab");
-    Command::new("sh").current_dir(dir).args(["-c", &script, lab]).args(args).output().unwrap()
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_vellum-lab")]).args(args);
+    // Each thread takes address space, and another machine may have many.
+    shell.current_dir(dir).env("RAYON_NUM_THREADS", "1").output().unwrap()
 }
 
 #[cfg(target_os = "linux")]
@@ -121,6 +123,28 @@ fn a_small_file_of_many_events_is_refused_and_not_an_abort() {
     let args = ["--trace", "bomb.vt", "--json", "out.json", "--events", "1000"];
     let output = confined(dir.path(), 400 << 10, &args);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_host_with_little_memory_fails_and_changes_no_report() {
+    let dir = folder();
+    let mut writer = VtWriter::new(Vec::new()).unwrap();
+    for n in 0..50_000 {
+        writer.push(Event::new(Vpn::new(n * 512).unwrap(), Kind::Read)).unwrap();
+    }
+    fs::write(dir.path().join("sparse.vt"), writer.finish().unwrap()).unwrap();
+    let args = ["--trace", "sparse.vt", "--design", "radix4,hashed-chained"];
+    let whole = json(dir.path(), &args);
+    assert!(whole["runs"].as_array().unwrap().iter().all(|run| run.get("walk").is_some()));
+    fs::remove_file(dir.path().join("out.json")).unwrap();
+    let output = confined(dir.path(), 700 << 10, &[&args[..], &["--json", "out.json"]].concat());
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    // 64 MiB, and five tables for each page.
+    assert!(text.contains(" failed: the host refuses 1044 MiB of memory"), "{text}");
+    assert!(!dir.path().join("out.json").exists());
 }
 
 #[test]

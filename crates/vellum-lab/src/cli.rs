@@ -11,6 +11,7 @@ use crate::compare::{CompareError, Options, Source, compare};
 use crate::designs::{self, DESIGNS, Design};
 use crate::embedded::EMBEDDED;
 use crate::machine::MachineConfig;
+use crate::report::OutputError;
 use crate::{report, table};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -92,6 +93,9 @@ struct CompareArgs {
     events: Option<u64>,
 
     /// Where to write the report [default: compare.json in the folder for builds]
+    ///
+    /// A file is replaced as a whole; a device or FIFO is written to. /dev/stdout is for a program
+    /// that reads the report: the table then goes to stderr.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -167,7 +171,7 @@ fn explain(e: &clap::Error) -> u8 {
 
 fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
     let options = options(args)?;
-    let json = json_path(args)?;
+    let json = json_path(args, &options.sources)?;
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
     // The template is a constant; if it were wrong the bar's own style would do.
     if let Ok(style) = ProgressStyle::with_template("{msg:32} [{bar:40}] {percent}% {eta}") {
@@ -179,7 +183,13 @@ fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
     })?;
     report::write(&comparison.report, &json).map_err(|e| cannot_write(&json, &e))?;
     let text = table::render(&comparison.report, &comparison.rates);
-    print(&format!("{text}report: {}\n", json.display()))
+    let text = format!("{text}report: {}\n", json.display());
+    if report::fills_stdout(&json) {
+        // Whoever reads the report there reads nothing else. If stderr is closed nobody looks.
+        let _ = io::stderr().write_all(text.as_bytes());
+        return Ok(());
+    }
+    print(&text)
 }
 
 fn options(args: &CompareArgs) -> Result<Options, Failure> {
@@ -257,7 +267,7 @@ fn walk_caches(text: &str) -> Result<Vec<WalkCacheSize>, Failure> {
 }
 
 /// Where the report will go; an error if it could not, before hours are spent on it.
-fn json_path(args: &CompareArgs) -> Result<PathBuf, Failure> {
+fn json_path(args: &CompareArgs, sources: &[Source]) -> Result<PathBuf, Failure> {
     let folder = || std::env::var_os(OUT_FOLDER).unwrap_or_else(|| "target".into());
     let default = || PathBuf::from(folder()).join(DEFAULT_JSON);
     let path = args.json.clone().unwrap_or_else(default);
@@ -266,18 +276,15 @@ fn json_path(args: &CompareArgs) -> Result<PathBuf, Failure> {
         if let Some(folder) = path.parent().filter(|_| args.json.is_none()) {
             std::fs::create_dir_all(folder)?;
         }
-        report::check_writable(&path)
+        let inputs = sources.iter().filter_map(Source::path);
+        report::check_writable(&path, inputs)
     };
     prepare().map_err(|e| cannot_write(&path, &e))?;
     Ok(path)
 }
 
-fn cannot_write(path: &Path, e: &io::Error) -> Failure {
-    let reason = match e.kind() {
-        io::ErrorKind::NotFound => "its folder does not exist".to_owned(),
-        _ => e.to_string(),
-    };
-    Failure::bad_input(format!("cannot write {}: {reason}", path.display()))
+fn cannot_write(path: &Path, e: &OutputError) -> Failure {
+    Failure::bad_input(format!("cannot write {}: {e}", path.display()))
 }
 
 fn list() -> Result<(), Failure> {

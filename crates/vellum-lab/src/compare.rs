@@ -42,6 +42,15 @@ impl Source {
         }
     }
 
+    /// The file that it is read from, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// What reports call it: a file's name without its folder and the endings of trace files.
     #[must_use]
     pub fn name(&self) -> String {

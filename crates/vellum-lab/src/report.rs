@@ -13,14 +13,16 @@
 //! # Invariants
 //!
 //! - A run has either `tlb` and `walk`, or `unsupported`.
-//! - [`write()`] leaves the whole report under the given name, or what was there before.
+//! - No field depends on the host: see docs/report.md.
 
 use crate::histogram::mean;
 use crate::ram::Meter;
 use crate::replay::{Job, Measured};
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+
+mod output;
+
+pub use output::{OutputError, check_writable, fills_stdout, write};
 
 /// The version of the shape; it changes when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -185,52 +187,6 @@ impl TableReport {
             largest_contiguous_bytes: meter.largest,
         }
     }
-}
-
-/// Whether a report could be written to `path`, as far as that shows without writing it.
-///
-/// # Errors
-///
-/// What [`write()`] would say.
-pub fn check_writable(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    temporary(path).map(drop)
-}
-
-/// Writes the report to `path`: to a temporary name in the same folder first, which then takes the
-/// place of whatever was there.
-///
-/// # Errors
-///
-/// The system's; nothing is left behind then.
-pub fn write(report: &Report, path: &Path) -> io::Result<()> {
-    let mut out = BufWriter::new(temporary(path)?);
-    serde_json::to_writer_pretty(&mut out, report)?;
-    out.write_all(b"\n")?;
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
-
-/// A file in the folder of `path` that goes when it is dropped.
-fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".vellum-lab-");
-    #[cfg(unix)]
-    {
-        // As any new file: the umask takes away what it does not want.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    // The crate names the file it tried; what the user can do something about is the reason.
-    builder.tempfile_in(folder).map_err(|e| io::Error::from(e.kind()))
 }
 
 #[cfg(test)]

@@ -204,6 +204,77 @@ fn an_output_that_cannot_be_written_is_known_before_the_run() {
 }
 
 #[test]
+fn a_trace_is_not_overwritten_by_its_report() {
+    let dir = folder();
+    for target in ["good.vt", "./good.vt"] {
+        let text = refused(dir.path(), &["--trace", "good.vt", "--json", target]);
+        assert!(
+            text.contains(&format!("cannot write {target}: it is the trace good.vt")),
+            "{text}"
+        );
+    }
+    assert_eq!(fs::read(dir.path().join("good.vt")).unwrap(), sweep());
+}
+
+/// Links stand before the devices, so that nothing but a link could come to harm.
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_and_pipes_are_written_to_and_stay() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    let run = |json: &str| {
+        lab(dir.path(), &["compare", "--trace", "good.vt", "--design", "radix4", "--json", json])
+    };
+    for name in ["null", "full", "stdout"] {
+        symlink(Path::new("/dev").join(name), at(name)).unwrap();
+    }
+    let whole: serde_json::Value = {
+        assert!(run("out.json").status.success());
+        serde_json::from_slice(&fs::read(at("out.json")).unwrap()).unwrap()
+    };
+    assert!(run("null").status.success());
+    let full = run("full");
+    assert_eq!(full.status.code(), Some(2));
+    assert!(stderr(&full).contains("cannot write full: No space left on device"));
+    let stdout = run("stdout");
+    assert!(stdout.status.success());
+    let printed: serde_json::Value = serde_json::from_slice(&stdout.stdout).unwrap();
+    assert_eq!(printed, whole, "the report and nothing else");
+    assert!(stderr(&stdout).contains("good: 4,000 events"), "the table");
+
+    assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    let fifo = at("fifo");
+    let reader = std::thread::spawn(move || fs::read(fifo).unwrap());
+    assert!(run("fifo").status.success());
+    let read: serde_json::Value = serde_json::from_slice(&reader.join().unwrap()).unwrap();
+    assert_eq!(read, whole);
+    assert!(fs::symlink_metadata(at("fifo")).unwrap().file_type().is_fifo());
+    for name in ["null", "full", "stdout"] {
+        assert!(at(name).is_symlink(), "{name}");
+        assert!(!fs::symlink_metadata(Path::new("/dev").join(name)).unwrap().is_file(), "{name}");
+    }
+}
+
+/// A regular file behind stdout is not replaced under its writer.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_to_a_redirected_stdout_is_all_of_the_file() {
+    let dir = folder();
+    let file = fs::File::create(dir.path().join("out.json")).unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_vellum-lab"))
+        .current_dir(dir.path())
+        .args(["compare", "--trace", "good.vt", "--design", "radix4", "--json", "/dev/stdout"])
+        .stdout(file)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let text = fs::read(dir.path().join("out.json")).unwrap();
+    assert!(serde_json::from_slice::<vellum_lab::report::Report>(&text).is_ok());
+}
+
+#[test]
 fn help_has_examples_and_the_list_has_every_name() {
     let dir = folder();
     let help = lab(dir.path(), &["compare", "--help"]);

@@ -78,7 +78,7 @@ fn what_is_written_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.json");
     std::fs::write(&path, "old").unwrap();
-    check_writable(&path).unwrap();
+    check_writable(&path, []).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"old", "checking changes nothing");
     let report = report(&[trace("a", 4)]);
     write(&report, &path).unwrap();
@@ -91,8 +91,57 @@ fn what_is_written_is_read_back() {
 fn a_place_that_cannot_be_written_is_known_before() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("no/out.json");
-    assert!(check_writable(&missing).is_err());
+    assert!(check_writable(&missing, []).is_err());
     assert!(write(&report(&[trace("a", 1)]), &missing).is_err());
-    assert!(check_writable(dir.path()).is_err(), "a folder is no file");
+    assert!(check_writable(dir.path(), []).is_err(), "a folder is no file");
+    assert!(check_writable(&dir.path().join("new/"), []).is_err(), "nor is the name of one");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_input_is_no_output_by_whatever_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("own.vt"), "a trace").unwrap();
+    std::fs::write(at("other.vt"), "another").unwrap();
+    let mut names = vec![at("own.vt"), at("./own.vt")];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("own.vt", at("link")).unwrap();
+        std::fs::hard_link(at("own.vt"), at("hard")).unwrap();
+        names.extend([at("link"), at("hard")]);
+    }
+    for name in names {
+        let inputs = [&*at("other.vt"), &*at("own.vt")];
+        let error = check_writable(&name, inputs).unwrap_err();
+        assert!(matches!(error, OutputError::Input(input) if input == at("own.vt")));
+        check_writable(&name, [&*at("other.vt")]).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_and_its_file_is_replaced() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("sub")).unwrap();
+    std::fs::write(at("sub/there"), "old").unwrap();
+    std::fs::set_permissions(at("sub/there"), PermissionsExt::from_mode(0o600)).unwrap();
+    symlink("sub/there", at("one")).unwrap();
+    symlink("one", at("two")).unwrap();
+    symlink("sub/new", at("dangling")).unwrap();
+    symlink("round", at("round")).unwrap();
+    let report = report(&[trace("a", 4)]);
+    for (link, file) in [("two", "sub/there"), ("dangling", "sub/new")] {
+        check_writable(&at(link), []).unwrap();
+        write(&report, &at(link)).unwrap();
+        assert!(at(link).is_symlink());
+        assert!(!at(file).is_symlink());
+        let read: Report = serde_json::from_slice(&std::fs::read(at(file)).unwrap()).unwrap();
+        assert_eq!(read, report);
+    }
+    let mode = std::fs::metadata(at("sub/there")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "as it was");
+    assert!(check_writable(&at("round"), []).is_err());
 }

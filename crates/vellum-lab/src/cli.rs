@@ -15,7 +15,9 @@ use crate::report::OutputError;
 use crate::{report, table};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use core::hash::Hash;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -84,7 +86,7 @@ struct CompareArgs {
     #[arg(long, conflicts_with = "no_asid")]
     asid: bool,
 
-    /// Flush the TLB and the walk caches at each switch of --mix
+    /// Flush the TLB and the walk caches at each switch of --mix; without it nothing switches
     #[arg(long)]
     no_asid: bool,
 
@@ -199,22 +201,20 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
         let found: Result<Vec<_>, _> = args.design.iter().map(|n| designs::by_name(n)).collect();
         let mut found: Vec<&Design> = found.map_err(Failure::bad_input)?;
         // Asked for twice, a design is run once.
-        let mut seen = Vec::new();
-        found.retain(|design| {
-            !seen.contains(&design.name) && {
-                seen.push(design.name);
-                true
-            }
-        });
+        keep_first_of_each(&mut found, |design| design.name);
         found
     };
     let tlb = Preset::by_name(&args.tlb)
         .map_err(|e| Failure::bad_input(format!("--tlb {}: {e}", args.tlb)))?;
-    let sources: Vec<_> = if args.trace.is_empty() {
+    let mut sources: Vec<_> = if args.trace.is_empty() {
         EMBEDDED.iter().map(Source::Embedded).collect()
     } else {
         args.trace.iter().map(|path| source(path)).collect::<Result<_, _>>()?
     };
+    if args.mix.is_none() {
+        // So is a trace; of a mix it is two processes.
+        keep_first_of_each(&mut sources, Source::identity);
+    }
     if args.mix.is_some() && sources.len() > MOST_PROCESSES {
         return Err(Failure::bad_input(format!("--mix takes at most {MOST_PROCESSES} traces")));
     }
@@ -231,6 +231,12 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
         mix: args.mix.map(as_usize),
         limit: args.events.map(as_usize),
     })
+}
+
+/// Drops what has the same key as something before it.
+fn keep_first_of_each<T, K: Eq + Hash>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut seen = HashSet::new();
+    items.retain(|item| seen.insert(key(item)));
 }
 
 /// A file, or an embedded trace; where there is neither, what there is.
@@ -259,11 +265,24 @@ fn walk_caches(text: &str) -> Result<Vec<WalkCacheSize>, Failure> {
         let span = span.parse().ok().filter(|span| SPANS.contains(span))?;
         Some(WalkCacheSize { span, entries: entries.parse().ok()? })
     };
-    text.split(',').map(size).collect::<Option<_>>().ok_or_else(|| {
+    let sizes: Option<Vec<WalkCacheSize>> = text.split(',').map(size).collect();
+    let sizes = sizes.ok_or_else(|| {
         Failure::bad_input(format!(
             "--walk-cache {text}: expected x86, none, or SPAN:ENTRIES,... with spans of 13 to 63"
         ))
-    })
+    })?;
+    match repeated(&sizes) {
+        Some(span) => {
+            Err(Failure::bad_input(format!("--walk-cache {text}: span {span} has two sizes")))
+        }
+        None => Ok(sizes),
+    }
+}
+
+/// A span that is there more than once.
+fn repeated(sizes: &[WalkCacheSize]) -> Option<u8> {
+    let spans: Vec<u8> = sizes.iter().map(|size| size.span).collect();
+    spans.iter().enumerate().find(|(i, span)| spans[..*i].contains(span)).map(|(_, &span)| span)
 }
 
 /// Where the report will go; an error if it could not, before hours are spent on it.

@@ -51,6 +51,15 @@ impl Source {
         }
     }
 
+    /// Equal for two sources of one trace: the same embedded one, or two paths to one file.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        match self {
+            Self::Embedded(trace) => PathBuf::from(trace.name),
+            Self::File(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+        }
+    }
+
     /// What reports call it: a file's name without its folder and the endings of trace files.
     #[must_use]
     pub fn name(&self) -> String {

@@ -32,7 +32,9 @@ const WIDTHS: [u16; 11] = [18, 7, 5, 6, 7, 7, 8, 9, 9, 9, 6];
 pub fn render(report: &Report, rates: &[Option<f64>]) -> String {
     let mut text = String::new();
     let rows: Vec<_> = report.runs.iter().zip(rates.iter().copied()).collect();
-    for group in rows.chunk_by(|(a, _), (b, _)| a.trace == b.trace) {
+    // The runs of a trace begin with the first design; another trace may have the same name.
+    let first = rows.first().map(|(run, _)| &run.design);
+    for group in rows.chunk_by(|(a, _), (b, _)| a.trace == b.trace && Some(&b.design) != first) {
         // Writing to a string cannot fail.
         let _ = render_trace(&mut text, group);
     }
@@ -201,6 +203,19 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert_eq!(text.lines().count(), 8, "no row is wrapped:\n{text}");
+    }
+
+    #[test]
+    fn traces_of_one_name_have_tables_of_their_own() {
+        let titles = |designs: &[&str]| {
+            let runs: Vec<_> = designs.iter().map(|design| run(design)).collect();
+            let rates = vec![None; runs.len()];
+            let text = render(&Report { schema: SCHEMA, runs }, &rates);
+            text.lines().filter(|line| line.starts_with("a-trace")).count()
+        };
+        assert_eq!(titles(&["flat", "radix4"]), 1);
+        assert_eq!(titles(&["flat", "radix4", "flat", "radix4"]), 2);
+        assert_eq!(titles(&["flat", "flat", "flat"]), 3);
     }
 
     #[test]

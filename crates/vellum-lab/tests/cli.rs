@@ -179,6 +179,7 @@ fn bad_options_are_told_in_one_line() {
     for (args, part) in [
         (&["--walk-cache", "21=32"][..], "--walk-cache 21=32"),
         (&["--walk-cache", "12:32"], "--walk-cache 12:32"),
+        (&["--walk-cache", "21:32,30:4,21:4"], "span 21 has two sizes"),
         (&["--events", "0"], "--events"),
         (&["--events", "many"], "many"),
         (&["--mix", "0"], "--mix"),
@@ -347,6 +348,33 @@ fn options_do_what_they_say() {
     assert_eq!(x86["walk_cache"], "21:32,30:4,39:2,48:2");
     assert_eq!(x86["walk"]["refs_max"], 4);
     assert!(x86["walk"]["refs_mean"].as_f64().unwrap() < 1.01);
+}
+
+#[test]
+fn what_is_asked_for_twice_is_run_once_but_for_a_mix() {
+    let dir = folder();
+    let runs = |more: &[&str]| {
+        let args = ["--design", "radix4,radix4", "--trace", "good.vt", "--trace", "./good.vt"];
+        json(dir.path(), &[&args[..], more].concat())["runs"].as_array().unwrap().clone()
+    };
+    let once = runs(&[]);
+    assert_eq!((once.len(), &once[0]["trace"]), (1, &"good".into()));
+    let mixed = runs(&["--mix", "100"]);
+    assert_eq!((mixed.len(), &mixed[0]["events"]), (1, &8000.into()));
+    let embedded = ["--trace", "sqlite3", "--trace", "sqlite3", "--events", "100"];
+    assert_eq!(runs(&embedded).len(), 2, "one for the file, one for the recording");
+}
+
+#[test]
+fn without_a_mix_identifiers_change_nothing() {
+    let dir = folder();
+    let run = |more: &[&str]| {
+        let args = ["--trace", "good.vt", "--design", "radix4"];
+        json(dir.path(), &[&args[..], more].concat())["runs"][0].clone()
+    };
+    let (with, without) = (run(&["--asid"]), run(&["--no-asid"]));
+    assert_eq!((&with["walk"], &with["tlb"]), (&without["walk"], &without["tlb"]));
+    assert_eq!((&with["asid"], &without["asid"]), (&true.into(), &false.into()));
 }
 
 #[test]

@@ -265,6 +265,12 @@ impl Nodes {
     }
 }
 
+/// How many allocations to grant, from none on: every number, but under Miri only powers of two.
+pub fn grants() -> impl Iterator<Item = u64> {
+    let step = |&n: &u64| Some(if cfg!(miri) { (2 * n).max(1) } else { n + 1 });
+    core::iter::successors(Some(0), step).take_while(|&n| n < 1 << 14)
+}
+
 /// The halves of what a table translates, each as its first address and length.
 #[must_use]
 pub fn halves(canonical: Canonical) -> Vec<(VirtAddr, u64)> {

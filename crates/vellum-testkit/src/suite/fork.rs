@@ -1,8 +1,8 @@
 //! Two spaces: one made from the other, and two that have nothing to do with each other.
 
 use super::{
-    Design, Recorder, check_contents, check_flushes, contents, halves, next_leaf, on, recording,
-    windows,
+    Design, Recorder, check_contents, check_flushes, contents, grants, halves, next_leaf, on,
+    recording, windows,
 };
 use crate::oracle::{Oracle, pages_of_span};
 use vellum_core::{
@@ -126,7 +126,7 @@ pub fn share_stops_where_the_child_has_something<D: Design>() {
 
 /// Out of frames at any point of a fork: the child has what `done` says and what was told, no more.
 pub fn share_gives_exactly_what_it_says_when_frames_run_out<D: Design>() {
-    for granted in 0..200 {
+    for granted in grants() {
         let mut complete = false;
         on::<D>(|arena, shared| {
             let (mut parent, mut child) = pair::<D>(shared);

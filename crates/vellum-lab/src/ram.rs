@@ -150,7 +150,7 @@ pub struct Meter {
     pub largest: u64,
 }
 
-/// The frames of page tables; `&TableRam` is the [`Memory`](vellum_core::Memory) that tables store.
+/// The frames of page tables; `&TableRam` is the [`Memory`] that tables store.
 pub struct TableRam<'m> {
     host: Host,
     frames: FrameAllocator<'m>,

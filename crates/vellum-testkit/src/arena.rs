@@ -35,7 +35,7 @@ pub const FREED: u8 = 0xde;
 const FREE: u8 = 0xff;
 const TAIL: u8 = 0xfe;
 
-/// Simulated RAM; `&Arena` is a [`Memory`](vellum_core::Memory).
+/// Simulated RAM; `&Arena` is a [`Memory`].
 ///
 /// ```
 /// use vellum_core::{FrameSource, PhysMap};

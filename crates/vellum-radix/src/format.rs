@@ -130,12 +130,6 @@ pub unsafe trait Format: 'static {
     fn is_quiet(raw: u64) -> bool;
 }
 
-/// How many levels `F` has.
-#[must_use]
-pub const fn depth<F: Format>() -> usize {
-    F::LEVELS.len()
-}
-
 /// The leaf sizes of a format: bit `n` for 2<sup>n</sup> bytes.
 #[must_use]
 pub const fn leaves<F: Format>() -> u64 {

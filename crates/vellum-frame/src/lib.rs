@@ -7,6 +7,7 @@ extern crate std;
 mod allocator;
 mod bits;
 mod error;
+pub mod fits;
 mod hint;
 mod init;
 mod moves;

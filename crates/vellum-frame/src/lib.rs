@@ -15,6 +15,7 @@ mod range;
 mod regions;
 mod runs;
 mod shape;
+mod table;
 mod tree;
 
 #[cfg(test)]
@@ -25,3 +26,4 @@ pub use error::{AllocAtError, FreeError, InitError};
 pub use range::PhysRange;
 pub use runs::FreeRuns;
 pub use shape::storage_words;
+pub use table::{Count, FrameTable, Put, RefCounts, RefError, Spans, TableError};

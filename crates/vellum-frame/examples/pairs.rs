@@ -36,11 +36,36 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     if args.next().is_some() {
         fragment(&frames)?;
     }
+    let mode = std::env::var("MODE").unwrap_or_default();
+    let mut frames = frames;
     let start = Instant::now();
-    for _ in 0..pairs {
-        let pa = black_box(frames.alloc(black_box(order))?);
-        // SAFETY: allocated right here.
-        unsafe { frames.free(pa, order)? };
+    match mode.as_str() {
+        "" => {
+            let frames = black_box(&frames);
+            for _ in 0..pairs {
+                let pa = black_box(frames.alloc(black_box(order))?);
+                // SAFETY: allocated right here.
+                unsafe { frames.free(pa, order)? };
+            }
+        }
+        "x" => {
+            let frames = frames.exclusive();
+            let frames = black_box(&frames);
+            for _ in 0..pairs {
+                let pa = black_box(frames.alloc(black_box(order))?);
+                // SAFETY: allocated right here.
+                unsafe { frames.free(pa, order)? };
+            }
+        }
+        _ => {
+            let mut frames = vellum_frame::Cache::new(&frames);
+            let frames = black_box(&mut frames);
+            for _ in 0..pairs {
+                let pa = black_box(frames.alloc(black_box(order))?);
+                // SAFETY: allocated right here.
+                unsafe { frames.free(pa, order)? };
+            }
+        }
     }
     let ns = start.elapsed().as_nanos() as f64 / f64::from(pairs);
     println!("{ns:.1} ns for each alloc and free of order {order}");

@@ -15,18 +15,21 @@
 //! - The cell is written only in BUSY, by the one caller who made it so from EMPTY, and only read
 //!   in READY, which is never left.
 
+use crate::access::{Access, Atomic};
 use crate::error::{AllocAtError, FreeError, InitError, NotOurs};
 use crate::init::{build, carve};
 use crate::range::PhysRange;
 use crate::regions::Ownership;
 use crate::runs::FreeRuns;
 use crate::shape::Shape;
+use crate::sync::AtomicU64;
 use crate::tree::Tree;
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{
-    AtomicU8, AtomicU64,
+    AtomicU8,
     Ordering::{Acquire, Relaxed, Release},
 };
 use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
@@ -44,7 +47,7 @@ const READY: u8 = 2;
 /// `'m` is how long its metadata lives: `'static` in a kernel.
 pub struct FrameAllocator<'m> {
     state: AtomicU8,
-    tree: UnsafeCell<Option<Tree<'m>>>,
+    tree: UnsafeCell<MaybeUninit<Tree<'m>>>,
 }
 
 // SAFETY: `tree` is written through `&self` only between BUSY and READY, by the one thread whose
@@ -56,7 +59,7 @@ impl<'m> FrameAllocator<'m> {
     /// An allocator without memory, for a `static`.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: AtomicU8::new(EMPTY), tree: UnsafeCell::new(None) }
+        Self { state: AtomicU8::new(EMPTY), tree: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     /// How many words of storage [`init_in`](Self::init_in) takes for this map; 0 without a whole
@@ -129,7 +132,7 @@ impl<'m> FrameAllocator<'m> {
     /// at the first frame with room, then further on in steps of the metadata's own size: so a
     /// stretch twice as large as the metadata that is usable, not reserved, and within reach is
     /// always found, a smaller one perhaps. The ranges are read as by [`init_in`](Self::init_in).
-    /// Metadata takes 1.03 bits for each frame from the first usable frame to the last, holes
+    /// Metadata takes 1.04 bits for each frame from the first usable frame to the last, holes
     /// included.
     ///
     /// Costs O(frames / 64 + ranges), and for each place tried O(ranges), or O(ranges) for each of
@@ -195,17 +198,18 @@ impl<'m> FrameAllocator<'m> {
         let tree = make()?;
         // SAFETY: this thread made the state BUSY, so no other is here, and none reads the cell
         // before it sees READY, which `ending` stores after this.
-        unsafe { *self.tree.get() = Some(tree) };
+        unsafe { (*self.tree.get()).write(tree) };
         ending.1 = READY;
         Ok(())
     }
 
-    fn tree(&self) -> Option<&Tree<'m>> {
+    #[inline]
+    pub(crate) fn tree(&self) -> Option<&Tree<'m>> {
         if self.state.load(Acquire) != READY {
             return None;
         }
-        // SAFETY: READY was stored after the last write to the cell, and there is none after it.
-        unsafe { (*self.tree.get()).as_ref() }
+        // SAFETY: READY was stored after the tree was written, and there is no write after it.
+        Some(unsafe { (*self.tree.get()).assume_init_ref() })
     }
 
     /// Takes a block of 2<sup>`order`</sup> frames, aligned to its own size; what its bytes hold is
@@ -221,9 +225,24 @@ impl<'m> FrameAllocator<'m> {
     /// throughout the call is found, unless it is just being split or put together by a CPU that
     /// stays interrupted in the middle of that for as long as this call waits for it (4096 looks
     /// in a row that see no CPU get on with a split or merge).
+    #[inline]
     pub fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        alloc_from::<Atomic>(self.tree(), order)
+    }
+
+    /// Takes a block of 2<sup>`order`</sup> frames whose every byte lies below `limit`: for devices
+    /// that reach no further.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is no such block, with the same reserve as [`alloc`](Self::alloc).
+    /// Reads the metadata of all memory below `limit` first.
+    pub fn alloc_below(&self, order: u8, limit: PhysAddr) -> Result<PhysAddr, OutOfFrames> {
         let found = match self.tree() {
-            Some(tree) if order <= MAX_ORDER => tree.alloc(order),
+            Some(tree) if order <= MAX_ORDER => {
+                let last = limit.number().as_u64().checked_sub(1 << order);
+                last.and_then(|last| tree.alloc_below::<Atomic>(order, last))
+            }
             _ => None,
         };
         found.map(addr).ok_or(OutOfFrames { order })
@@ -236,8 +255,13 @@ impl<'m> FrameAllocator<'m> {
     /// Every [`AllocAtError`]; `Taken` with the same reserve about interrupted CPUs as
     /// [`alloc`](Self::alloc).
     pub fn alloc_at(&self, pa: PhysAddr, order: u8) -> Result<(), AllocAtError> {
-        let (tree, pfn) = self.locate(pa, order).map_err(|cause| cause.on_alloc_at(pa, order))?;
-        if tree.alloc_at(pfn, order) { Ok(()) } else { Err(AllocAtError::Taken { pa, order }) }
+        let (tree, pfn) =
+            locate(self.tree(), pa, order).map_err(|cause| cause.on_alloc_at(pa, order))?;
+        if tree.alloc_at::<Atomic>(pfn, order) {
+            Ok(())
+        } else {
+            Err(AllocAtError::Taken { pa, order })
+        }
     }
 
     /// Gives a block back, or says why it cannot be this allocator's to take.
@@ -256,40 +280,15 @@ impl<'m> FrameAllocator<'m> {
     /// All frames of the block, if they are allocated, are the caller's, and nothing reaches their
     /// bytes any more: no table, no TLB, no device. (That a block belongs to somebody else is what
     /// one bit a frame cannot tell.)
+    #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
-        let (tree, pfn) = self.locate(pa, order).map_err(|cause| cause.on_free(pa, order))?;
-        tree.free(pfn, order).map_err(|pfn| FreeError::DoubleFree { pa: addr(pfn) })
+        free_to::<Atomic>(self.tree(), pa, order)
     }
 
-    /// The first frame of a block that is ours throughout.
-    fn locate(&self, pa: PhysAddr, order: u8) -> Result<(&Tree<'m>, u64), NotOurs> {
-        if order > MAX_ORDER {
-            return Err(NotOurs::Order);
-        }
-        if !pa.is_aligned(PAGE_SHIFT + order) {
-            return Err(NotOurs::Misaligned);
-        }
-        let tree = self.tree().ok_or(NotOurs::OutOfRange)?;
-        let pfn = pa.number().as_u64();
-        match tree.regions.ownership(pfn, 1 << order) {
-            Ownership::Ours => Ok((tree, pfn)),
-            Ownership::Reserved(pfn) => Err(NotOurs::Reserved(addr(pfn))),
-            Ownership::OutOfRange => Err(NotOurs::OutOfRange),
-        }
-    }
-
-    /// Counts frames. Reads all metadata; while others allocate and free, a near guess.
+    /// Whether the frame of `pa` is this allocator's to give, free or not.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        let Some(tree) = self.tree() else { return Stats::default() };
-        let (first, end) = tree.regions.bounds();
-        let total = tree.regions.total();
-        let mut stats = Stats { total, reserved: end - first - total, ..Stats::default() };
-        for (start, count) in self.free_runs() {
-            stats.free += count;
-            stats.largest = stats.largest.max(largest_block(start.number().as_u64(), count));
-        }
-        stats
+    pub fn owns(&self, pa: PhysAddr) -> bool {
+        self.tree().is_some_and(|tree| tree.regions.are_ours(pa.number().as_u64(), 1))
     }
 
     /// The free memory as runs, ascending: first address and count of frames. Two runs never touch
@@ -301,31 +300,67 @@ impl<'m> FrameAllocator<'m> {
 }
 
 /// The address of frame `pfn`.
+#[inline]
 pub(crate) const fn addr(pfn: u64) -> PhysAddr {
     PhysAddr::new(pfn << PAGE_SHIFT)
 }
 
-/// The order of the largest aligned block within `count` frames from `first` on.
-fn largest_block(first: u64, count: u64) -> Option<u8> {
-    (0..=MAX_ORDER).rev().find(|&order| {
-        let start = first.next_multiple_of(1 << order);
-        start + (1 << order) <= first + count
-    })
+/// A block of `order`, out of a tree that may not be there yet.
+#[inline]
+pub(crate) fn alloc_from<A: Access>(
+    tree: Option<&Tree<'_>>,
+    order: u8,
+) -> Result<PhysAddr, OutOfFrames> {
+    let found = match tree {
+        Some(tree) if order <= MAX_ORDER => tree.alloc::<A>(order),
+        _ => None,
+    };
+    found.map(addr).ok_or(OutOfFrames { order })
 }
 
-/// How many frames there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Frames that this allocator deals in, free or not.
-    pub total: u64,
-    /// Frames that are free.
-    pub free: u64,
-    /// Frames between the first and the last of `total` that it never gives: reserved, holes, and
-    /// its own metadata where that lies between them.
-    pub reserved: u64,
-    /// The largest order that could be had now; `None` if nothing is free.
-    pub largest: Option<u8>,
+/// Gives a block back to a tree.
+#[inline]
+pub(crate) fn free_to<A: Access>(
+    tree: Option<&Tree<'_>>,
+    pa: PhysAddr,
+    order: u8,
+) -> Result<(), FreeError> {
+    let (tree, pfn) = locate(tree, pa, order).map_err(|cause| cause.on_free(pa, order))?;
+    tree.free::<A>(pfn, order).map_err(|pfn| FreeError::DoubleFree { pa: addr(pfn) })
+}
+
+/// The first frame of a block that is the tree's throughout.
+#[inline]
+pub(crate) fn locate<'t, 'm>(
+    tree: Option<&'t Tree<'m>>,
+    pa: PhysAddr,
+    order: u8,
+) -> Result<(&'t Tree<'m>, u64), NotOurs> {
+    let pfn = pa.number().as_u64();
+    if let Some(tree) = tree {
+        if order <= MAX_ORDER
+            && pa.is_aligned(PAGE_SHIFT + order)
+            && tree.regions.are_ours(pfn, 1 << order)
+        {
+            return Ok((tree, pfn));
+        }
+    }
+    Err(not_ours(tree, pa, order))
+}
+
+/// Why a block is not the tree's.
+#[cold]
+fn not_ours(tree: Option<&Tree<'_>>, pa: PhysAddr, order: u8) -> NotOurs {
+    if order > MAX_ORDER {
+        return NotOurs::Order;
+    }
+    if !pa.is_aligned(PAGE_SHIFT + order) {
+        return NotOurs::Misaligned;
+    }
+    match tree.map(|tree| tree.regions.ownership(pa.number().as_u64(), 1 << order)) {
+        Some(Ownership::Reserved(pfn)) => NotOurs::Reserved(addr(pfn)),
+        _ => NotOurs::OutOfRange,
+    }
 }
 
 impl Default for FrameAllocator<'_> {

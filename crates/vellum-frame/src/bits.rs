@@ -49,26 +49,80 @@ pub(crate) const fn runs(word: u64, order: u8) -> u64 {
     starts
 }
 
-/// The order of the largest aligned run in `word`, or `None` for an empty word.
-pub(crate) const fn largest_run(word: u64) -> Option<u8> {
-    if word == 0 {
-        return None;
+/// The starts of the *blocks* of exactly 2<sup>`order`</sup> ones: aligned runs that are no part of
+/// a longer one. `order` is at most 6.
+pub(crate) const fn blocks(word: u64, order: u8) -> u64 {
+    if order == WORD_ORDER {
+        return (word == u64::MAX) as u64;
     }
-    // Two halves of three steps each, without a branch inside.
-    let one = longer(word, 0);
-    let two = longer(one, 1);
-    let three = longer(two, 2);
-    if three == 0 {
-        return Some((one != 0) as u8 + (two != 0) as u8);
-    }
-    let four = longer(three, 3);
-    let five = longer(four, 4);
-    Some(3 + (four != 0) as u8 + (five != 0) as u8 + (word == u64::MAX) as u8)
+    let starts = runs(word, order);
+    let longer = longer(starts, order);
+    starts & !(longer | longer << (1 << order))
 }
 
+/// The lowest of the smallest blocks of `word` that have room for 2<sup>`order`</sup> ones: its
+/// start and its own order. `order` is below 6.
+#[inline]
+pub(crate) const fn pick(word: u64, order: u8) -> Option<(u32, u8)> {
+    if word == u64::MAX {
+        return Some((0, WORD_ORDER));
+    }
+    let mut starts = runs(word, order);
+    let mut kind = order;
+    while starts != 0 {
+        let longer = longer(starts, kind);
+        let lone = starts & !(longer | longer << (1 << kind));
+        if lone != 0 {
+            return Some((lone.trailing_zeros(), kind));
+        }
+        starts = longer;
+        kind += 1;
+    }
+    None
+}
+
+/// Bit `n` is set if `word` has a block of exactly 2<sup>`n`</sup> ones.
+pub(crate) const fn kinds(word: u64) -> u8 {
+    if word == u64::MAX {
+        return 1 << WORD_ORDER;
+    }
+    let (mut found, mut starts, mut kind) = (0, word, 0);
+    while starts != 0 {
+        let longer = longer(starts, kind);
+        found |= ((starts & !(longer | longer << (1 << kind)) != 0) as u8) << kind;
+        starts = longer;
+        kind += 1;
+    }
+    found
+}
+
+/// The order of the block of `word` that the run of `order` at `bit` is part of.
+#[inline]
+pub(crate) const fn order_around(word: u64, bit: u32, order: u8) -> u8 {
+    if word == u64::MAX {
+        return WORD_ORDER;
+    }
+    let mut run = run_mask(bit, order);
+    let (mut order, mut size) = (order, 1 << order);
+    loop {
+        // The other half of the run twice as long, which there is, since the word is not full.
+        let buddy = if bit & size == 0 { run << size } else { run >> size };
+        if word & buddy != buddy {
+            return order;
+        }
+        run |= buddy;
+        order += 1;
+        size <<= 1;
+    }
+}
+
+/// `RUNS[n]`: the 2<sup>n</sup> lowest ones.
+const RUNS: [u64; WORD_ORDER as usize + 1] = [0x1, 0x3, 0xf, 0xff, 0xffff, 0xffff_ffff, u64::MAX];
+
 /// The mask of the 2<sup>`order`</sup> ones that start at `bit`; `bit` is a multiple of that.
+#[inline]
 pub(crate) const fn run_mask(bit: u32, order: u8) -> u64 {
-    (u64::MAX >> (WORD_BITS - (1 << order))) << bit
+    RUNS[order as usize] << bit
 }
 
 /// The mask of the bits from `first` up to but not including `end` (at most 64).
@@ -81,7 +135,7 @@ pub(crate) const fn span_mask(first: u64, end: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{WORD_ORDER, largest_run, run_mask, runs, span_mask};
+    use super::{WORD_ORDER, blocks, kinds, order_around, pick, run_mask, runs, span_mask};
     use proptest::prelude::*;
 
     fn starts_here(word: u64, bit: u32, order: u8) -> bool {
@@ -100,8 +154,34 @@ mod tests {
                 for bit in 0..64 {
                     prop_assert_eq!(runs(word, order) >> bit & 1 == 1, starts_here(word, bit, order));
                 }
-                let largest = (0..=WORD_ORDER).rev().find(|&n| runs(word, n) != 0);
-                prop_assert_eq!(largest_run(word), largest);
+            }
+        }
+
+        #[test]
+        fn blocks_are_the_runs_that_are_part_of_no_longer_one(a: u64, b: u64) {
+            for word in [a, a | b, a | b | a.rotate_left(17) | b.rotate_left(29), u64::MAX, 0] {
+                // The order of the longest run around each bit, the slow way.
+                let around = |bit: u32| (0..=WORD_ORDER).rev().find(|&order| {
+                    starts_here(word, bit >> order << order, order)
+                });
+                for order in 0..=WORD_ORDER {
+                    let starts = (0..64).filter(|&bit| {
+                        starts_here(word, bit, order) && around(bit) == Some(order)
+                    });
+                    let starts = starts.fold(0u64, |mask, bit| mask | 1 << bit);
+                    prop_assert_eq!(blocks(word, order), starts);
+                    prop_assert_eq!(kinds(word) >> order & 1 == 1, starts != 0);
+                    let picked = (order..=WORD_ORDER).find_map(|kind| {
+                        let starts = blocks(word, kind);
+                        (starts != 0).then(|| (starts.trailing_zeros(), kind))
+                    });
+                    if order < WORD_ORDER {
+                        prop_assert_eq!(pick(word, order), picked);
+                    }
+                    for bit in (0..64).filter(|&bit| starts_here(word, bit, order)) {
+                        prop_assert_eq!(Some(order_around(word, bit, order)), around(bit));
+                    }
+                }
             }
         }
 

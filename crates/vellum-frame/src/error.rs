@@ -4,6 +4,7 @@
 //!   init, init_in    InitError       nothing was kept; it may be called again
 //!   alloc            OutOfFrames     vellum-core's; nothing was taken
 //!   alloc_at         AllocAtError    nothing was taken
+//!   alloc_contiguous AllocRunError   nothing was taken
 //!   free             FreeError       nothing was freed
 //! ```
 
@@ -146,6 +147,30 @@ impl fmt::Display for AllocAtError {
 }
 
 impl core::error::Error for AllocAtError {}
+
+/// Why a run of frames could not be had; nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocRunError {
+    /// No frames were asked for.
+    Empty,
+    /// No run of so many free frames exists.
+    NoRun {
+        /// The number of frames.
+        count: u64,
+    },
+}
+
+impl fmt::Display for AllocRunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a run of no frames was asked for"),
+            Self::NoRun { count } => write!(f, "no {count} free frames lie side by side"),
+        }
+    }
+}
+
+impl core::error::Error for AllocRunError {}
 
 /// A block that is not this allocator's: the causes that `free` and `alloc_at` share.
 pub(crate) enum NotOurs {

@@ -1,16 +1,17 @@
 //! Where a search should look first: advice, never truth.
 //!
 //! ```text
-//!   tier 2   one bit per 64 words of tier 0, read in order       |1.........|
-//!   tier 1   one bit per word of tier 0                          |.1..|.1...|
-//!   tier 0   one bit per group of 8 bitmap words                 |..1.|1....|
-//!                                                                   |
-//!   bitmap   8 words, one cache line     0  0  00ff  0  1  0  0  0 <+
+//!   tier 1   one bit per 64 words of tier 0, for each order    |1.........|
+//!   tier 0   one bit per row, for each order                   |.1..|.1...|
+//!   row      8 groups, a byte each: bit n says "a block        |76543210|76543210|...
+//!            of order n is here"                                   |
+//!   bitmap   a group: 8 words, one cache line   0  0  00ff  0  1  0  0  0
 //! ```
 //!
-//! Each level of the tree has seven of these sets, one for each order of a word's *largest* aligned
-//! run (0 to 5, and 6 for a full word). A search for runs of order `n` asks the sets `n`, `n + 1`,
-//! ... in this order, so that it breaks up the smallest run that will do.
+//! An order is that of a *block*: an aligned run of ones in a word that is part of no longer one
+//! (0 to 5, and 6 for a full word). So a search for order `n` asks for order `n`, `n + 1`, ... and
+//! breaks up the smallest block that will do, like a buddy system with its lists; a free that makes
+//! one new block usually finds its bit set, and then writes nothing.
 //!
 //! Bits are set by whoever changes a word, and cleared by the search that finds nothing there,
 //! which then looks once more: the changer writes the word and reads the bit, the clearer clears
@@ -22,37 +23,49 @@
 //!
 //! - A set bit promises nothing; a missing bit costs a full scan, never a frame.
 
+use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER};
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use crate::sync::AtomicU64;
 
-/// log2 of the bitmap words behind one hint bit: a cache line of 64 bytes.
+/// log2 of the bitmap words of a group: a cache line of 64 bytes, 2 MiB of frames on level 0.
 const GROUP_SHIFT: u32 = 3;
 
-/// One set for each order of largest run, the full word included.
-const KINDS: usize = WORD_ORDER as usize + 1;
+/// log2 of the groups of a row: the bytes of a word.
+const ROW_SHIFT: u32 = 3;
 
+/// The orders of blocks, the full word included.
+pub(crate) const KINDS: usize = WORD_ORDER as usize + 1;
+
+/// Enough for one word of the uppermost tier to cover 4 TiB on level 0, four of them 16 TiB.
 const TIERS: usize = 3;
 
 /// The hints of one level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hints<'m> {
+    rows: &'m [AtomicU64],
     /// Each tier: word 0 of every kind, then word 1 of every kind, ... so that a search reads the
-    /// kinds side by side, and a word that changes its kind touches one cache line.
+    /// kinds side by side. Those above `top` are empty.
     tiers: [&'m [AtomicU64]; TIERS],
+    /// The lowest tier with one word for each kind, or the uppermost that there is.
+    top: usize,
 }
 
-/// Words of each tier, for a level of `len` bitmap words.
-const fn tier_words(len: u64) -> [u64; TIERS] {
-    let groups = len.div_ceil(1 << GROUP_SHIFT);
-    let tier0 = groups.div_ceil(WORD_BITS);
-    let tier1 = tier0.div_ceil(WORD_BITS);
-    [tier0, tier1, tier1.div_ceil(WORD_BITS)]
+/// Words of the rows and of one kind in each tier, for a level of `len` bitmap words; and the top.
+const fn plan(len: u64) -> (u64, [u64; TIERS], usize) {
+    let rows = len.div_ceil(1 << (GROUP_SHIFT + ROW_SHIFT));
+    let mut tiers = [rows.div_ceil(WORD_BITS), 0, 0];
+    let mut top = 0;
+    while top + 1 < TIERS && tiers[top] > 1 {
+        tiers[top + 1] = tiers[top].div_ceil(WORD_BITS);
+        top += 1;
+    }
+    (rows, tiers, top)
 }
 
 /// How many words the hints of a level of `len` bitmap words take.
 pub(crate) const fn words_for(len: u64) -> u64 {
-    let tiers = tier_words(len);
-    KINDS as u64 * (tiers[0] + tiers[1] + tiers[2])
+    let (rows, tiers, _) = plan(len);
+    rows + KINDS as u64 * (tiers[0] + tiers[1] + tiers[2])
 }
 
 /// The group that bitmap word `word` belongs to.
@@ -66,32 +79,55 @@ pub(crate) fn words_of(group: usize, len: usize) -> core::ops::Range<usize> {
     first..len.min(first + (1 << GROUP_SHIFT))
 }
 
+/// Bit `kind` of each byte of a row.
+const fn column(kind: u8) -> u64 {
+    0x0101_0101_0101_0101 << kind
+}
+
 impl<'m> Hints<'m> {
     /// Hints for a level of `len` words, in `words`, all zero; `None` unless there are
     /// `words_for(len)` of them.
     pub(crate) fn new(words: &'m [AtomicU64], len: usize) -> Option<Self> {
-        let [n0, n1, n2] = tier_words(len as u64).map(|n| n as usize * KINDS);
-        let (tier0, rest) = words.split_at_checked(n0)?;
+        let (rows, tiers, top) = plan(len as u64);
+        let [n0, n1, n2] = tiers.map(|n| n as usize * KINDS);
+        let (rows, rest) = words.split_at_checked(rows as usize)?;
+        let (tier0, rest) = rest.split_at_checked(n0)?;
         let (tier1, tier2) = rest.split_at_checked(n1)?;
-        (tier2.len() == n2).then_some(Self { tiers: [tier0, tier1, tier2] })
+        (tier2.len() == n2).then_some(Self { rows, tiers: [tier0, tier1, tier2], top })
     }
 
-    /// Word `index` of `tier` of the set for largest runs of order `kind`.
+    /// Word `index` of `tier` for blocks of order `kind`.
     fn word(&self, kind: u8, tier: usize, index: usize) -> &AtomicU64 {
         &self.tiers[tier][index * KINDS + usize::from(kind)]
     }
 
-    /// Says that `group` may have a word whose largest run is of order `kind`.
-    pub(crate) fn set(&self, kind: u8, group: usize) {
-        self.raise(kind, 0, group);
+    /// Says that `group` may have blocks of the orders in `kinds`.
+    #[inline]
+    pub(crate) fn set<A: Access>(&self, kinds: u8, group: usize) {
+        let cell = &self.rows[group >> ROW_SHIFT];
+        let wanted = u64::from(kinds) << ((group & 7) << ROW_SHIFT);
+        if A::load(cell) & wanted != wanted {
+            self.set_in::<A>(cell, kinds, wanted, group >> ROW_SHIFT);
+        }
+    }
+
+    #[inline(never)]
+    fn set_in<A: Access>(&self, cell: &AtomicU64, kinds: u8, wanted: u64, row: usize) {
+        let before = A::or(cell, wanted);
+        for kind in 0..KINDS as u8 {
+            // Who set the first bit of a column looks after the tiers above it.
+            if kinds >> kind & 1 == 1 && before & column(kind) == 0 {
+                self.raise::<A>(kind, 0, row);
+            }
+        }
     }
 
     /// Sets bit `index` of `tier`, and those above it, up to the first that is set already: who set
     /// that one looks after the rest.
-    fn raise(&self, kind: u8, tier: usize, mut index: usize) {
-        for tier in tier..TIERS {
+    fn raise<A: Access>(&self, kind: u8, tier: usize, mut index: usize) {
+        for tier in tier..=self.top {
             let (word, bit) = (self.word(kind, tier, index >> 6), 1 << (index & 63));
-            if word.load(SeqCst) & bit != 0 || word.fetch_or(bit, SeqCst) & bit != 0 {
+            if A::load(word) & bit != 0 || A::or(word, bit) & bit != 0 {
                 return;
             }
             index >>= 6;
@@ -99,94 +135,127 @@ impl<'m> Hints<'m> {
     }
 
     /// Takes the advice back; the caller looks at the group once more afterwards.
-    pub(crate) fn clear(&self, kind: u8, group: usize) {
-        self.word(kind, 0, group >> 6).fetch_and(!(1 << (group & 63)), SeqCst);
+    pub(crate) fn clear<A: Access>(&self, kind: u8, group: usize) {
+        A::and(&self.rows[group >> ROW_SHIFT], !(1 << ((group & 7) << ROW_SHIFT) << kind));
     }
 
-    /// Clears bit `index` of `tier`, whose word below was seen empty, unless that has changed.
+    /// Clears bit `index` of `tier`, below which nothing was seen, unless that has changed.
     #[cold]
-    fn lower(&self, kind: u8, tier: usize, index: usize) {
-        self.word(kind, tier, index >> 6).fetch_and(!(1 << (index & 63)), SeqCst);
-        if self.word(kind, tier - 1, index).load(SeqCst) != 0 {
-            self.raise(kind, tier, index);
+    fn lower<A: Access>(&self, kind: u8, tier: usize, index: usize) {
+        A::and(self.word(kind, tier, index >> 6), !(1 << (index & 63)));
+        let below = match tier.checked_sub(1) {
+            Some(tier) => A::load(self.word(kind, tier, index)),
+            None => A::load(&self.rows[index]) & column(kind),
+        };
+        if below != 0 {
+            self.raise::<A>(kind, tier, index);
         }
     }
 
     /// The smallest order from `least` on for which there is advice, and the lowest group that may
-    /// have a word whose largest run is of that order. (Of the first 64<sup>3</sup> groups with any
-    /// advice at all, which are half a TiB on level 0.)
+    /// have a block of it.
     #[inline]
-    pub(crate) fn find(&self, least: u8) -> Option<(u8, usize)> {
-        let (mut top, mut rows) = (0, self.tiers[2]);
-        while let Some((row, rest)) = rows.split_first_chunk::<KINDS>() {
-            for kind in usize::from(least)..KINDS {
-                if row[kind].load(SeqCst) != 0 {
-                    let kind = kind as u8;
-                    if let Some(group) = self.find_below(&row[usize::from(kind)], kind, top) {
-                        return Some((kind, group));
+    pub(crate) fn find<A: Access>(&self, least: u8) -> Option<(u8, usize)> {
+        (least..KINDS as u8).find_map(|kind| Some((kind, self.first::<A>(kind)?)))
+    }
+
+    /// The lowest group that may have a block of order `kind`.
+    #[inline]
+    pub(crate) fn first<A: Access>(&self, kind: u8) -> Option<usize> {
+        let column = self.tiers[self.top].iter().skip(usize::from(kind)).step_by(KINDS);
+        column.enumerate().find_map(|(index, cell)| match A::load(cell) {
+            0 => None,
+            _ => self.first_below::<A>(kind, index),
+        })
+    }
+
+    /// The lowest group of `kind` below word `start` of the uppermost tier.
+    fn first_below<A: Access>(&self, kind: u8, start: usize) -> Option<usize> {
+        'from_top: loop {
+            let (mut tier, mut index) = (self.top, start);
+            let row = loop {
+                match A::load(self.word(kind, tier, index)) {
+                    0 if tier == self.top => return None,
+                    0 => {
+                        self.lower::<A>(kind, tier + 1, index);
+                        continue 'from_top;
                     }
+                    bits => index = index << 6 | bits.trailing_zeros() as usize,
                 }
+                match tier.checked_sub(1) {
+                    Some(below) => tier = below,
+                    None => break index,
+                }
+            };
+            match A::load(&self.rows[row]) & column(kind) {
+                0 => self.lower::<A>(kind, 0, row),
+                bits => return Some(row << ROW_SHIFT | (bits.trailing_zeros() >> 3) as usize),
             }
-            (top, rows) = (top + 1, rest);
         }
-        None
-    }
-
-    /// The lowest group of `kind` below `cell`, which is word `top` of its uppermost tier.
-    fn find_below(&self, cell: &AtomicU64, kind: u8, top: usize) -> Option<usize> {
-        loop {
-            let middle = lowest(cell, top)?;
-            let Some(bottom) = lowest(self.word(kind, 1, middle), middle) else {
-                self.lower(kind, 2, middle);
-                continue;
-            };
-            let Some(group) = lowest(self.word(kind, 0, bottom), bottom) else {
-                self.lower(kind, 1, bottom);
-                continue;
-            };
-            return Some(group);
-        }
-    }
-}
-
-/// The number of the lowest bit that is set in `cell`, which is word `index` of its tier.
-fn lowest(cell: &AtomicU64, index: usize) -> Option<usize> {
-    match cell.load(SeqCst) {
-        0 => None,
-        bits => Some(index << 6 | bits.trailing_zeros() as usize),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Hints, KINDS, words_for};
-    use core::sync::atomic::AtomicU64;
+    use crate::access::{Access, Atomic, Plain};
+    use crate::sync::AtomicU64;
     use std::vec::Vec;
 
-    #[test]
-    fn finds_the_lowest_group_of_its_kind_through_every_tier() {
-        // Enough words for three tiers to matter; few enough for Miri.
-        let len = 8 * 64 * 64 * 3;
+    fn finds_through_every_tier<A: Access>(len: u64, groups: &[usize]) {
         let storage: Vec<AtomicU64> = (0..words_for(len)).map(|_| AtomicU64::new(0)).collect();
         let hints = Hints::new(&storage, len as usize).expect("as many words as it takes");
-        let groups = [0, 63, 64, 4095, 4096, 3 * 4096 - 1];
         // From the largest kind down; what is left in one is what a search for the next one finds.
         let mut other = None;
         for kind in (0..KINDS as u8).rev() {
-            assert_eq!(hints.find(kind), other);
+            assert_eq!(hints.find::<A>(kind), other);
             for &group in groups.iter().rev() {
-                hints.set(kind, group);
-                assert_eq!(hints.find(kind), Some((kind, group)));
+                hints.set::<A>(1 << kind, group);
+                assert_eq!(hints.find::<A>(kind), Some((kind, group)));
             }
-            for group in groups {
-                assert_eq!(hints.find(kind), Some((kind, group)));
-                hints.clear(kind, group);
+            for &group in groups {
+                assert_eq!(hints.find::<A>(kind), Some((kind, group)));
+                hints.clear::<A>(kind, group);
             }
-            assert_eq!(hints.find(kind), other);
-            // The upper tiers were emptied by that search, and fill again.
-            hints.set(kind, 4095);
-            assert_eq!(hints.find(kind), Some((kind, 4095)));
-            other = Some((kind, 4095));
+            assert_eq!(hints.find::<A>(kind), other);
+            // The tiers were emptied by that search, and fill again.
+            let last = groups[groups.len() - 1];
+            hints.set::<A>(1 << kind, last);
+            assert_eq!(hints.find::<A>(kind), Some((kind, last)));
+            other = Some((kind, last));
         }
+    }
+
+    #[test]
+    fn finds_the_lowest_group_of_its_kind_through_every_tier() {
+        // A row, two tiers, three tiers.
+        finds_through_every_tier::<Atomic>(64, &[0, 3, 7]);
+        finds_through_every_tier::<Plain>(64 * 64 * 3, &[0, 7, 8, 511, 512, 3 * 512 - 1]);
+        if cfg!(not(miri)) {
+            let last = 64 * 64 * 8 * 3 - 1;
+            finds_through_every_tier::<Atomic>(
+                8 * (last as u64 + 1),
+                &[0, 7, 8, 32767, 32768, last],
+            );
+        }
+    }
+
+    #[test]
+    fn more_than_one_word_on_top_is_searched_in_order() {
+        let len = if cfg!(miri) { 1 } else { 2 } * (64 * 64 * 64 * 64 + 1);
+        let last = (len - 1) / 8;
+        if cfg!(not(miri)) {
+            finds_through_every_tier::<Plain>(len as u64, &[1, 64 * 64 * 64 * 8 + 5, last]);
+        }
+    }
+
+    #[test]
+    fn several_kinds_are_set_at_once_and_only_those() {
+        let storage: Vec<AtomicU64> = (0..words_for(64)).map(|_| AtomicU64::new(0)).collect();
+        let hints = Hints::new(&storage, 64).expect("as many words as it takes");
+        hints.set::<Atomic>(0b001_0110, 5);
+        hints.set::<Atomic>(0b100_0010, 2);
+        let found = [0, 1, 2, 3, 4, 5, 6].map(|kind| hints.first::<Atomic>(kind));
+        assert_eq!(found, [None, Some(2), Some(5), None, Some(5), None, Some(2)]);
     }
 }

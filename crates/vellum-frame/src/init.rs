@@ -17,14 +17,17 @@
 //! - Only one CPU is in here for one allocator, and no other sees the words yet: plain loads and
 //!   stores do.
 
+use crate::access::Plain;
 use crate::bits::{WORD_BITS, WORD_ORDER, span_mask};
 use crate::error::InitError;
+use crate::level::Level;
 use crate::moves::Moves;
 use crate::range::PhysRange;
 use crate::regions::Regions;
 use crate::shape::{Parts, Shape};
-use crate::tree::{LEVELS, Level, Tree};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::AtomicU64;
+use crate::tree::{LEVELS, Tree};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Builds the tree in `storage`, which is all zero; `carved` frames are taken out like a
 /// reservation.
@@ -60,7 +63,7 @@ where
     }
     for level in &levels {
         for (index, word) in level.words.iter().enumerate() {
-            level.note(index, word.load(Relaxed));
+            level.note::<Plain>(index, word.load(Relaxed));
         }
     }
     let regions = Regions::new(&table[..used], total);

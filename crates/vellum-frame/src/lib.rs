@@ -4,26 +4,38 @@
 #[cfg(test)]
 extern crate std;
 
+mod access;
 mod allocator;
 mod bits;
+mod bulk;
+mod cache;
 mod error;
+mod exclusive;
 pub mod fits;
 mod hint;
 mod init;
+mod level;
 mod moves;
+mod percpu;
 mod range;
 mod regions;
 mod runs;
 mod shape;
+mod stats;
+mod sync;
 mod table;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
-pub use allocator::{FrameAllocator, MAX_ORDER, Stats};
-pub use error::{AllocAtError, FreeError, InitError};
+pub use allocator::{FrameAllocator, MAX_ORDER};
+pub use cache::Cache;
+pub use error::{AllocAtError, AllocRunError, FreeError, InitError};
+pub use exclusive::Exclusive;
+pub use percpu::{Local, Shared};
 pub use range::PhysRange;
 pub use runs::FreeRuns;
 pub use shape::storage_words;
+pub use stats::Stats;
 pub use table::{Count, FrameTable, Put, RefCounts, RefError, Spans, TableError};

@@ -22,10 +22,9 @@
 //! - `begin` comes before the store that takes a block off a level, `end` after the store that puts
 //!   its remains on another.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, SeqCst},
-};
+use crate::access::Access;
+use crate::sync::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, SeqCst};
 
 const ONE_OPEN: u64 = 1;
 const ONE_ENDED: u64 = 1 << 16;
@@ -40,12 +39,19 @@ const PATIENCE: u32 = if cfg!(miri) { 64 } else { 1 << 12 };
 pub(crate) struct Moves(AtomicU64);
 
 impl Moves {
-    pub(crate) fn begin(&self) {
-        self.0.fetch_add(ONE_OPEN, SeqCst);
+    /// (With nobody else about, nothing need be counted.)
+    #[inline]
+    pub(crate) fn begin<A: Access>(&self) {
+        if A::SHARED {
+            self.0.fetch_add(ONE_OPEN, SeqCst);
+        }
     }
 
-    pub(crate) fn end(&self) {
-        self.0.fetch_add(ONE_ENDED - ONE_OPEN, SeqCst);
+    #[inline]
+    pub(crate) fn end<A: Access>(&self) {
+        if A::SHARED {
+            self.0.fetch_add(ONE_ENDED - ONE_OPEN, SeqCst);
+        }
     }
 
     /// Calls `attempt` until it finds something, or until it failed while nothing moved and the
@@ -80,6 +86,7 @@ impl Moves {
 #[cfg(test)]
 mod tests {
     use super::Moves;
+    use crate::access::Atomic;
 
     #[test]
     fn a_failure_counts_only_if_nothing_moved_meanwhile() {
@@ -88,8 +95,8 @@ mod tests {
         let found: Option<()> = moves.settled(|| {
             calls += 1;
             if calls < 3 {
-                moves.begin();
-                moves.end();
+                moves.begin::<Atomic>();
+                moves.end::<Atomic>();
             }
             None
         });
@@ -99,12 +106,12 @@ mod tests {
     #[test]
     fn a_search_tries_again_once_the_open_move_has_ended() {
         let moves = Moves::default();
-        moves.begin();
+        moves.begin::<Atomic>();
         let mut calls = 0;
         let found = moves.settled(|| {
             calls += 1;
             if calls == 1 {
-                moves.end();
+                moves.end::<Atomic>();
                 return None;
             }
             Some(calls)
@@ -115,21 +122,21 @@ mod tests {
     #[test]
     fn a_move_that_never_ends_does_not_hang_a_search() {
         let moves = Moves::default();
-        moves.begin();
+        moves.begin::<Atomic>();
         assert_eq!(moves.settled(|| None::<()>), None);
     }
 
     #[test]
     fn a_move_that_never_ends_does_not_spend_the_patience_for_others() {
         let moves = Moves::default();
-        moves.begin();
+        moves.begin::<Atomic>();
         let mut calls = 0;
         // What is looked for is on the move, by a CPU that gets on, in each of the first attempts.
         let found = moves.settled(|| {
             calls += 1;
             if calls <= 3 {
-                moves.begin();
-                moves.end();
+                moves.begin::<Atomic>();
+                moves.end::<Atomic>();
                 return None;
             }
             Some(calls)

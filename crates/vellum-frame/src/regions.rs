@@ -16,7 +16,8 @@
 //! - Starts ascend, and there is a gap between two regions: a block of frames that are all ours
 //!   lies in one region.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// The table: `[start, end)` pairs of frame numbers.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,14 @@ impl<'m> Regions<'m> {
         self.bounds
     }
 
+    /// Whether frame `first` and the `count - 1` after it are ours.
+    #[inline]
+    pub(crate) fn are_ours(&self, first: u64, count: u64) -> bool {
+        let (low, high) = self.bounds;
+        let inside = first >= low && first + count <= high;
+        inside && (self.table.len() == 2 || self.ownership(first, count) == Ownership::Ours)
+    }
+
     /// Whose the `count` frames from `first` on are; they must not pass the last frame number.
     pub(crate) fn ownership(&self, first: u64, count: u64) -> Ownership {
         let (low, high) = self.bounds;
@@ -95,7 +104,7 @@ impl<'m> Regions<'m> {
 #[cfg(test)]
 mod tests {
     use super::{Ownership, Regions};
-    use core::sync::atomic::AtomicU64;
+    use crate::sync::AtomicU64;
 
     #[test]
     fn tells_reserved_from_out_of_range() {

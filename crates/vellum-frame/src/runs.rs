@@ -6,6 +6,7 @@
 //!   runs             [==============) [) [)
 //! ```
 
+use crate::access::Atomic;
 use crate::allocator::addr;
 use crate::tree::Tree;
 use core::iter::FusedIterator;
@@ -31,7 +32,7 @@ impl<'a> FreeRuns<'a> {
     /// Goes on as long as frames are `free`, and returns where that ends.
     fn pass(&mut self, tree: &Tree<'_>, free: bool) -> u64 {
         while self.at < self.end {
-            let (is_free, end) = tree.stretch(self.at);
+            let (is_free, end) = tree.stretch::<Atomic>(self.at);
             if is_free != free {
                 break;
             }

@@ -4,18 +4,19 @@
 //!   +-------------+------+----+---+-----------+-----+----+----+---------------+
 //!   | level 0     | 1    | 2  | 3 | hints 0   | 1   | 2  | 3  | region table  |
 //!   +-------------+------+----+---+-----------+-----+----+----+---------------+
-//!     1 bit/frame   1/64                1/73 bit/frame          16 bytes each
+//!     1 bit/frame   1/64                1/57 bit/frame          16 bytes each
 //! ```
 //!
-//! Together 1.03 bits for each frame between the first and the last usable one, holes included
-//! (`metadata_takes_1_03_bits_a_frame` in the tests). Levels begin at the word of the first frame,
+//! Together 1.04 bits for each frame between the first and the last usable one, holes included
+//! (`metadata_takes_1_04_bits_a_frame` in the tests). Levels begin at the word of the first frame,
 //! not at frame 0, so memory that lies high costs no more.
 
 use crate::bits::{WORD_BITS, WORD_ORDER};
 use crate::hint::{self, Hints};
+use crate::level::Level;
 use crate::range::PhysRange;
-use crate::tree::{LEVELS, Level};
-use core::sync::atomic::AtomicU64;
+use crate::sync::AtomicU64;
+use crate::tree::LEVELS;
 
 /// The frames and the number of ranges that metadata is to be made for.
 #[derive(Clone, Copy, Debug)]
@@ -94,12 +95,12 @@ impl Shape {
             let (first, len) = self.level(level);
             *slot = Some((first, cut(len)?));
         }
-        let mut parts = [None; LEVELS];
+        let mut parts = [const { None }; LEVELS];
         for (level, slot) in parts.iter_mut().enumerate() {
             let (first, words) = levels[level]?;
             let hints = cut(hint::words_for(words.len() as u64))?;
             let hints = Hints::new(hints, words.len())?;
-            *slot = Some(Level { shift: shift_of(level), first, words, hints });
+            *slot = Some(Level::new(shift_of(level), first, words, hints));
         }
         let [Some(l0), Some(l1), Some(l2), Some(l3)] = parts else { return None };
         Some(Parts { levels: [l0, l1, l2, l3], table: cut(self.regions.checked_mul(2)?)? })

@@ -18,7 +18,8 @@
 //!
 //! # Protocol
 //!
-//! - **Take**: find a run, clear its bits by compare-and-swap. The winner owns the block.
+//! - **Take** (`level.rs`): find a run, clear its bits by compare-and-swap. The winner owns the
+//!   block.
 //! - **Split**: no run is left on the level: take one bit of a level above. All words below that
 //!   bit are zero and now belong to this CPU alone, which stores what is left over into one of them
 //!   on each level on the way down.
@@ -61,104 +62,19 @@
 //! acquires: so the owner of a block sees zeros below it. All of them are `SeqCst` for the sake of
 //! the hints, which costs nothing on x86-64.
 
-use crate::bits::{WORD_BITS, WORD_ORDER, largest_run, run_mask, runs};
-use crate::hint::{self, Hints};
+use crate::access::Access;
+use crate::bits::{WORD_BITS, WORD_ORDER, run_mask};
+use crate::hint;
+use crate::level::{Level, Want};
 use crate::moves::Moves;
 use crate::regions::Regions;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Release, SeqCst},
-};
+use core::sync::atomic::Ordering::Release;
 
 /// Levels of the tree: enough for [`MAX_ORDER`](crate::MAX_ORDER).
 pub(crate) const LEVELS: usize = 4;
 
-/// The words of one level.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Level<'m> {
-    /// log2 of the frames that one bit stands for.
-    pub(crate) shift: u8,
-    /// The number of `words[0]`, counted from frame 0, so that words are aligned to their span.
-    pub(crate) first: u64,
-    pub(crate) words: &'m [AtomicU64],
-    pub(crate) hints: Hints<'m>,
-}
-
-impl Level<'_> {
-    /// The index of the word that holds the bit of frame `pfn`, and which bit that is.
-    fn place(&self, pfn: u64) -> (usize, u32) {
-        let bit = pfn >> self.shift;
-        (((bit >> WORD_ORDER) - self.first) as usize, (bit & (WORD_BITS - 1)) as u32)
-    }
-
-    /// The first frame of bit `bit` of word `index`.
-    fn frame(&self, index: usize, bit: u32) -> u64 {
-        ((self.first + index as u64) << WORD_ORDER | u64::from(bit)) << self.shift
-    }
-
-    /// Whether the bit that covers `pfn` is set.
-    fn covers(&self, pfn: u64) -> bool {
-        let (index, bit) = self.place(pfn);
-        self.words[index].load(SeqCst) >> bit & 1 == 1
-    }
-
-    /// Keeps the hints of word `index` true after it became `word`.
-    pub(crate) fn note(&self, index: usize, word: u64) {
-        if let Some(kind) = largest_run(word) {
-            self.hints.set(kind, hint::group_of(index));
-        }
-    }
-
-    /// Takes the lowest run of `order` in word `index`; its first frame.
-    fn take_in_word(&self, index: usize, order: u8, moves: Option<&Moves>) -> Option<u64> {
-        let cell = &self.words[index];
-        let mut word = cell.load(SeqCst);
-        loop {
-            let starts = runs(word, order);
-            if starts == 0 {
-                return None;
-            }
-            let bit = starts.trailing_zeros();
-            let rest = word & !run_mask(bit, order);
-            if let Some(moves) = moves {
-                moves.begin();
-            }
-            match cell.compare_exchange_weak(word, rest, SeqCst, SeqCst) {
-                Ok(_) => {
-                    self.note(index, rest);
-                    return Some(self.frame(index, bit));
-                }
-                Err(now) => word = now,
-            }
-            if let Some(moves) = moves {
-                moves.end();
-            }
-        }
-    }
-
-    /// Takes a run of `order` where the hints say that there is one, the smallest that will do.
-    ///
-    /// With `moves` the run is taken in order to move it: on success a move stays open.
-    fn take_hinted(&self, order: u8, moves: Option<&Moves>) -> Option<u64> {
-        while let Some((kind, group)) = self.hints.find(order) {
-            let mut members = hint::words_of(group, self.words.len());
-            if let Some(pfn) = members.find_map(|i| self.take_in_word(i, order, moves)) {
-                return Some(pfn);
-            }
-            self.retract(kind, group);
-        }
-        None
-    }
-
-    /// Takes back the hint that `group` has a word of `kind`, unless it has.
-    fn retract(&self, kind: u8, group: usize) {
-        self.hints.clear(kind, group);
-        let mut members = hint::words_of(group, self.words.len());
-        if members.any(|i| largest_run(self.words[i].load(SeqCst)) == Some(kind)) {
-            self.hints.set(kind, group);
-        }
-    }
-}
+/// The order of the blocks that level 1 deals in singly: a whole word of level 0.
+pub(crate) const LEVEL_1: u8 = WORD_ORDER;
 
 /// The whole allocator, once it knows its memory.
 #[derive(Debug)]
@@ -169,58 +85,114 @@ pub(crate) struct Tree<'m> {
 }
 
 /// The level that deals in blocks of `order`, and the order of their runs there.
+#[inline]
 const fn level_of(order: u8) -> (usize, u8) {
     ((order / WORD_ORDER) as usize, order % WORD_ORDER)
 }
 
 impl Tree<'_> {
     /// Takes a block of `order`: its first frame.
-    pub(crate) fn alloc(&self, order: u8) -> Option<u64> {
-        self.alloc_hinted(order).or_else(|| self.moves.settled(|| self.alloc_scanning(order)))
+    #[inline]
+    pub(crate) fn alloc<A: Access>(&self, order: u8) -> Option<u64> {
+        // Most blocks are small; and the compiler can tell where level 0 lies.
+        let found = if order < WORD_ORDER {
+            self.levels[0].take_recent::<A>(order, None)
+        } else {
+            let (level, run) = level_of(order);
+            self.levels[level].take_recent::<A>(run, None)
+        };
+        if found.is_some() { found } else { self.alloc_below::<A>(order, u64::MAX) }
     }
 
-    fn alloc_hinted(&self, order: u8) -> Option<u64> {
+    /// Takes a block of `order` that starts at frame `last` or before it.
+    #[inline(never)]
+    pub(crate) fn alloc_below<A: Access>(&self, order: u8, last: u64) -> Option<u64> {
+        self.alloc_hinted::<A>(order, last)
+            .or_else(|| self.moves.settled(|| self.alloc_scanning::<A>(order, last)))
+    }
+
+    fn alloc_hinted<A: Access>(&self, order: u8, last: u64) -> Option<u64> {
         let (level, run) = level_of(order);
         loop {
-            if let Some(pfn) = self.levels[level].take_hinted(run, None) {
+            if let Some(pfn) = self.levels[level].take_hinted::<A>(Want { run, last }, None) {
                 return Some(pfn);
             }
             // Put together what lies in pieces before breaking up something larger.
-            if !self.gather_hinted(level) {
+            if !self.gather_hinted::<A>(level) {
                 break;
             }
         }
         (level + 1..LEVELS).find_map(|upper| {
-            let pfn = self.levels[upper].take_hinted(0, Some(&self.moves))?;
-            self.split(upper, pfn, order);
+            let from = &self.levels[upper];
+            let recent =
+                if last == u64::MAX { from.take_recent::<A>(0, Some(&self.moves)) } else { None };
+            let pfn = match recent {
+                Some(pfn) => pfn,
+                None => from.take_hinted::<A>(Want { run: 0, last }, Some(&self.moves))?,
+            };
+            self.split::<A>(upper, pfn, order);
             Some(pfn)
         })
     }
 
-    /// The same without any hint: reads every word.
-    fn alloc_scanning(&self, order: u8) -> Option<u64> {
+    /// The same without any hint: reads every word that may matter.
+    #[cold]
+    fn alloc_scanning<A: Access>(&self, order: u8, last: u64) -> Option<u64> {
         let (level, run) = level_of(order);
+        let (low, _) = self.regions.bounds();
+        if last < low {
+            return None;
+        }
+        let words_to_last = |level: &Level<'_>| {
+            let beyond = (last >> level.shift >> WORD_ORDER).saturating_add(1);
+            level.words.len().min(usize::try_from(beyond - level.first).unwrap_or(usize::MAX))
+        };
         for lower in 0..level {
-            for index in 0..self.levels[lower].words.len() {
-                self.gather(lower, index);
+            for index in 0..words_to_last(&self.levels[lower]) {
+                self.gather::<A>(lower, index);
             }
         }
-        let own = &self.levels[level];
-        if let Some(pfn) = (0..own.words.len()).find_map(|i| own.take_in_word(i, run, None)) {
+        let take = |from: &Level<'_>, run, moves| {
+            let want = Want { run, last };
+            (0..words_to_last(from)).find_map(|index| from.take_in_word::<A>(index, want, moves))
+        };
+        if let Some(pfn) = take(&self.levels[level], run, None) {
             return Some(pfn);
         }
         (level + 1..LEVELS).find_map(|upper| {
-            let from = &self.levels[upper];
-            let pfn =
-                (0..from.words.len()).find_map(|i| from.take_in_word(i, 0, Some(&self.moves)))?;
-            self.split(upper, pfn, order);
+            let pfn = take(&self.levels[upper], 0, Some(&self.moves))?;
+            self.split::<A>(upper, pfn, order);
             Some(pfn)
         })
+    }
+
+    /// Takes frames of one word of level 0, by and large where the smallest free block is: the
+    /// number of the word, counted from frame 0, and the bits.
+    pub(crate) fn take_word<A: Access>(&self) -> Option<(u64, u64)> {
+        let frames = &self.levels[0];
+        if let Some((index, bits)) = frames.take_word::<A>() {
+            return Some((frames.first + index as u64, bits));
+        }
+        if let Some(pfn) = self.alloc::<A>(LEVEL_1) {
+            return Some((pfn >> WORD_ORDER, u64::MAX));
+        }
+        let pfn = self.alloc::<A>(0)?;
+        Some((pfn >> WORD_ORDER, 1 << (pfn & (WORD_BITS - 1))))
+    }
+
+    /// Gives back frames of one word of level 0, as [`take_word`](Self::take_word) names them:
+    /// those that were free already, against all rules.
+    pub(crate) fn give_word<A: Access>(&self, number: u64, bits: u64) -> u64 {
+        if bits == u64::MAX && self.free::<A>(number << WORD_ORDER, LEVEL_1).is_ok() {
+            return 0;
+        }
+        let frames = &self.levels[0];
+        frames.give::<A>((number - frames.first) as usize, bits)
     }
 
     /// Keeps the block of `order` at `pfn` out of the one bit of level `upper` that was taken, puts
     /// the rest on the levels below, and ends the move.
-    fn split(&self, upper: usize, pfn: u64, order: u8) {
+    fn split<A: Access>(&self, upper: usize, pfn: u64, order: u8) {
         let (level, run) = level_of(order);
         let rest_on = |lower: usize| {
             let (index, bit) = self.levels[lower].place(pfn);
@@ -232,44 +204,80 @@ impl Tree<'_> {
             // All words below the taken bit are zero, and nobody else may write them.
             self.levels[lower].words[index].store(rest, Release);
         }
-        self.moves.end();
+        self.moves.end::<A>();
         for lower in level..upper {
             let (index, rest) = rest_on(lower);
-            self.levels[lower].note(index, rest);
+            self.levels[lower].note::<A>(index, rest);
+            self.levels[lower].remember(if lower == level { run } else { 0 }, index, WORD_ORDER);
         }
     }
 
     /// Moves word `index` of `level` one level up if it is full; whether it was.
-    fn gather(&self, level: usize, index: usize) -> bool {
+    fn gather<A: Access>(&self, level: usize, index: usize) -> bool {
         let (own, upper) = (&self.levels[level], &self.levels[level + 1]);
-        if own.words[index].load(SeqCst) != u64::MAX {
+        if A::load(&own.words[index]) != u64::MAX {
             return false;
         }
-        self.moves.begin();
-        let won = own.words[index].compare_exchange(u64::MAX, 0, SeqCst, SeqCst).is_ok();
+        self.moves.begin::<A>();
+        let won = A::swap(&own.words[index], u64::MAX, 0).is_ok();
         if won {
             let (above, bit) = upper.place(own.frame(index, 0));
-            let before = upper.words[above].fetch_or(1 << bit, SeqCst);
-            self.moves.end();
-            upper.note(above, before | 1 << bit);
+            let before = A::or(&upper.words[above], 1 << bit);
+            self.moves.end::<A>();
+            upper.note_around::<A>(above, before | 1 << bit, bit, 0);
         } else {
-            self.moves.end();
+            self.moves.end::<A>();
         }
         won
     }
 
     /// Gathers the full words of one group below `level`, if the hints know of any.
-    fn gather_hinted(&self, level: usize) -> bool {
+    fn gather_hinted<A: Access>(&self, level: usize) -> bool {
         for (lower, own) in self.levels.iter().enumerate().take(level) {
-            while let Some((_, group)) = own.hints.find(WORD_ORDER) {
+            while let Some(group) = own.hints.first::<A>(WORD_ORDER) {
                 let members = hint::words_of(group, own.words.len());
-                if members.filter(|&i| self.gather(lower, i)).count() > 0 {
+                if members.filter(|&i| self.gather::<A>(lower, i)).count() > 0 {
                     return true;
                 }
-                own.retract(WORD_ORDER, group);
+                own.retract::<A>(WORD_ORDER, group);
             }
         }
         false
+    }
+
+    /// A frame of the block of `order` at `pfn`, which lies in one region, that is free on a level
+    /// below the block's own.
+    #[inline]
+    fn free_below<A: Access>(&self, pfn: u64, level: usize, order: u8) -> Option<u64> {
+        self.levels[..level].iter().find_map(|below| {
+            let (first, _) = below.place(pfn);
+            let count = 1usize << (order - below.shift - WORD_ORDER);
+            let words = below.words.get(first..first + count)?;
+            if words.iter().fold(0, |any, cell| any | A::load(cell)) == 0 {
+                return None;
+            }
+            let free = words.iter().map(A::load).enumerate().find(|&(_, word)| word != 0);
+            free.map(|(index, word)| below.frame(first + index, word.trailing_zeros()))
+        })
+    }
+
+    /// A free frame of the block of `order` at `pfn`, which lies in one region.
+    pub(crate) fn free_frame<A: Access>(&self, pfn: u64, order: u8) -> Option<u64> {
+        let (level, run) = level_of(order);
+        let own = &self.levels[level];
+        let (index, bit) = own.place(pfn);
+        let word = A::load(&own.words[index]);
+        match word & run_mask(bit, run) {
+            0 if word == 0 && self.covered::<A>(pfn, level) => Some(pfn),
+            0 => self.free_below::<A>(pfn, level, order),
+            free => Some(own.frame(index, free.trailing_zeros())),
+        }
+    }
+
+    /// Whether a block above `level` that is free has frame `pfn`.
+    #[inline]
+    fn covered<A: Access>(&self, pfn: u64, level: usize) -> bool {
+        self.levels[level + 1..].iter().any(|above| above.covers::<A>(pfn))
     }
 
     /// Gives back the block of `order` at `pfn`, which lies in one region.
@@ -277,45 +285,49 @@ impl Tree<'_> {
     /// # Errors
     ///
     /// A frame of the block that is free already.
-    pub(crate) fn free(&self, pfn: u64, order: u8) -> Result<(), u64> {
-        let (level, run) = level_of(order);
-        for below in &self.levels[..level] {
-            let (first, _) = below.place(pfn);
-            let count = 1 << (order - below.shift - WORD_ORDER);
-            for (index, cell) in below.words.iter().enumerate().skip(first).take(count) {
-                let word = cell.load(SeqCst);
-                if word != 0 {
-                    return Err(below.frame(index, word.trailing_zeros()));
-                }
-            }
+    #[inline]
+    pub(crate) fn free<A: Access>(&self, pfn: u64, order: u8) -> Result<(), u64> {
+        if order < WORD_ORDER {
+            return self.free_on::<A>(0, pfn, order);
         }
+        let (level, run) = level_of(order);
+        match self.free_below::<A>(pfn, level, order) {
+            Some(free) => Err(free),
+            None => self.free_on::<A>(level, pfn, run),
+        }
+    }
+
+    /// The same for a block of which nothing is free on a level below its own, as a run there.
+    #[inline(always)]
+    fn free_on<A: Access>(&self, level: usize, pfn: u64, run: u8) -> Result<(), u64> {
         let own = &self.levels[level];
         let (index, bit) = own.place(pfn);
         let (cell, mask) = (&own.words[index], run_mask(bit, run));
-        let mut word = cell.load(SeqCst);
+        let mut word = A::load(cell);
         loop {
             if word & mask != 0 {
                 return Err(own.frame(index, (word & mask).trailing_zeros()));
             }
-            if self.levels[level + 1..].iter().any(|above| above.covers(pfn)) {
+            // Where a word has a bit, no level above has one around it.
+            if word == 0 && self.covered::<A>(pfn, level) {
                 return Err(pfn);
             }
-            match cell.compare_exchange_weak(word, word | mask, SeqCst, SeqCst) {
-                Ok(_) => break,
+            match A::swap(cell, word, word | mask) {
+                Ok(()) => break,
                 Err(now) => word = now,
             }
         }
-        own.note(index, word | mask);
+        own.note_around::<A>(index, word | mask, bit, run);
         Ok(())
     }
 
     /// Takes the block of `order` at `pfn`, which lies in one region; whether all of it was free.
-    pub(crate) fn alloc_at(&self, pfn: u64, order: u8) -> bool {
-        self.moves.settled(|| self.try_alloc_at(pfn, order)).is_some()
+    pub(crate) fn alloc_at<A: Access>(&self, pfn: u64, order: u8) -> bool {
+        self.moves.settled(|| self.try_alloc_at::<A>(pfn, order)).is_some()
     }
 
-    fn try_alloc_at(&self, pfn: u64, order: u8) -> Option<()> {
-        if self.take_whole(pfn, order) {
+    fn try_alloc_at<A: Access>(&self, pfn: u64, order: u8) -> Option<()> {
+        if self.take_whole::<A>(pfn, order) {
             return Some(());
         }
         // It may lie there in pieces.
@@ -325,22 +337,22 @@ impl Tree<'_> {
             let own = &self.levels[lower];
             let (first, _) = own.place(pfn);
             for index in first..first + (1 << (order - own.shift - WORD_ORDER)) {
-                gathered |= self.gather(lower, index);
+                gathered |= self.gather::<A>(lower, index);
             }
         }
-        (gathered && self.take_whole(pfn, order)).then_some(())
+        (gathered && self.take_whole::<A>(pfn, order)).then_some(())
     }
 
     /// Takes the block of `order` at `pfn` from its own level or out of a bit above, if it is
     /// there.
-    fn take_whole(&self, pfn: u64, order: u8) -> bool {
+    fn take_whole<A: Access>(&self, pfn: u64, order: u8) -> bool {
         let (level, run) = level_of(order);
-        if self.levels[level].take_exactly(pfn, run, None) {
+        if self.levels[level].take_exactly::<A>(pfn, run, None) {
             return true;
         }
         for (upper, from) in self.levels.iter().enumerate().skip(level + 1) {
-            if from.take_exactly(pfn, 0, Some(&self.moves)) {
-                self.split(upper, pfn, order);
+            if from.take_exactly::<A>(pfn, 0, Some(&self.moves)) {
+                self.split::<A>(upper, pfn, order);
                 return true;
             }
         }
@@ -349,46 +361,20 @@ impl Tree<'_> {
 
     /// The stretch from `pfn` on that is free or not free throughout: which, and where it ends. It
     /// may go on beyond that end.
-    pub(crate) fn stretch(&self, pfn: u64) -> (bool, u64) {
+    pub(crate) fn stretch<A: Access>(&self, pfn: u64) -> (bool, u64) {
         for above in self.levels[1..].iter().rev() {
-            if above.covers(pfn) {
+            if above.covers::<A>(pfn) {
                 return (true, ((pfn >> above.shift) + 1) << above.shift);
             }
         }
         let (index, bit) = self.levels[0].place(pfn);
-        let word = self.levels[0].words[index].load(SeqCst) >> bit;
+        let word = A::load(&self.levels[0].words[index]) >> bit;
         let left = WORD_BITS - u64::from(bit);
         if word & 1 == 1 {
             (true, pfn + u64::from(word.trailing_ones()).min(left))
         } else {
             (false, pfn + u64::from(word.trailing_zeros()).min(left))
         }
-    }
-}
-
-impl Level<'_> {
-    /// Takes the run of `order` whose first frame is `pfn`, or the one bit around it; whether all
-    /// of it was there. With `moves`, a move stays open on success.
-    fn take_exactly(&self, pfn: u64, order: u8, moves: Option<&Moves>) -> bool {
-        let (index, bit) = self.place(pfn);
-        let (cell, mask) = (&self.words[index], run_mask(bit, order));
-        let mut word = cell.load(SeqCst);
-        while word & mask == mask {
-            if let Some(moves) = moves {
-                moves.begin();
-            }
-            match cell.compare_exchange_weak(word, word & !mask, SeqCst, SeqCst) {
-                Ok(_) => {
-                    self.note(index, word & !mask);
-                    return true;
-                }
-                Err(now) => word = now,
-            }
-            if let Some(moves) = moves {
-                moves.end();
-            }
-        }
-        false
     }
 }
 

@@ -1,0 +1,283 @@
+//! One level of the tree: a row of words, and how a run of ones is taken out of one of them.
+//!
+//! ```text
+//!   take_recent   the word that served this order last      1 load, 1 compare-and-swap
+//!   take_hinted   the lowest group with the smallest block  3 or 4 loads more, and a cache line
+//!   take_in_word  any word, for a scan
+//!   take_exactly  this very run
+//! ```
+//!
+//! Each takes the lowest of the smallest blocks that will do (of a word, or of the level as far as
+//! the hints go), so that large blocks stay whole and the high end of memory empties first. What
+//! is left of a larger block is told to the hints; a block that fits exactly leaves nothing to tell.
+//!
+//! # Invariants
+//!
+//! - A run is cleared by one successful swap of its word; who did that owns its frames.
+//! - `recent` is advice like the hints: any value is harmless.
+
+use crate::access::Access;
+use crate::bits::{WORD_BITS, WORD_ORDER, blocks, kinds, order_around, pick, run_mask};
+use crate::hint::{self, Hints, KINDS};
+use crate::moves::Moves;
+use crate::sync::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The words of one level.
+#[derive(Debug)]
+pub(crate) struct Level<'m> {
+    /// log2 of the frames that one bit stands for.
+    pub(crate) shift: u8,
+    /// The number of `words[0]`, counted from frame 0, so that words are aligned to their span.
+    pub(crate) first: u64,
+    pub(crate) words: &'m [AtomicU64],
+    pub(crate) hints: Hints<'m>,
+    recent: Recent,
+}
+
+/// For each order, where a block of it was found last: the index of the word, and below it in 8
+/// bits the order of the block that was broken up there. Nothing smaller was to be had then, so
+/// that word is used up to blocks of that order before the next search.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Recent([AtomicU64; WORD_ORDER as usize]);
+
+/// Which blocks will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    /// The order of the run on the level in question, below 6.
+    pub(crate) run: u8,
+    /// The last frame at which the block may start.
+    pub(crate) last: u64,
+}
+
+impl<'m> Level<'m> {
+    pub(crate) fn new(shift: u8, first: u64, words: &'m [AtomicU64], hints: Hints<'m>) -> Self {
+        let nowhere = || AtomicU64::new(u64::MAX);
+        Self { shift, first, words, hints, recent: Recent(core::array::from_fn(|_| nowhere())) }
+    }
+
+    /// The index of the word that holds the bit of frame `pfn`, and which bit that is.
+    #[inline]
+    pub(crate) fn place(&self, pfn: u64) -> (usize, u32) {
+        let bit = pfn >> self.shift;
+        (((bit >> WORD_ORDER) - self.first) as usize, (bit & (WORD_BITS - 1)) as u32)
+    }
+
+    /// The first frame of bit `bit` of word `index`.
+    #[inline]
+    pub(crate) fn frame(&self, index: usize, bit: u32) -> u64 {
+        ((self.first + index as u64) << WORD_ORDER | u64::from(bit)) << self.shift
+    }
+
+    /// Whether the bit that covers `pfn` is set.
+    #[inline]
+    pub(crate) fn covers<A: Access>(&self, pfn: u64) -> bool {
+        let (index, bit) = self.place(pfn);
+        A::load(&self.words[index]) >> bit & 1 == 1
+    }
+
+    /// Keeps the hints of word `index` true after it became `word` in some way.
+    pub(crate) fn note<A: Access>(&self, index: usize, word: u64) {
+        if word != 0 {
+            self.hints.set::<A>(kinds(word), hint::group_of(index));
+        }
+    }
+
+    /// The same after the run of `run` at `bit` was added.
+    #[inline]
+    pub(crate) fn note_around<A: Access>(&self, index: usize, word: u64, bit: u32, run: u8) {
+        self.hints.set::<A>(1 << order_around(word, bit, run), hint::group_of(index));
+    }
+
+    /// Has the next search for `run` begin at word `index`, where a block of order `kind` is being
+    /// broken up.
+    pub(crate) fn remember(&self, run: u8, index: usize, kind: u8) {
+        self.recent.0[usize::from(run)].store((index as u64) << 8 | u64::from(kind), Relaxed);
+    }
+
+    /// Takes the run of `run` at `bit`, where a block of order `kind` begins, if word `index` is
+    /// `word` still: its first frame, or what the word is now.
+    ///
+    /// With `moves` the run is taken in order to move it: on success a move stays open.
+    #[inline(always)]
+    fn claim<A: Access>(
+        &self,
+        (index, cell, word): (usize, &AtomicU64, u64),
+        (bit, kind): (u32, u8),
+        run: u8,
+        moves: Option<&Moves>,
+    ) -> Result<u64, u64> {
+        if let Some(moves) = moves {
+            moves.begin::<A>();
+        }
+        if let Err(now) = A::swap(cell, word, word & !run_mask(bit, run)) {
+            if let Some(moves) = moves {
+                moves.end::<A>();
+            }
+            return Err(now);
+        }
+        if kind > run {
+            // The upper half of the block, of the quarter below it, and so on.
+            self.hints.set::<A>((1 << kind) - (1 << run), hint::group_of(index));
+        }
+        Ok(self.frame(index, bit))
+    }
+
+    /// Takes a run from the word that served this order last, in one attempt.
+    #[inline]
+    pub(crate) fn take_recent<A: Access>(&self, run: u8, moves: Option<&Moves>) -> Option<u64> {
+        let recent = self.recent.0[usize::from(run)].load(Relaxed);
+        let index = (recent >> 8) as usize;
+        let cell = self.words.get(index)?;
+        let word = A::load(cell);
+        let (bit, kind) = pick(word, run)?;
+        if kind > recent as u8 {
+            return None;
+        }
+        self.claim::<A>((index, cell, word), (bit, kind), run, moves).ok()
+    }
+
+    /// Takes a run where the hints say that there is one.
+    pub(crate) fn take_hinted<A: Access>(&self, want: Want, moves: Option<&Moves>) -> Option<u64> {
+        (want.run..KINDS as u8).find_map(|kind| {
+            while let Some(group) = self.hints.first::<A>(kind) {
+                match self.take_in_group::<A>(group, kind, want, moves) {
+                    Group::Taken(pfn) => return Some(pfn),
+                    Group::Beyond => return None,
+                    Group::Empty => self.retract::<A>(kind, group),
+                }
+            }
+            None
+        })
+    }
+
+    fn take_in_group<A: Access>(
+        &self,
+        group: usize,
+        kind: u8,
+        want: Want,
+        moves: Option<&Moves>,
+    ) -> Group {
+        for index in hint::words_of(group, self.words.len()) {
+            let cell = &self.words[index];
+            let mut word = A::load(cell);
+            loop {
+                let starts = blocks(word, kind);
+                if starts == 0 {
+                    break;
+                }
+                let bit = starts.trailing_zeros();
+                if self.frame(index, bit) > want.last {
+                    return Group::Beyond;
+                }
+                match self.claim::<A>((index, cell, word), (bit, kind), want.run, moves) {
+                    Ok(pfn) => {
+                        self.remember(want.run, index, kind);
+                        return Group::Taken(pfn);
+                    }
+                    Err(now) => word = now,
+                }
+            }
+        }
+        Group::Empty
+    }
+
+    /// Takes back the hint that `group` has a block of order `kind`, unless it has.
+    pub(crate) fn retract<A: Access>(&self, kind: u8, group: usize) {
+        self.hints.clear::<A>(kind, group);
+        let mut members = hint::words_of(group, self.words.len());
+        if members.any(|i| blocks(A::load(&self.words[i]), kind) != 0) {
+            self.hints.set::<A>(1 << kind, group);
+        }
+    }
+
+    /// Takes a run out of word `index`.
+    pub(crate) fn take_in_word<A: Access>(
+        &self,
+        index: usize,
+        want: Want,
+        moves: Option<&Moves>,
+    ) -> Option<u64> {
+        let cell = &self.words[index];
+        let mut word = A::load(cell);
+        while let Some((bit, kind)) = pick(word, want.run) {
+            let (bit, kind) = if self.frame(index, bit) <= want.last {
+                (bit, kind)
+            } else {
+                // Smaller blocks lie above; a larger one may begin lower.
+                (want.run..KINDS as u8)
+                    .map(|kind| (blocks(word, kind).trailing_zeros(), kind))
+                    .find(|&(bit, _)| bit < u64::BITS && self.frame(index, bit) <= want.last)?
+            };
+            match self.claim::<A>((index, cell, word), (bit, kind), want.run, moves) {
+                Ok(pfn) => {
+                    self.note::<A>(index, A::load(cell));
+                    return Some(pfn);
+                }
+                Err(now) => word = now,
+            }
+        }
+        None
+    }
+
+    /// Takes the run of `run` whose first frame is `pfn`, or the one bit around it; whether all of
+    /// it was there. With `moves`, a move stays open on success.
+    pub(crate) fn take_exactly<A: Access>(&self, pfn: u64, run: u8, moves: Option<&Moves>) -> bool {
+        let (index, bit) = self.place(pfn);
+        let (cell, mask) = (&self.words[index], run_mask(bit, run));
+        let mut word = A::load(cell);
+        while word & mask == mask {
+            match self.claim::<A>((index, cell, word), (bit, run), run, moves) {
+                Ok(_) => {
+                    self.note::<A>(index, word & !mask);
+                    return true;
+                }
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Takes all of a word, the one with the smallest block of all: its index, and what it was.
+    pub(crate) fn take_word<A: Access>(&self) -> Option<(usize, u64)> {
+        while let Some((kind, group)) = self.hints.find::<A>(0) {
+            for index in hint::words_of(group, self.words.len()) {
+                let cell = &self.words[index];
+                let mut word = A::load(cell);
+                while blocks(word, kind) != 0 {
+                    match A::swap(cell, word, 0) {
+                        Ok(()) => return Some((index, word)),
+                        Err(now) => word = now,
+                    }
+                }
+            }
+            self.retract::<A>(kind, group);
+        }
+        None
+    }
+
+    /// Adds `bits` to word `index`, as far as they are not set: those that were.
+    pub(crate) fn give<A: Access>(&self, index: usize, bits: u64) -> u64 {
+        let cell = &self.words[index];
+        let mut word = A::load(cell);
+        while let Err(now) = A::swap(cell, word, word | bits) {
+            word = now;
+        }
+        if bits.is_power_of_two() {
+            self.note_around::<A>(index, word | bits, bits.trailing_zeros(), 0);
+        } else {
+            self.note::<A>(index, word | bits);
+        }
+        word & bits
+    }
+}
+
+/// What a group had.
+enum Group {
+    Taken(u64),
+    /// A block, but too high.
+    Beyond,
+    /// No block of that order.
+    Empty,
+}

@@ -1,0 +1,236 @@
+//! [`Shared`]: the caches of all CPUs, and [`Local`]: one CPU's way to its own.
+//!
+//! ```text
+//!             slot 0            slot 1           slot N - 1
+//!          +------------+   +------------+     +------------+
+//!   CPU 0 -| busy cache |   | busy cache |-CPU 1 ...         |    each on cache lines of its own
+//!          +------------+   +------------+     +------------+
+//!                 |  busy: an interrupt handler on top of an operation of its own CPU
+//!                 v
+//!          the shared FrameAllocator
+//! ```
+//!
+//! A slot belongs to one CPU, so its `busy` flag is no lock between CPUs but only tells an interrupt
+//! handler, which runs to its end before the interrupted code goes on, that the cache is in the
+//! middle of something. The handler then uses the shared allocator. So interrupts may stay on, and
+//! the flag costs a plain store before and one after.
+//!
+//! # Invariants
+//!
+//! - A slot's cache is touched only by the CPU of that index, and only by who found `busy` unset
+//!   and set it.
+
+use crate::access::Atomic;
+use crate::allocator::{FrameAllocator, alloc_from, free_to};
+use crate::cache::Hand;
+use crate::error::FreeError;
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed, compiler_fence};
+use vellum_core::{FrameSource, OutOfFrames, PhysAddr};
+
+/// A [`FrameAllocator`] with a [`Cache`](crate::Cache) for each of `N` CPUs.
+///
+/// ```
+/// # use core::sync::atomic::AtomicU64;
+/// # use vellum_frame::{FrameAllocator, Shared, storage_words};
+/// # static STORAGE: [AtomicU64; storage_words(4096, 1)] =
+/// #     [const { AtomicU64::new(0) }; storage_words(4096, 1)];
+/// static FRAMES: FrameAllocator<'static> = FrameAllocator::new();
+/// static CPUS: Shared<'static, 'static, 8> = Shared::new(&FRAMES);
+/// # // SAFETY: no memory is behind these frames, and `STORAGE` is used here alone.
+/// # unsafe { FRAMES.init_in(&STORAGE, [(0, 4096 << 12)], [(0, 0); 0]) }.expect("4096 frames");
+/// // SAFETY: this is CPU 3, and stays so while `local` lives.
+/// let local = unsafe { CPUS.on(3) };
+/// let pa = local.alloc(0).expect("frames are free");
+/// // SAFETY: allocated above, and nothing reaches it.
+/// unsafe { local.free(pa, 0) }.expect("it was allocated");
+/// local.flush();
+/// assert_eq!(FRAMES.stats().free, 4096);
+/// ```
+pub struct Shared<'a, 'm, const N: usize> {
+    frames: &'a FrameAllocator<'m>,
+    slots: [Slot; N],
+}
+
+/// 128 bytes, since CPUs fetch cache lines in pairs.
+#[repr(align(128))]
+struct Slot {
+    busy: AtomicBool,
+    hand: UnsafeCell<Hand>,
+}
+
+// SAFETY: the cache in a slot is reached through a `Local` of that CPU alone (the contract of
+// `Shared::on`), and on one CPU only by who set `busy`. A `Hand` is plain numbers.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    const EMPTY: Self = Self { busy: AtomicBool::new(false), hand: UnsafeCell::new(Hand::EMPTY) };
+
+    /// Calls `f` with the cache, unless this CPU is in the middle of another call.
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(&mut Hand) -> R) -> Option<R> {
+        if self.busy.load(Relaxed) {
+            return None;
+        }
+        self.busy.store(true, Relaxed);
+        // What a handler on this CPU sees is in program order; the compiler is told so here.
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: only this CPU is here (`Shared::on`), and `busy` keeps its interrupt handlers
+        // away until it is unset below. `f` does not call back: it is one of the methods below.
+        let result = f(unsafe { &mut *self.hand.get() });
+        compiler_fence(Ordering::SeqCst);
+        self.busy.store(false, Relaxed);
+        Some(result)
+    }
+}
+
+impl<'a, 'm, const N: usize> Shared<'a, 'm, N> {
+    /// Empty caches over `frames`.
+    #[must_use]
+    pub const fn new(frames: &'a FrameAllocator<'m>) -> Self {
+        Self { frames, slots: [const { Slot::EMPTY }; N] }
+    }
+
+    /// The allocator beneath.
+    #[must_use]
+    pub const fn frames(&self) -> &'a FrameAllocator<'m> {
+        self.frames
+    }
+
+    /// The way of CPU `cpu`. One whose number is `N` or more has no cache, and goes to the shared
+    /// allocator directly.
+    ///
+    /// # Safety
+    ///
+    /// While the result lives, calls through it are made only on one CPU, and nobody on another one
+    /// uses a `Local` of the same number: the caller is that CPU and does not migrate (preemption
+    /// is off, or the thread is pinned), or it knows that this CPU is offline. Interrupt handlers
+    /// of the same CPU may have a `Local` of their own.
+    #[inline]
+    #[must_use]
+    pub unsafe fn on(&self, cpu: usize) -> Local<'_, 'm> {
+        Local { frames: self.frames, slot: self.slots.get(cpu), _here: PhantomData }
+    }
+
+    /// Gives back what lies in all the caches: before memory is counted, or when it is short.
+    pub fn flush(&mut self) {
+        for slot in &mut self.slots {
+            slot.hand.get_mut().flush::<Atomic>(self.frames);
+        }
+    }
+}
+
+impl<const N: usize> Drop for Shared<'_, '_, N> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl<const N: usize> fmt::Debug for Shared<'_, '_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("cpus", &N).field("frames", self.frames).finish()
+    }
+}
+
+/// One CPU's allocator: its cache, and behind it the shared tree. Made by [`Shared::on`].
+///
+/// Stays on its CPU:
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<vellum_frame::Local<'_, '_>>();
+/// ```
+#[derive(Clone, Copy)]
+pub struct Local<'a, 'm> {
+    frames: &'a FrameAllocator<'m>,
+    slot: Option<&'a Slot>,
+    /// Neither `Send` nor `Sync`.
+    _here: PhantomData<*const ()>,
+}
+
+impl Local<'_, '_> {
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(&mut Hand) -> R) -> Option<R> {
+        self.slot?.with(f)
+    }
+
+    /// As [`FrameAllocator::alloc`].
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is no block of that order in this CPU's cache or in the allocator;
+    /// other CPUs' caches may hold up to 128 frames and a block of 2 MiB each.
+    #[inline]
+    pub fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        let frames = self.frames;
+        match self.with(|hand| hand.alloc::<Atomic>(frames, order)) {
+            Some(found) => found,
+            None => alloc_from::<Atomic>(frames.tree(), order),
+        }
+    }
+
+    /// As [`FrameAllocator::free`].
+    ///
+    /// # Errors
+    ///
+    /// Every [`FreeError`]; nothing was changed then. A double free is seen if the frame is free in
+    /// the allocator or in this CPU's cache; not if it lies in another one's.
+    ///
+    /// # Safety
+    ///
+    /// As [`FrameAllocator::free`].
+    #[inline]
+    pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
+        let frames = self.frames;
+        match self.with(|hand| hand.free::<Atomic>(frames, pa, order)) {
+            Some(freed) => freed,
+            None => free_to::<Atomic>(frames.tree(), pa, order),
+        }
+    }
+
+    /// Gives back what lies in this CPU's cache, unless this is an interrupt handler on top of one
+    /// of its operations.
+    pub fn flush(&self) {
+        let frames = self.frames;
+        self.with(|hand| hand.flush::<Atomic>(frames));
+    }
+
+    /// How many free frames lie in this CPU's cache; 0 on top of one of its operations.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.with(|hand| hand.count()).unwrap_or(0)
+    }
+
+    /// Whether the frame of `pa` is the allocator's to give, free or not.
+    #[must_use]
+    pub fn owns(&self, pa: PhysAddr) -> bool {
+        self.frames.owns(pa)
+    }
+}
+
+impl fmt::Debug for Local<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("held", &self.held()).finish_non_exhaustive()
+    }
+}
+
+// SAFETY: blocks come from the tree of one `FrameAllocator`, whose implementation says why they are
+// aligned and disjoint, or from this CPU's cache, which took them from there, owns them as if they
+// were allocated, and hands out each but once.
+unsafe impl FrameSource for Local<'_, '_> {
+    fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        self.alloc(order)
+    }
+
+    /// # Panics
+    ///
+    /// In debug builds, when the block cannot have come from `alloc`; in release builds such a call
+    /// changes nothing.
+    unsafe fn free(&self, pa: PhysAddr, order: u8) {
+        // SAFETY: the contract of the trait is that of the checked function.
+        let freed = unsafe { self.free(pa, order) };
+        debug_assert!(freed.is_ok(), "free of {pa}, order {order}: {freed:?}");
+    }
+}

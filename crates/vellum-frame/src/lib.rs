@@ -26,10 +26,14 @@ mod stats;
 mod sync;
 mod table;
 mod tree;
+#[cfg(feature = "x86_64-0_15")]
+mod x86_64;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "x86_64-0_15")]
+pub use self::x86_64::{CheckedSource, X86Frames};
 pub use allocator::{FrameAllocator, MAX_ORDER};
 pub use cache::Cache;
 pub use error::{AllocAtError, AllocRunError, FreeError, InitError};

@@ -1,6 +1,7 @@
 //! The image's tests. To add one: write the function in a file below, and its line here.
 
 mod frames;
+mod maps;
 mod paging;
 mod traps;
 
@@ -15,6 +16,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("frames::allocating_and_freeing_conserves_frames", frames::conserves_frames),
     ("frames::blocks_hold_their_own_bytes", frames::blocks_hold_their_own_bytes),
     ("frames::a_double_free_is_refused", frames::a_double_free_is_refused),
+    ("maps::hole_below_one_mib_is_never_dealt_out", maps::hole_below_one_mib_is_never_dealt_out),
+    ("maps::many_regions_are_dealt_out_once_each", maps::many_regions_are_dealt_out_once_each),
     ("paging::levels_are_those_of_the_cpu", paging::levels_are_those_of_the_cpu),
     ("paging::image_is_mapped_with_its_rights", paging::image_is_mapped_with_its_rights),
     ("paging::direct_map_reaches_all_ram", paging::direct_map_reaches_all_ram),

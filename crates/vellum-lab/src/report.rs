@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 mod output;
 
-pub use output::{OutputError, check_writable, fills_stdout, write};
+pub use output::{OutputError, check_writable, fills_stdout, write, write_with};
 
 /// The version of the shape; it changes when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;

@@ -210,7 +210,7 @@ fn a_trace_is_not_overwritten_by_its_report() {
     for target in ["good.vt", "./good.vt"] {
         let text = refused(dir.path(), &["--trace", "good.vt", "--json", target]);
         assert!(
-            text.contains(&format!("cannot write {target}: it is the trace good.vt")),
+            text.contains(&format!("cannot write {target}: it is the input good.vt")),
             "{text}"
         );
     }

@@ -15,8 +15,8 @@
 //! - A regular file holds the whole report, or what it held before.
 //! - What is not a regular file is never replaced.
 
-use super::Report;
 use core::fmt;
+use serde::Serialize;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const MOST_LINKS: usize = 40;
 pub enum OutputError {
     /// The system says so.
     Io(io::Error),
-    /// This trace would be lost.
+    /// This trace, or stream of processes, would be lost.
     Input(PathBuf),
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for OutputError {
                 f.write_str("its folder does not exist")
             }
             Self::Io(e) => e.fmt(f),
-            Self::Input(trace) => write!(f, "it is the trace {}", trace.display()),
+            Self::Input(input) => write!(f, "it is the input {}", input.display()),
         }
     }
 }
@@ -186,17 +186,32 @@ pub fn fills_stdout(path: &Path) -> bool {
 /// # Errors
 ///
 /// The system's; a regular file is then what it was, and no other is left behind.
-pub fn write(report: &Report, path: &Path) -> Result<(), OutputError> {
+pub fn write(report: &impl Serialize, path: &Path) -> Result<(), OutputError> {
+    write_with(path, |mut out| {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        out.write_all(b"\n")
+    })
+}
+
+/// The same with what `content` writes.
+///
+/// # Errors
+///
+/// The system's, or those of `content`; a regular file is then what it was.
+pub fn write_with(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), OutputError> {
     match Way::to(path)? {
-        Way::Replace(file) => replace(report, &file)?,
-        Way::Into => print(report, OpenOptions::new().write(true).open(path)?).map(drop)?,
-        Way::Stdout => print(report, io::stdout().lock()).map(drop)?,
+        Way::Replace(file) => replace(content, &file)?,
+        Way::Into => print(content, OpenOptions::new().write(true).open(path)?).map(drop)?,
+        Way::Stdout => print(content, io::stdout().lock()).map(drop)?,
     }
     Ok(())
 }
 
-fn replace(report: &Report, path: &Path) -> io::Result<()> {
-    let file = print(report, temporary(path)?)?;
+fn replace(content: impl FnOnce(&mut dyn Write) -> io::Result<()>, path: &Path) -> io::Result<()> {
+    let file = print(content, temporary(path)?)?;
     #[cfg(unix)]
     if let Ok(before) = fs::metadata(path) {
         file.as_file().set_permissions(before.permissions())?;
@@ -206,11 +221,13 @@ fn replace(report: &Report, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the report's text and gives the sink back, flushed.
-fn print<W: Write>(report: &Report, sink: W) -> io::Result<W> {
+/// Has the text written and gives the sink back, flushed.
+fn print<W: Write>(
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    sink: W,
+) -> io::Result<W> {
     let mut out = BufWriter::new(sink);
-    serde_json::to_writer_pretty(&mut out, report)?;
-    out.write_all(b"\n")?;
+    content(&mut out)?;
     let mut sink = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     sink.flush()?;
     Ok(sink)

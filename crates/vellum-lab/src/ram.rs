@@ -32,7 +32,7 @@ use std::alloc::{alloc_zeroed, dealloc};
 use vellum_core::{
     FrameSource, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap, order_bytes,
 };
-use vellum_frame::{FrameAllocator, InitError, PhysRange};
+use vellum_frame::{FrameAllocator, FreeError, InitError, PhysRange};
 
 /// Where table frames begin; aligned to the largest block that the allocator deals in.
 const TABLES: u64 = 1 << 30;
@@ -245,6 +245,19 @@ impl DataFrames<'_> {
         self.frames.alloc(0)
     }
 
+    /// Gives one back.
+    ///
+    /// # Errors
+    ///
+    /// Every [`FreeError`].
+    pub fn free(&self, pa: PhysAddr) -> Result<(), FreeError> {
+        // SAFETY: no memory is behind these frames, so nothing can reach their bytes.
+        #[allow(unsafe_code, reason = "gives back an address without memory behind it")]
+        unsafe {
+            self.frames.free(pa, 0)
+        }
+    }
+
     /// The first frame's address.
     #[must_use]
     pub const fn first(&self) -> PhysAddr {
@@ -278,20 +291,34 @@ pub fn with_ram<R>(
     #[allow(unsafe_code, reason = "vouches for simulated memory")]
     unsafe { table_frames.init_in(&table_words, [tables], NOTHING) }.map_err(failed)?;
 
-    let data_bytes = (pages << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
-    let first = (TABLES + host.len_bytes()).next_multiple_of(1 << 30);
-    let range = PhysRange::with_len(first, data_bytes);
-    let failed = |error| RamError::Frames { bytes: data_bytes, error };
-    let data_words = words_for(range)?;
-    let data_frames = FrameAllocator::new();
-    // SAFETY: no memory is behind these frames, and `data_words` is this allocator's alone.
-    #[allow(unsafe_code, reason = "vouches for simulated memory")]
-    unsafe { data_frames.init_in(&data_words, [range], NOTHING) }.map_err(failed)?;
-
     let ram = TableRam { host, frames: table_frames, meter: Cell::default() };
-    let first = PhysAddr::new(first);
-    let data = DataFrames { frames: data_frames, first, count: data_bytes >> PAGE_SHIFT };
-    Ok(f(&ram, &data))
+    let data_bytes = (pages << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
+    let first = (TABLES + ram.host.len_bytes()).next_multiple_of(1 << 30);
+    with_data(first, data_bytes, |data| f(&ram, data))
+}
+
+/// Calls `f` with `count` frames that have no memory behind them.
+///
+/// # Errors
+///
+/// [`RamError`]: the host has no memory to keep account of them, or there are none.
+pub fn with_frames<R>(count: u64, f: impl FnOnce(&DataFrames<'_>) -> R) -> Result<R, RamError> {
+    with_data(TABLES, count.saturating_mul(PAGE_SIZE), f)
+}
+
+fn with_data<R>(
+    first: u64,
+    bytes: u64,
+    f: impl FnOnce(&DataFrames<'_>) -> R,
+) -> Result<R, RamError> {
+    let range = PhysRange::with_len(first, bytes);
+    let failed = |error| RamError::Frames { bytes, error };
+    let words = words_for(range)?;
+    let frames = FrameAllocator::new();
+    // SAFETY: no memory is behind these frames, and `words` is this allocator's alone.
+    #[allow(unsafe_code, reason = "vouches for simulated memory")]
+    unsafe { frames.init_in(&words, [range], NOTHING) }.map_err(failed)?;
+    Ok(f(&DataFrames { frames, first: PhysAddr::new(first), count: bytes >> PAGE_SHIFT }))
 }
 
 /// Bytes of table frames for programs of `pages` pages in all.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   vellum-lab compare [options]     status 0   compared; the table on stdout, JSON in a file
-//!                                           1   a design failed
+//!   vellum-lab record-sizes                     recorded; the stream in a file
+//!                                           1   a design failed, or the command recorded
 //!                                           2   bad usage or bad input: one line on stderr
 //! ```
 
@@ -23,6 +24,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use vellum_tlb::{Preset, WALK_CACHE_NONE, WALK_CACHE_X86, WalkCacheSize};
 
+mod fits;
+mod record;
+
 /// Where the report goes unless the user says otherwise: in the folder that `cargo xtask` names, or
 /// in `target` where the lab is run by itself.
 const DEFAULT_JSON: &str = "compare.json";
@@ -41,7 +45,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Compare(CompareArgs),
+    Compare(Box<CompareArgs>),
+    RecordSizes(record::RecordArgs),
 }
 
 /// Replays traces through page-table designs; prints a table and writes JSON.
@@ -57,7 +62,11 @@ Examples:
   valgrind --tool=lackey --trace-mem=yes --log-file=ls.txt ls; cargo xtask compare --trace ls.txt
       a program of your own, recorded by valgrind
   cargo xtask compare --trace perl-hash --walk-cache none
-      one of the embedded traces, on a processor without walk caches")]
+      one of the embedded traces, on a processor without walk caches
+  cargo xtask compare --fits
+      what paging replaced: processes in one piece, by first, next, best and worst fit
+  vellum-lab record-sizes own.csv -- make -j8; cargo xtask compare --fits --fits-stream own.csv
+      the same for processes of your own")]
 struct CompareArgs {
     /// Trace to replay instead of all embedded ones; may be repeated
     ///
@@ -94,7 +103,21 @@ struct CompareArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     events: Option<u64>,
 
-    /// Where to write the report [default: compare.json in the folder for builds]
+    /// Compare contiguous allocation with paging instead, over a stream of processes
+    #[arg(long, conflicts_with_all = [
+        "trace", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events"])]
+    fits: bool,
+
+    /// Stream of processes instead of the embedded one; `vellum-lab record-sizes` makes one
+    #[arg(long, value_name = "FILE", requires = "fits")]
+    fits_stream: Option<PathBuf>,
+
+    /// Memory in bytes, or with K, M or G [default: what paging needs to refuse nobody]
+    #[arg(long, value_name = "SIZE", requires = "fits", value_parser = fits::memory)]
+    fits_memory: Option<u64>,
+
+    /// Where to write the report [default: compare.json, with --fits fits.json, in the folder for
+    /// builds]
     ///
     /// A file is replaced as a whole; a device or FIFO is written to. /dev/stdout is for a program
     /// that reads the report: the table then goes to stderr.
@@ -132,8 +155,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(e) => return explain(&e),
     };
-    let Command::Compare(args) = cli.command;
-    let done = if args.list { list() } else { run_compare(&args) };
+    let done = match cli.command {
+        Command::Compare(args) if args.list => list(),
+        Command::Compare(args) if args.fits => fits::run(&args),
+        Command::Compare(args) => run_compare(&args),
+        Command::RecordSizes(args) => record::run(&args),
+    };
     match done {
         Ok(()) => 0,
         Err(Failure { status, message }) => {
@@ -157,7 +184,7 @@ fn explain(e: &clap::Error) -> u8 {
             0
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            complain("a command is missing: compare (--help tells more)");
+            complain("a command is missing: compare or record-sizes (--help tells more)");
             2
         }
         _ => {
@@ -173,7 +200,7 @@ fn explain(e: &clap::Error) -> u8 {
 
 fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
     let options = options(args)?;
-    let json = json_path(args, &options.sources)?;
+    let json = json_path(args, DEFAULT_JSON, options.sources.iter().filter_map(Source::path))?;
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
     // The template is a constant; if it were wrong the bar's own style would do.
     if let Ok(style) = ProgressStyle::with_template("{msg:32} [{bar:40}] {percent}% {eta}") {
@@ -184,9 +211,13 @@ fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
         message: e.to_string(),
     })?;
     report::write(&comparison.report, &json).map_err(|e| cannot_write(&json, &e))?;
-    let text = table::render(&comparison.report, &comparison.rates);
+    print_table(&table::render(&comparison.report, &comparison.rates), &json)
+}
+
+/// Prints the table, and where the report is.
+fn print_table(text: &str, json: &Path) -> Result<(), Failure> {
     let text = format!("{text}report: {}\n", json.display());
-    if report::fills_stdout(&json) {
+    if report::fills_stdout(json) {
         // Whoever reads the report there reads nothing else. If stderr is closed nobody looks.
         let _ = io::stderr().write_all(text.as_bytes());
         return Ok(());
@@ -286,16 +317,19 @@ fn repeated(sizes: &[WalkCacheSize]) -> Option<u8> {
 }
 
 /// Where the report will go; an error if it could not, before hours are spent on it.
-fn json_path(args: &CompareArgs, sources: &[Source]) -> Result<PathBuf, Failure> {
+fn json_path<'p>(
+    args: &CompareArgs,
+    name: &str,
+    inputs: impl IntoIterator<Item = &'p Path>,
+) -> Result<PathBuf, Failure> {
     let folder = || std::env::var_os(OUT_FOLDER).unwrap_or_else(|| "target".into());
-    let default = || PathBuf::from(folder()).join(DEFAULT_JSON);
+    let default = || PathBuf::from(folder()).join(name);
     let path = args.json.clone().unwrap_or_else(default);
     let prepare = || {
         // A folder that the user did not name is ours to make.
         if let Some(folder) = path.parent().filter(|_| args.json.is_none()) {
             std::fs::create_dir_all(folder)?;
         }
-        let inputs = sources.iter().filter_map(Source::path);
         report::check_writable(&path, inputs)
     };
     prepare().map_err(|e| cannot_write(&path, &e))?;

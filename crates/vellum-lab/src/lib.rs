@@ -7,6 +7,7 @@ mod clock;
 pub mod compare;
 pub mod designs;
 pub mod embedded;
+pub mod fits;
 pub mod histogram;
 pub mod machine;
 pub mod ram;

@@ -77,7 +77,7 @@ fn render_trace(text: &mut String, rows: &[(&Run, Option<f64>)]) -> core::fmt::R
     writeln!(text)
 }
 
-fn right(text: impl ToString) -> Cell {
+pub(crate) fn right(text: impl ToString) -> Cell {
     Cell::new(text.to_string()).set_alignment(CellAlignment::Right)
 }
 
@@ -100,7 +100,7 @@ fn cells(run: &Run, rate: Option<f64>) -> Vec<Cell> {
 }
 
 /// A line cut to the width.
-fn fitted(line: &str) -> String {
+pub(crate) fn fitted(line: &str) -> String {
     let width = usize::from(WIDTH);
     if line.chars().count() <= width {
         return line.to_owned();
@@ -109,7 +109,7 @@ fn fitted(line: &str) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -115,6 +115,11 @@ pub(super) fn hole_below_one_mib_is_never_dealt_out(kernel: &Kernel) -> Outcome 
     check!(ram(kernel).any(|(start, end)| start <= FIRST_MIB && FIRST_MIB < end), "none at 1 MiB");
     let hole = (0xa_0000, FIRST_MIB);
     check!(!ram(kernel).any(|(start, end)| start < hole.1 && hole.0 < end), "no hole at 640 KiB");
+    let others = kernel.boot.regions().iter().filter(|region| region.kind != RegionKind::Ram);
+    for (low, high) in others.map(|region| bytes(region.extent)) {
+        let overlaps = ram(kernel).any(|(start, end)| start < high && low < end);
+        check!(!overlaps, "{low:#x}..{high:#x} is RAM and something else");
+    }
     let block = FRAMES.alloc(ORDER)?;
     let outcome = deal_out_low_memory(kernel, hole, (block, order_bytes(ORDER)));
     // SAFETY: allocated above; the allocator that had it is gone.
@@ -125,9 +130,8 @@ pub(super) fn hole_below_one_mib_is_never_dealt_out(kernel: &Kernel) -> Outcome 
 fn deal_out_low_memory(kernel: &Kernel, hole: Bytes, (block, len): (PhysAddr, u64)) -> Outcome {
     let beyond = (block.as_u64(), block.as_u64() + len);
     let usable = ram(kernel).map(|(start, end)| (start, end.min(FIRST_MIB))).chain(once(beyond));
-    let others = kernel.boot.regions().iter().filter(|region| region.kind != RegionKind::Ram);
-    let reserved = others.map(|region| bytes(region.extent));
-    let reserved = reserved.chain(kernel.boot.reserved().iter().map(|&extent| bytes(extent)));
+    // Only what RAM itself holds: what is no RAM needs no reservation.
+    let reserved = kernel.boot.reserved().iter().map(|&extent| bytes(extent));
     let reserved = reserved.chain(once((0, 0x500))); // the firmware's vectors and data
 
     let frames = FrameAllocator::new();

@@ -20,14 +20,15 @@ mod percpu;
 mod range;
 mod regions;
 mod runs;
-mod scrub;
+pub mod scrub;
 mod shape;
 mod stats;
 mod sync;
-mod table;
+pub mod table;
 mod tree;
 #[cfg(feature = "x86_64-0_15")]
 mod x86_64;
+pub mod zones;
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,5 @@ pub use exclusive::Exclusive;
 pub use percpu::{Local, Shared};
 pub use range::PhysRange;
 pub use runs::FreeRuns;
-pub use scrub::{Corruption, POISON, Policy, Scrub};
 pub use shape::storage_words;
 pub use stats::Stats;
-pub use table::{Count, FrameTable, Put, RefCounts, RefError, Spans, TableError};

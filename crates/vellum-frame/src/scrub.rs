@@ -121,7 +121,7 @@ impl core::error::Error for Corruption {}
 ///
 /// ```
 /// use vellum_core::{FrameSource, PhysMap};
-/// use vellum_frame::{Policy, Scrub};
+/// use vellum_frame::scrub::{Policy, Scrub};
 /// use vellum_testkit::Arena;
 ///
 /// let arena = Arena::new(64);
@@ -272,7 +272,7 @@ impl<M: Memory> Scrub<M> {
     /// # Safety
     ///
     /// The block is the caller's, and nothing else reaches its bytes.
-    pub(crate) unsafe fn on_free(&self, pa: PhysAddr, order: u8) {
+    unsafe fn on_free(&self, pa: PhysAddr, order: u8) {
         if let Some(byte) = self.policy.on_free() {
             // SAFETY: `each_frame` lends a whole frame of the block, which is the caller's.
             self.each_frame(pa, order, |_, frame| unsafe { fill(frame, byte) });

@@ -65,7 +65,8 @@ impl core::error::Error for TableError {}
 /// ```
 /// use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 /// use vellum_core::{Pfn, PhysAddr};
-/// use vellum_frame::{FrameTable, PhysRange, Spans};
+/// use vellum_frame::PhysRange;
+/// use vellum_frame::table::{FrameTable, Spans};
 ///
 /// // 1 MiB at 1 MiB, and 64 KiB far away.
 /// let map = [PhysRange::from((0x10_0000, 0x20_0000)), PhysRange::with_len(0x1_0000_0000, 0x1_0000)];
@@ -78,7 +79,7 @@ impl core::error::Error for TableError {}
 /// owner.store(7, Relaxed);
 /// assert_eq!(table.at(Pfn::new(0x10_0002).unwrap()).unwrap().load(Relaxed), 7);
 /// assert!(table.get(PhysAddr::new(0x20_0000)).is_none(), "a hole");
-/// # Ok::<(), vellum_frame::TableError>(())
+/// # Ok::<(), vellum_frame::table::TableError>(())
 /// ```
 pub struct FrameTable<'m, M, const SPANS: usize = 1> {
     spans: Spans<SPANS>,

@@ -29,7 +29,7 @@ use super::FrameTable;
 use core::fmt;
 use core::sync::atomic::{
     AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{self, Acquire, Relaxed, Release},
     fence,
 };
 use vellum_core::{FrameSource, PhysAddr};
@@ -86,24 +86,32 @@ impl Count {
         self.add(Acquire)
     }
 
-    fn add(&self, order: core::sync::atomic::Ordering) -> bool {
-        // One more than the largest count below PINNED is PINNED.
-        let stays = |count| count == 0 || count == Self::PINNED;
-        let more = |count| if stays(count) { None } else { Some(count + 1) };
-        matches!(self.0.fetch_update(order, Relaxed, more), Ok(_) | Err(Self::PINNED))
+    /// One more than the largest count below [`PINNED`](Self::PINNED) is that.
+    fn add(&self, order: Ordering) -> bool {
+        self.change(order, |count| count + 1) != 0
+    }
+
+    /// Changes a count that is neither 0 nor pinned, and returns what it was.
+    fn change(&self, order: Ordering, to: impl Fn(u32) -> u32) -> u32 {
+        let mut count = self.0.load(Relaxed);
+        while count != 0 && count != Self::PINNED {
+            match self.0.compare_exchange_weak(count, to(count), order, Relaxed) {
+                Ok(_) => break,
+                Err(now) => count = now,
+            }
+        }
+        count
     }
 
     /// Takes an owner away.
     pub fn put(&self) -> Put {
-        let stays = |count| count == 0 || count == Self::PINNED;
-        let less = |count| if stays(count) { None } else { Some(count - 1) };
-        match self.0.fetch_update(Release, Relaxed, less) {
-            Ok(1) => {
+        match self.change(Release, |count| count - 1) {
+            0 => Put::Unowned,
+            1 => {
                 fence(Acquire);
                 Put::Last
             }
-            Ok(_) | Err(Self::PINNED) => Put::Shared,
-            Err(_) => Put::Unowned,
+            _ => Put::Shared,
         }
     }
 
@@ -186,7 +194,8 @@ impl core::error::Error for RefError {}
 /// ```
 /// use core::sync::atomic::AtomicU64;
 /// use vellum_core::Pfn;
-/// use vellum_frame::{Count, FrameAllocator, RefCounts, storage_words};
+/// use vellum_frame::table::{Count, RefCounts};
+/// use vellum_frame::{FrameAllocator, storage_words};
 ///
 /// let storage = [const { AtomicU64::new(0) }; storage_words(64, 1)];
 /// let frames = FrameAllocator::new();

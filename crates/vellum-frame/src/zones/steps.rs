@@ -1,0 +1,219 @@
+//! The steps from a request to a block, and back; the same for every way to the zones.
+//!
+//! ```text
+//!   one zone:    free - count >= floor ?  --no-->  next zone
+//!                        | yes
+//!                source.alloc(order)      --none->  next zone
+//!                        |
+//!                free -= count, if still >= floor
+//!                        | yes            --no-->  source.free, next zone
+//!                      block
+//!
+//!   back:        free += count,  source.try_free,  free -= count if that is an error
+//! ```
+//!
+//! The block is taken before it is charged. The other way round a large request that finds no block
+//! would have `count` frames charged for a moment, and make small ones fail that could be served.
+//!
+//! # Invariants
+//!
+//! - Nothing is held while a source or a callback runs but, for a moment, the one block that is not
+//!   charged yet; and none while a callback runs.
+//! - A request calls `reclaim` at most [`ATTEMPTS`] times, and callbacks are within each other at
+//!   most [`Reclaim::AT_ONCE`] deep of each kind: every request ends.
+
+use super::fallback::{Kind, lists};
+use super::level::{Level, Mark, update};
+use super::{Class, Reclaim, Request, Urgency, ZoneError, ZoneSource};
+use crate::FreeError;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use vellum_core::{FrameSource, PAGE_SHIFT, PhysAddr};
+
+/// How often one request lets others reclaim for it.
+const ATTEMPTS: u32 = 16;
+
+/// All but the sources: what several ways to the same zones share.
+pub(super) struct Common<const N: usize, const NODES: usize, R> {
+    kinds: [Kind; N],
+    lists: [[u8; N]; NODES],
+    pub(super) levels: [Level; N],
+    /// Calls of `wake` that have not returned.
+    waking: AtomicU64,
+    /// Calls of `reclaim` that have not returned.
+    pub(super) reclaiming: AtomicU64,
+    pub(super) reclaim: R,
+}
+
+impl<const N: usize, const NODES: usize, R> Common<N, NODES, R> {
+    pub(super) const fn new(
+        kinds: [Kind; N],
+        distances: &[[u8; NODES]; NODES],
+        reclaim: R,
+    ) -> Self {
+        Self {
+            kinds,
+            lists: lists(&kinds, distances),
+            levels: [const { Level::new() }; N],
+            waking: AtomicU64::new(0),
+            reclaiming: AtomicU64::new(0),
+            reclaim,
+        }
+    }
+
+    /// What each zone keeps from requests of each class, from the counts.
+    pub(super) fn set_keeps(&self) {
+        for (kind, level) in self.kinds.iter().zip(&self.levels) {
+            for class in [Class::Dma, Class::Dma32, Class::Normal, Class::Movable] {
+                let higher = self.kinds.iter().zip(&self.levels).filter(|(other, _)| {
+                    other.node == kind.node && kind.class < other.class && other.class <= class
+                });
+                let higher = higher.map(|(_, level)| level.total()).fold(0, u64::saturating_add);
+                level.set_keep(class, higher.checked_div(u64::from(kind.ratio)).unwrap_or(0));
+            }
+        }
+    }
+
+    /// The zones that a request allows, in its order.
+    fn allowed(
+        &self,
+        request: Request,
+    ) -> impl Iterator<Item = usize> + Clone + use<'_, N, NODES, R> {
+        let list = self.lists.get(usize::from(request.node));
+        list.into_iter().flatten().map(|&zone| usize::from(zone)).filter(move |&zone| {
+            let kind = &self.kinds[zone];
+            kind.class <= request.class && request.nodes.contains(kind.node)
+        })
+    }
+}
+
+impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
+    #[inline]
+    pub(super) fn alloc<'s, T: ZoneSource + 's>(
+        &self,
+        source: impl Fn(usize) -> &'s T,
+        request: Request,
+    ) -> Result<PhysAddr, ZoneError> {
+        match self.pass(&source, request, Mark::Low) {
+            Some(pa) => Ok(pa),
+            None => self.alloc_low(&source, request),
+        }
+    }
+
+    /// Steps 2 and 3.
+    #[cold]
+    fn alloc_low<'s, T: ZoneSource + 's>(
+        &self,
+        source: &impl Fn(usize) -> &'s T,
+        request: Request,
+    ) -> Result<PhysAddr, ZoneError> {
+        if request.urgency != Urgency::Emergency {
+            for zone in self.allowed(request) {
+                if self.levels[zone].free() < self.levels[zone].marks().low() {
+                    self.bounded(&self.waking, || self.reclaim.wake(zone));
+                }
+            }
+        }
+        let mark = Mark::Of(request.urgency);
+        if let Some(pa) = self.pass(source, request, mark) {
+            return Ok(pa);
+        }
+        if request.urgency == Urgency::Normal
+            && self.allowed(request).any(|z| self.levels[z].total() > 0)
+        {
+            for attempt in 0..ATTEMPTS {
+                let reclaim = || self.reclaim.reclaim(&request, attempt);
+                let freed = self.bounded(&self.reclaiming, reclaim);
+                if let Some(pa) = self.pass(source, request, mark) {
+                    return Ok(pa);
+                }
+                if freed.is_none_or(|freed| freed == 0) {
+                    break;
+                }
+            }
+        }
+        Err(self.error(request))
+    }
+
+    /// Tries each zone in turn.
+    #[inline]
+    fn pass<'s, T: ZoneSource + 's>(
+        &self,
+        source: &impl Fn(usize) -> &'s T,
+        request: Request,
+        mark: Mark,
+    ) -> Option<PhysAddr> {
+        let count = request.count()?;
+        self.allowed(request).find_map(|zone| {
+            let level = &self.levels[zone];
+            let floor = level.floor(request.class, mark);
+            if !level.allows(count, floor) {
+                return None;
+            }
+            let pa = source(zone).alloc(request.order).ok()?;
+            if !level.charge(count, floor) {
+                // Others were faster. SAFETY: this block was just allocated from this source, and
+                // nobody else knows of it.
+                unsafe { FrameSource::free(source(zone), pa, request.order) };
+                return None;
+            }
+            Some(pa)
+        })
+    }
+
+    /// Calls back, unless too many are at it already.
+    fn bounded<T>(&self, running: &AtomicU64, call: impl FnOnce() -> T) -> Option<T> {
+        /// Counts the call as over, even if it panics.
+        struct Over<'a>(&'a AtomicU64);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        let one_more = |calls| if calls < u64::from(R::AT_ONCE) { Some(calls + 1) } else { None };
+        if !update(running, one_more) {
+            return None;
+        }
+        let _over = Over(running);
+        Some(call())
+    }
+
+    #[cold]
+    fn error(&self, request: Request) -> ZoneError {
+        let mut zones = self.allowed(request).map(|zone| &self.levels[zone]);
+        if zones.clone().all(|level| level.total() == 0) {
+            return ZoneError::NoZone { request };
+        }
+        let mark = Mark::Of(request.urgency);
+        let kept = zones.any(|level| {
+            let floor = level.floor(request.class, mark);
+            request.count().is_some_and(|n| level.allows(n, 0) && !level.allows(n, floor))
+        });
+        if kept { ZoneError::KeptBack { request } } else { ZoneError::NoBlock { request } }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Zones::free`].
+    pub(super) unsafe fn free<'s, T: ZoneSource + 's>(
+        &self,
+        source: impl Fn(usize) -> &'s T,
+        pa: PhysAddr,
+        order: u8,
+    ) -> Result<(), FreeError> {
+        let nobody = FreeError::OutOfRange { pa, order };
+        let zone = (0..N).find(|&zone| source(zone).owns(pa)).ok_or(nobody)?;
+        if order >= u64::BITS as u8 - PAGE_SHIFT {
+            return Err(FreeError::BadOrder { order });
+        }
+        let (level, count) = (&self.levels[zone], 1 << order);
+        // Credited first, so that who finds the block in the source finds it counted.
+        level.credit(count);
+        // SAFETY: the caller's promise, and this source claims the block's first frame: it takes
+        // back what was handed out there.
+        let freed = unsafe { source(zone).try_free(pa, order) };
+        if freed.is_err() {
+            level.debit(count);
+        }
+        freed
+    }
+}

@@ -1,25 +1,31 @@
-//! `bench NAME`: runs a crate's bench program and shows its rows beside the peers'.
+//! `bench NAME`: runs a bench program and shows its rows beside the peers'.
 //!
 //! ```text
 //!   BENCHES: name -> package, binary
-//!        |  cargo run --release, arguments --json
+//!        |  cargo run --release, options
 //!        v
-//!   {"schema":1,"rows":[{"row":"alloc 4K","unit":"ns","ours":5.1,"peers":{"x":20.4}}]}
+//!   {"schema":1,"rows":[{"section":"shared","row":"pair","unit":"ns","ours":5,"peers":{"x":20}}]}
 //!        |
 //!        v
-//!   | alloc 4K | ns | 5.1 | 20.4 (4.00x) |       above 1.00x: we are ahead
+//!   shared      | pair        |
+//!               | ns          |
+//!   ours        | 5           |
+//!   x           | 20 (4.00x)  |       above 1.00x: we are ahead
 //! ```
 //!
 //! The program prints that JSON, and nothing else, on standard output; what it wants to say
 //! meanwhile goes to standard error. Lower is better, unless the row has `"better":"higher"`.
+//! `"notes"`, if there are any, are sentences to be shown below the tables.
+
+mod table;
 
 use crate::process;
 use crate::stop::{Result, Stop};
 use crate::workspace::cargo;
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use clap::Args;
 use serde_json::Value;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A bench that can be asked for.
 struct Bench {
@@ -32,27 +38,72 @@ struct Bench {
 }
 
 /// Each crate adds its line here.
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] =
+    &[Bench { name: "frame", package: "vellum-bench", target: ["--bin", "frame"] }];
 
-/// Runs one, prints the table, and writes the file if one is asked for.
-pub(crate) fn run(name: &str, json: Option<&Path>) -> Result {
+/// Below the options that `--help` lists.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench frame
+      frame allocators: every row, as tables (docs/bench-frame.md says what each does)
+  cargo xtask bench frame --only a --only c --rounds 100
+      two rows, more patiently
+  cargo xtask bench frame --json rows.json
+      the tables, and the rows for a program that reads them";
+
+/// What the bench programs can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A smoke run: whether the bench works; no figure means anything
+    #[arg(long)]
+    quick: bool,
+    /// Measure only this row; may be repeated; an unknown one lists the choices
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// The most rounds of each row
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Write the rows to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    /// As the program takes them.
+    fn words(&self) -> Vec<String> {
+        let quick = self.quick.then(|| "--quick".to_owned());
+        let only = self.only.iter().flat_map(|row| ["--only".to_owned(), row.clone()]);
+        let rounds = self.rounds.iter().flat_map(|n| ["--rounds".to_owned(), n.to_string()]);
+        quick.into_iter().chain(only).chain(rounds).collect()
+    }
+}
+
+/// Runs one, prints the tables, and writes the file if one is asked for.
+pub(crate) fn run(name: &str, options: &Options) -> Result {
     let bench = find(BENCHES, name)?;
     let mut program = cargo();
     program.args(["run", "--quiet", "--release", "--package", bench.package]);
+    program.args(bench.target).arg("--").args(options.words());
     let mut text = String::new();
-    let status = process::each_line(program.args(bench.target), |line| {
+    let status = process::each_line(&mut program, |line| {
         text += line;
         text.push('\n');
     })?;
+    if status.code() == Some(2) {
+        // It has said itself what it does not understand.
+        return Err(Stop { status: 2, message: String::new() });
+    }
     if !status.success() {
         return Err(Stop::failed(format!("bench {name} failed: {status}")));
     }
     let report: Value = serde_json::from_str(&text)
         .map_err(|e| Stop::failed(format!("bench {name} printed no JSON: {e}")))?;
     let rows = rows(&report).map_err(|what| Stop::failed(format!("bench {name}: {what}")))?;
-    say!("{}", table(&rows));
-    say!("(in brackets: how many times the peer's figure is worse than ours)");
-    json.map_or(Ok(()), |path| write(path, &text))
+    say!("{}", table::shown(&rows));
+    for note in report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        say!("{}", table::wrapped(note));
+    }
+    options.json.as_deref().map_or(Ok(()), |path| write(path, &text))
 }
 
 fn find<'a>(benches: &'a [Bench], name: &str) -> Result<&'a Bench> {
@@ -69,6 +120,8 @@ fn find<'a>(benches: &'a [Bench], name: &str) -> Result<&'a Bench> {
 /// One measurement.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
+    /// Rows of one section make one table.
+    section: String,
     row: String,
     unit: String,
     ours: f64,
@@ -89,6 +142,7 @@ fn rows(report: &Value) -> core::result::Result<Vec<Row>, String> {
 fn one(json: &Value) -> Option<Row> {
     let peers = json["peers"].as_object()?;
     Some(Row {
+        section: json["section"].as_str().unwrap_or_default().to_owned(),
         row: json["row"].as_str()?.to_owned(),
         unit: json["unit"].as_str()?.to_owned(),
         ours: json["ours"].as_f64()?,
@@ -101,35 +155,16 @@ fn one(json: &Value) -> Option<Row> {
 }
 
 impl Row {
-    /// The peer's figure, and how far behind ours it is.
-    fn beside(&self, peer: &str) -> String {
-        let Some((_, value)) = self.peers.iter().find(|(name, _)| name == peer) else {
-            return "-".to_owned();
-        };
+    /// How many times worse a peer's figure is than ours, if it has one and that can be said.
+    fn ratio(&self, peer: &str) -> Option<f64> {
+        let value = self.figure(peer)?;
         let ratio = if self.higher_is_better { self.ours / value } else { value / self.ours };
-        if ratio.is_finite() { format!("{value} ({ratio:.2}x)") } else { format!("{value}") }
+        ratio.is_finite().then_some(ratio)
     }
-}
 
-fn table(rows: &[Row]) -> Table {
-    let mut peers: Vec<&str> = Vec::new();
-    for (name, _) in rows.iter().flat_map(|row| &row.peers) {
-        if !peers.contains(&name.as_str()) {
-            peers.push(name);
-        }
+    fn figure(&self, peer: &str) -> Option<f64> {
+        self.peers.iter().find(|(name, _)| name == peer).map(|&(_, value)| value)
     }
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN);
-    table.set_header(["row", "unit", "ours"].iter().chain(&peers));
-    for row in rows {
-        let figures = peers.iter().map(|peer| row.beside(peer));
-        let start = [row.row.clone(), row.unit.clone(), row.ours.to_string()];
-        table.add_row(start.into_iter().chain(figures));
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 /// Writes to a temporary name beside it, and renames: the file is whole or not there.
@@ -164,13 +199,24 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_ours_each_peer_and_the_ratio() {
-        let text = table(&rows(&report()).unwrap()).to_string();
-        let lines: Vec<_> = text.lines().collect();
-        let cells = |line: &str| line.split('|').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
-        assert_eq!(cells(lines[0])[1..6], ["row", "unit", "ours", "buddy", "frame-alloc"]);
-        assert_eq!(cells(lines[2])[1..6], ["alloc", "ns", "5", "4 (0.80x)", "20 (4.00x)"]);
-        assert_eq!(cells(lines[3])[1..6], ["rate", "M/s", "60", "20 (3.00x)", "-"]);
+    fn a_ratio_above_one_is_ours_ahead_whichever_way_is_better() {
+        let rows = rows(&report()).unwrap();
+        assert_eq!(rows[0].ratio("frame-alloc"), Some(4.0));
+        assert_eq!(rows[0].ratio("buddy"), Some(0.8));
+        assert_eq!(rows[1].ratio("buddy"), Some(3.0));
+        assert_eq!(rows[1].ratio("frame-alloc"), None);
+    }
+
+    #[test]
+    fn options_are_passed_on_as_they_were_given() {
+        let options = Options {
+            quick: true,
+            only: vec!["a".into(), "b".into()],
+            rounds: Some(3),
+            json: Some("x".into()),
+        };
+        let words = ["--quick", "--only", "a", "--only", "b", "--rounds", "3"];
+        assert_eq!(options.words(), words);
     }
 
     #[test]

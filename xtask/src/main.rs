@@ -79,12 +79,12 @@ enum Command {
         words: Vec<String>,
     },
     /// Measure one crate beside its peers
+    #[command(after_help = bench::EXAMPLES)]
     Bench {
         /// Which; an unknown name lists the choices
         name: String,
-        /// Write the rows to this file as well
-        #[arg(long)]
-        json: Option<PathBuf>,
+        #[command(flatten)]
+        options: bench::Options,
     },
     /// Check the rules of the house: layers, file sizes, lints, documents
     Tidy,
@@ -108,7 +108,7 @@ fn main() -> ExitCode {
         Command::Run { levels, memory, limit, words } => {
             qemu::run_image(levels, memory, limit, &words)
         }
-        Command::Bench { name, json } => bench::run(&name, json.as_deref()),
+        Command::Bench { name, options } => bench::run(&name, &options),
         Command::Tidy => tidy::run(),
         Command::Ci { steps } => ci::run(&steps),
         Command::Miri { package } => miri::run(&package),

@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("2", &["vellum-fault"]),
     ("3", &["vellum-space"]),
-    ("4", &["vellum-lab", "vellum-kernel", "vellum"]),
+    ("4", &["vellum-lab", "vellum-bench", "vellum-kernel", "vellum"]),
 ];
 
 fn layer(name: &str) -> Option<usize> {

@@ -1,0 +1,86 @@
+//! `frame`: vellum-frame beside the published frame allocators.
+//!
+//! ```text
+//!   Allocator types --> contenders of a row --> interleaved rounds --> least of each figure
+//!                                                                        |
+//!        sections   &mut          ours exclusive    peers through &mut   |
+//!                   shared        ours cached       peers that CPUs share| --> Report --> JSON
+//!                   no cache      ours uncached     the same             |
+//! ```
+//!
+//! What each row does, how each peer is used, and why that is fair: docs/bench-frame.md.
+
+pub mod allocator;
+pub mod fragmentation;
+pub mod instructions;
+pub mod ours;
+pub mod peers;
+mod plan;
+pub mod reserve;
+pub mod rows;
+pub mod scale;
+pub mod stream;
+mod tables;
+pub mod threads;
+
+#[cfg(test)]
+mod tests;
+
+use crate::cli::{self, Options};
+use clap::Command;
+use std::ffi::OsString;
+
+/// The rows, for `--only`.
+pub const ROWS: [&str; 10] = ["a", "instructions", "c", "b", "d", "e", "f", "init", "flat", "meta"];
+
+const ABOUT: &str = "Measures vellum-frame beside the published frame allocators";
+
+const EXAMPLES: &str = "\
+Rows:
+  a             one frame and back           e     256 frames and back, 1 and 2 threads
+  instructions  of (a), by valgrind          f     huge pages after a life (fragmentation)
+  b             all frames, random order     init  metadata of 1 TiB
+  c             2 MiB and back               flat  4 GiB, 64 GiB, 1 TiB
+  d             random orders, 50-90% used   meta  bits of metadata a frame
+
+Examples:
+  cargo xtask bench frame
+      everything, as tables
+  cargo xtask bench frame --only a --only c --rounds 100
+      two rows, more patiently
+  cargo xtask bench frame --quick
+      whether the bench works; no figure means anything";
+
+/// Runs the command line; the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let command = Command::new("frame").about(ABOUT).after_help(EXAMPLES);
+    let options = match cli::parse(command, &ROWS, args) {
+        Ok(options) => options,
+        Err(status) => return status,
+    };
+    let done = match &options.pairs {
+        Some(words) => match &words[..] {
+            [name, count] => instructions::child(name, count).map_err(|message| (2, message)),
+            _ => Err((2, "--pairs takes a name and a number".to_owned())),
+        },
+        None => {
+            measure(&options);
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => 0,
+        Err((status, message)) => {
+            eprintln!("frame: {message}");
+            status
+        }
+    }
+}
+
+fn measure(options: &Options) {
+    let bar = cli::bar();
+    let mut plan = plan::Plan::new(options, &bar);
+    plan.run();
+    bar.finish_and_clear();
+    plan.into_report().print();
+}

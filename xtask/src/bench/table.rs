@@ -1,0 +1,208 @@
+//! Rows as tables: one for each section, a line for each allocator (or table, or whatever is
+//! measured), a column for each row, as many as fit side by side.
+//!
+//! ```text
+//!   shared
+//!   |       | pair       | batch      |
+//!   |       | ns         | ns         |
+//!   |-------+------------+------------|
+//!   | ours  | 5          | 7          |
+//!   | x     | 20 (4.00x) | 6 (0.86x)  |
+//!   ahead in 1 of 2 comparisons
+//!   behind x: batch (0.86x)
+//! ```
+
+use super::Row;
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use core::fmt::Write as _;
+
+/// The most columns of text.
+const WIDTH: usize = 100;
+
+/// The line of ours.
+const OURS: &str = "ours";
+
+/// All tables, each with its verdict.
+pub(super) fn shown(rows: &[Row]) -> String {
+    let mut sections: Vec<&str> = Vec::new();
+    for row in rows {
+        if !sections.contains(&row.section.as_str()) {
+            sections.push(&row.section);
+        }
+    }
+    let mut text = String::new();
+    for section in sections {
+        let rows: Vec<_> = rows.iter().filter(|row| row.section == section).collect();
+        if !section.is_empty() {
+            let _ = writeln!(text, "\n{section}");
+        }
+        for rows in fitting(&rows) {
+            let _ = writeln!(text, "{}", table(rows));
+        }
+        text += &verdict(&rows);
+    }
+    text += "(in brackets: how many times the peer's figure is worse than ours)";
+    text
+}
+
+/// The peers of some rows, each once.
+fn peers<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
+    let mut peers: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flat_map(|row| &row.peers) {
+        if !peers.contains(&name.as_str()) {
+            peers.push(name);
+        }
+    }
+    peers
+}
+
+/// What a peer has in a row, and how far behind ours it is.
+fn cell(row: &Row, peer: &str) -> String {
+    match (row.figure(peer), row.ratio(peer)) {
+        (None, _) => "-".to_owned(),
+        (Some(value), None) => value.to_string(),
+        (Some(value), Some(ratio)) if ratio >= 100.0 => format!("{value} ({ratio:.0}x)"),
+        (Some(value), Some(ratio)) => format!("{value} ({ratio:.2}x)"),
+    }
+}
+
+/// The rows in stretches that fit beside each other.
+fn fitting<'r, 'a>(rows: &'r [&'a Row]) -> Vec<&'r [&'a Row]> {
+    // "| " before each column, " " after it, "|" at the end.
+    let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or_default() + 3;
+    let peers = peers(rows);
+    let names = widest(&mut peers.iter().map(|name| name.chars().count()).chain([OURS.len()]));
+    let mut stretches = Vec::new();
+    let (mut from, mut used) = (0, names + 1);
+    for (index, row) in rows.iter().enumerate() {
+        let cells = peers.iter().map(|peer| cell(row, peer).chars().count());
+        let head = [row.row.chars().count(), row.unit.chars().count(), row.ours.to_string().len()];
+        let width = widest(&mut cells.chain(head));
+        if used + width > WIDTH && index > from {
+            stretches.push(&rows[from..index]);
+            (from, used) = (index, names + 1);
+        }
+        used += width;
+    }
+    stretches.push(&rows[from..]);
+    stretches
+}
+
+fn table(rows: &[&Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    let line = |first: &str, rest: &dyn Fn(&Row) -> String| -> Vec<String> {
+        core::iter::once(first.to_owned()).chain(rows.iter().map(|row| rest(row))).collect()
+    };
+    table.set_header(line("", &|row| format!("{}\n{}", row.row, row.unit)));
+    table.add_row(line(OURS, &|row| row.ours.to_string()));
+    for peer in peers(rows) {
+        table.add_row(line(peer, &|row| cell(row, peer)));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// How many ratios favour us, and which do not.
+fn verdict(rows: &[&Row]) -> String {
+    let (mut all, mut ahead) = (0, 0);
+    let mut behind = String::new();
+    for peer in peers(rows) {
+        let ratios = rows.iter().filter_map(|row| Some((row, row.ratio(peer)?)));
+        let mut lost = Vec::new();
+        for (row, ratio) in ratios {
+            all += 1;
+            if ratio >= 1.0 {
+                ahead += 1;
+            } else {
+                lost.push(format!("{} ({ratio:.2}x)", row.row));
+            }
+        }
+        if !lost.is_empty() {
+            let _ = writeln!(behind, "{}", wrapped(&format!("behind {peer}: {}", lost.join(", "))));
+        }
+    }
+    format!("ahead in {ahead} of {all} comparisons\n{behind}")
+}
+
+/// The text in lines that fit; all but the first are indented.
+pub(super) fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let len = word.chars().count();
+        if used > 0 && used + 1 + len > WIDTH {
+            lines += "\n    ";
+            used = 4;
+        } else if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines += word;
+        used += len;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(section: &str, name: &str, ours: f64, peers: &[(&str, f64)]) -> Row {
+        Row {
+            section: section.to_owned(),
+            row: name.to_owned(),
+            unit: "ns".to_owned(),
+            ours,
+            peers: peers.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
+            higher_is_better: false,
+        }
+    }
+
+    fn cells(line: &str) -> Vec<String> {
+        line.split('|').map(|cell| cell.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_ours_and_for_each_peer_with_its_ratio() {
+        let rows =
+            [row("", "pair", 5.0, &[("x", 20.0), ("y", 4.0)]), row("", "fill", 2.0, &[("y", 3.0)])];
+        let text = shown(&rows);
+        let lines: Vec<_> = text.lines().map(cells).collect();
+        assert_eq!(lines[0][1..4], ["", "pair", "fill"]);
+        assert_eq!(lines[1][1..4], ["", "ns", "ns"]);
+        assert_eq!(lines[3][1..4], ["ours", "5", "2"]);
+        assert_eq!(lines[4][1..4], ["x", "20 (4.00x)", "-"]);
+        assert_eq!(lines[5][1..4], ["y", "4 (0.80x)", "3 (1.50x)"]);
+    }
+
+    #[test]
+    fn each_section_has_its_own_table_and_verdict() {
+        let rows =
+            [row("alone", "pair", 5.0, &[("x", 20.0)]), row("shared", "pair", 5.0, &[("y", 4.0)])];
+        let text = shown(&rows);
+        assert!(text.contains("\nalone\n") && text.contains("\nshared\n"), "{text}");
+        assert!(text.contains("ahead in 1 of 1 comparisons"), "{text}");
+        assert!(text.contains("ahead in 0 of 1 comparisons\nbehind y: pair (0.80x)"), "{text}");
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_go_into_a_table_below_and_no_line_is_too_long() {
+        let names: Vec<_> = (0..12).map(|n| format!("row number {n}")).collect();
+        let peers = [("a-peer-with-a-long-name", 123.0), ("another", 7.5)];
+        let rows: Vec<_> = names.iter().map(|name| row("s", name, 3.0, &peers)).collect();
+        let text = shown(&rows);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(names.iter().all(|name| text.contains(name.as_str())), "{text}");
+        assert_eq!(text.matches("| ours").count(), 3);
+    }
+
+    #[test]
+    fn long_sentences_are_wrapped_at_words() {
+        let text = wrapped(&"word ".repeat(60));
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= WIDTH));
+        assert_eq!(text.split_whitespace().count(), 60);
+    }
+}

@@ -280,6 +280,7 @@ impl<S: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Zones<S, N, 
     /// # Errors
     ///
     /// Every [`ZoneError`].
+    #[inline]
     pub fn alloc(&self, request: Request) -> Result<PhysAddr, ZoneError> {
         self.shared.alloc(|zone| &self.zones[zone].source, request)
     }
@@ -295,6 +296,7 @@ impl<S: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Zones<S, N, 
     ///
     /// All frames of the block, if they are allocated, are the caller's, and nothing reaches their
     /// bytes any more: no table, no TLB, no device.
+    #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.
         unsafe { self.shared.free(|zone| &self.zones[zone].source, pa, order) }

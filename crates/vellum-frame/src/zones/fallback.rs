@@ -9,12 +9,12 @@
 //!   near node 1:    3, 2, 1, 0            the highest class first
 //! ```
 //!
-//! A request skips zones above its class and nodes that it does not allow.
+//! A request skips zones above its class, by a list for each class, and nodes that it does not allow.
 //!
 //! Source: ACPI 6.5, 5.2.17 "System Locality Information Table" (distances; 10 is a node's own);
 //! Linux, mm/page_alloc.c, `build_zonelists` (the order).
 
-use super::request::Class;
+use super::request::{CLASSES, Class};
 
 /// What a zone is, apart from its source.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +35,54 @@ pub(super) const fn even<const NODES: usize>() -> [[u8; NODES]; NODES] {
     distances
 }
 
+/// Zones in the order in which they are tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List<const N: usize> {
+    zones: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> List<N> {
+    /// The numbers of the zones.
+    #[inline]
+    pub(super) fn zones(&self) -> &[u8] {
+        self.zones.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The lists of one node, one for each class.
+pub(super) type Lists<const N: usize> = [List<N>; CLASSES];
+
 /// The lists; zones of a node that `distances` does not have come last.
 pub(super) const fn lists<const N: usize, const NODES: usize>(
+    kinds: &[Kind; N],
+    distances: &[[u8; NODES]; NODES],
+) -> [Lists<N>; NODES] {
+    let mut lists = [[List { zones: [0; N], len: 0 }; CLASSES]; NODES];
+    let all = all_zones(kinds, distances);
+    let mut from = 0;
+    while from < NODES {
+        let mut class = 0;
+        while class < CLASSES {
+            let list = &mut lists[from][class];
+            let mut at = 0;
+            while at < N {
+                let zone = all[from][at];
+                if kinds[zone as usize].class as usize <= class {
+                    list.zones[list.len] = zone;
+                    list.len += 1;
+                }
+                at += 1;
+            }
+            class += 1;
+        }
+        from += 1;
+    }
+    lists
+}
+
+/// For each node all zones in order.
+const fn all_zones<const N: usize, const NODES: usize>(
     kinds: &[Kind; N],
     distances: &[[u8; NODES]; NODES],
 ) -> [[u8; N]; NODES] {

@@ -64,7 +64,7 @@ impl NodeSet {
     /// Whether it has this node.
     #[must_use]
     pub const fn contains(self, node: u8) -> bool {
-        self.0 & Self::only(node).0 != 0
+        node < 64 && self.0 >> node & 1 != 0
     }
 }
 

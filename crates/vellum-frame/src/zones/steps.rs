@@ -22,8 +22,9 @@
 //! - A request calls `reclaim` at most [`ATTEMPTS`] times, and callbacks are within each other at
 //!   most [`Reclaim::AT_ONCE`] deep of each kind: every request ends.
 
-use super::fallback::{Kind, lists};
+use super::fallback::{Kind, Lists, lists};
 use super::level::{Level, Mark, update};
+use super::request::CLASSES;
 use super::{Class, Reclaim, Request, Urgency, ZoneError, ZoneSource};
 use crate::FreeError;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,7 +36,7 @@ const ATTEMPTS: u32 = 16;
 /// All but the sources: what several ways to the same zones share.
 pub(super) struct Common<const N: usize, const NODES: usize, R> {
     kinds: [Kind; N],
-    lists: [[u8; N]; NODES],
+    lists: [Lists<N>; NODES],
     pub(super) levels: [Level; N],
     /// Calls of `wake` that have not returned.
     waking: AtomicU64,
@@ -74,15 +75,21 @@ impl<const N: usize, const NODES: usize, R> Common<N, NODES, R> {
     }
 
     /// The zones that a request allows, in its order.
+    #[inline]
     fn allowed(
         &self,
         request: Request,
     ) -> impl Iterator<Item = usize> + Clone + use<'_, N, NODES, R> {
-        let list = self.lists.get(usize::from(request.node));
-        list.into_iter().flatten().map(|&zone| usize::from(zone)).filter(move |&zone| {
-            let kind = &self.kinds[zone];
-            kind.class <= request.class && request.nodes.contains(kind.node)
-        })
+        let lists = self.lists.get(usize::from(request.node));
+        let list = lists.map_or(&[][..], |lists| lists[request.class as usize].zones());
+        let zones = list.iter().map(|&zone| usize::from(zone));
+        zones.filter(move |&zone| request.nodes.contains(self.kinds[zone].node))
+    }
+
+    /// All zones, the highest classes first: there are the most frames, more often than not.
+    #[inline]
+    pub(super) fn all(&self) -> impl Iterator<Item = usize> + use<'_, N, NODES, R> {
+        self.lists[0][CLASSES - 1].zones().iter().map(|&zone| usize::from(zone))
     }
 }
 
@@ -135,7 +142,7 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
     }
 
     /// Tries each zone in turn.
-    #[inline]
+    #[inline(always)]
     fn pass<'s, T: ZoneSource + 's>(
         &self,
         source: &impl Fn(usize) -> &'s T,
@@ -143,21 +150,21 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
         mark: Mark,
     ) -> Option<PhysAddr> {
         let count = request.count()?;
-        self.allowed(request).find_map(|zone| {
+        for zone in self.allowed(request) {
             let level = &self.levels[zone];
             let floor = level.floor(request.class, mark);
             if !level.allows(count, floor) {
-                return None;
+                continue;
             }
-            let pa = source(zone).alloc(request.order).ok()?;
-            if !level.charge(count, floor) {
-                // Others were faster. SAFETY: this block was just allocated from this source, and
-                // nobody else knows of it.
-                unsafe { FrameSource::free(source(zone), pa, request.order) };
-                return None;
+            let Ok(pa) = source(zone).alloc(request.order) else { continue };
+            if level.charge(count, floor) {
+                return Some(pa);
             }
-            Some(pa)
-        })
+            // Others were faster.
+            // SAFETY: this block was just allocated from this source, and nobody else knows of it.
+            unsafe { FrameSource::free(source(zone), pa, request.order) };
+        }
+        None
     }
 
     /// Calls back, unless too many are at it already.
@@ -194,6 +201,7 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
     /// # Safety
     ///
     /// As [`Zones::free`].
+    #[inline]
     pub(super) unsafe fn free<'s, T: ZoneSource + 's>(
         &self,
         source: impl Fn(usize) -> &'s T,
@@ -201,7 +209,7 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
         order: u8,
     ) -> Result<(), FreeError> {
         let nobody = FreeError::OutOfRange { pa, order };
-        let zone = (0..N).find(|&zone| source(zone).owns(pa)).ok_or(nobody)?;
+        let zone = self.all().find(|&zone| source(zone).owns(pa)).ok_or(nobody)?;
         if order >= u64::BITS as u8 - PAGE_SHIFT {
             return Err(FreeError::BadOrder { order });
         }

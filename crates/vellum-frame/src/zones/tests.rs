@@ -14,17 +14,22 @@ use super::{Class, CountFrames, Marks, NodeSet, Request, Urgency, Zone, ZoneErro
 use crate::{FrameAllocator, FreeError, Shared};
 use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
+use std::sync::Mutex;
 use std::vec::Vec;
 use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PhysAddr};
 
 type Frames = &'static FrameAllocator<'static>;
+
+/// What `frames` made, so that Miri knows that it is not lost.
+static MADE: Mutex<Vec<Frames>> = Mutex::new(Vec::new());
 
 /// `count` frames from `first` on; for good, since tests are few and short.
 fn frames(first: u64, count: u64) -> Frames {
     let usable = [(first << PAGE_SHIFT, (first + count) << PAGE_SHIFT)];
     let words = FrameAllocator::words_needed(usable, [(0, 0); 0]);
     let room: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
-    let frames = Box::leak(Box::new(FrameAllocator::new()));
+    let frames: Frames = Box::leak(Box::new(FrameAllocator::new()));
+    MADE.lock().expect("no panic").push(frames);
     if count > 0 {
         // SAFETY: no memory is behind these frames, and nobody else has `room`.
         unsafe { frames.init_in(room.leak(), usable, [(0, 0); 0]) }.expect("there are frames");

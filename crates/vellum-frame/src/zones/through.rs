@@ -36,6 +36,7 @@ impl<T: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Through<'_, 
     /// # Errors
     ///
     /// Every [`ZoneError`].
+    #[inline]
     pub fn alloc(&self, request: Request) -> Result<PhysAddr, ZoneError> {
         self.shared.alloc(|zone| &self.sources[zone], request)
     }
@@ -49,6 +50,7 @@ impl<T: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Through<'_, 
     /// # Safety
     ///
     /// As [`Zones::free`].
+    #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.
         unsafe { self.shared.free(|zone| &self.sources[zone], pa, order) }

@@ -65,7 +65,8 @@ Examples:
       one of the embedded traces, on a processor without walk caches
   cargo xtask compare --fits
       what paging replaced: processes in one piece, by first, next, best and worst fit
-  vellum-lab record-sizes own.csv -- make -j8; cargo xtask compare --fits --fits-stream own.csv
+  cargo run -r -p vellum-lab -- record-sizes own.csv -- make -j8
+  cargo xtask compare --fits --fits-stream own.csv
       the same for processes of your own")]
 struct CompareArgs {
     /// Trace to replay instead of all embedded ones; may be repeated
@@ -201,11 +202,7 @@ fn explain(e: &clap::Error) -> u8 {
 fn run_compare(args: &CompareArgs) -> Result<(), Failure> {
     let options = options(args)?;
     let json = json_path(args, DEFAULT_JSON, options.sources.iter().filter_map(Source::path))?;
-    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-    // The template is a constant; if it were wrong the bar's own style would do.
-    if let Ok(style) = ProgressStyle::with_template("{msg:32} [{bar:40}] {percent}% {eta}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
+    let bar = progress();
     let comparison = compare(&options, &bar).map_err(|e| Failure {
         status: if matches!(e, CompareError::Trace(_)) { 2 } else { 1 },
         message: e.to_string(),
@@ -223,6 +220,16 @@ fn print_table(text: &str, json: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     print(&text)
+}
+
+/// On stderr, where somebody sees it.
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    // The template is a constant; if it were wrong the bar's own style would do.
+    if let Ok(style) = ProgressStyle::with_template("{msg:32} [{bar:40}] {percent}% {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
 }
 
 fn options(args: &CompareArgs) -> Result<Options, Failure> {
@@ -357,6 +364,8 @@ fn list() -> Result<(), Failure> {
     for trace in EMBEDDED {
         text += &format!("  {:16} {}\n", trace.name, trace.summary);
     }
+    text += "\nembedded stream of processes, for --fits:\n";
+    text += &format!("  {:16} {}\n", crate::fits::EMBEDDED, crate::fits::EMBEDDED_SUMMARY);
     print(&text)
 }
 

@@ -12,7 +12,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing in the report depends on the host.
+//! - Nothing in the report depends on the host, nor on the number of threads.
 //!
 //! Source: D. E. Knuth, *The Art of Computer Programming*, vol. 1, 2.5; P. J. Denning, "Virtual
 //! Memory", Computing Surveys 2(3), 1970.
@@ -30,7 +30,10 @@ pub use report::{FITS_SCHEMA, FitRun, FitsReport, PagingRun, Refusal, StreamRepo
 pub use table::render;
 
 use crate::ram::RamError;
+use contiguous::Trial;
 use core::fmt;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
 use replay::Peak;
 use std::fs::File;
 use std::io::BufReader;
@@ -45,8 +48,9 @@ pub const GRANULE: u64 = 64;
 /// What the embedded stream is called.
 pub const EMBEDDED: &str = "build";
 
-/// How much memory is tried, as a multiple of what paging needs, before a fit is given up on.
-const MOST_NEEDED: u64 = 4;
+/// What ran when it was recorded.
+pub const EMBEDDED_SUMMARY: &str =
+    "rustc and cc with 12 jobs, beside shells that sort and compress";
 
 /// A comparison of fits broke off.
 #[derive(Debug)]
@@ -126,53 +130,43 @@ pub fn read(path: Option<&Path>) -> Result<Stream, StreamError> {
     Stream::read(&name, BufReader::new(file))
 }
 
-/// Replays the stream through every fit, with and without compaction, and through paging.
+/// Replays the stream through every fit, with and without compaction, and through paging; `bar`
+/// advances by one for each.
 ///
 /// # Errors
 ///
 /// [`FitsError`], but for that of reading.
-pub fn compare(stream: &Stream, memory_bytes: Option<u64>) -> Result<FitsReport, FitsError> {
+pub fn compare(
+    stream: &Stream,
+    memory_bytes: Option<u64>,
+    bar: &ProgressBar,
+) -> Result<FitsReport, FitsError> {
     let peak = Peak::of(stream);
     let needed = peak.frames * PAGE_SIZE;
     let memory = memory_bytes.unwrap_or(needed);
     if memory > MOST_BYTES {
         return Err(FitsError::Peak { bytes: memory });
     }
-    let mut runs = Vec::new();
-    for fit in Fit::ALL {
-        for compacting in Compacting::ALL {
-            let run = contiguous::run(stream, peak, memory, fit, compacting)?;
-            let needed_bytes = least_memory(stream, peak, fit, compacting)?;
-            runs.push(FitRun { needed_bytes, ..run });
-        }
-    }
-    Ok(FitsReport {
+    let ways = |fit| Compacting::ALL.map(|compacting| Trial { stream, peak, fit, compacting });
+    let trials: Vec<Trial<'_>> = Fit::ALL.into_iter().flat_map(ways).collect();
+    bar.set_length(trials.len() as u64 + 1);
+    bar.set_message(stream.name.clone());
+    let run = |trial: &Trial<'_>| {
+        let run = trial.run(memory);
+        bar.inc(1);
+        run
+    };
+    let runs: Result<Vec<FitRun>, TableError> = trials.par_iter().map(run).collect();
+    let report = FitsReport {
         fits_schema: FITS_SCHEMA,
         stream: describe(stream, peak),
         memory_bytes: memory,
         granule_bytes: GRANULE,
-        runs,
+        runs: runs?,
         paging: paging::run(stream, memory, needed)?,
-    })
-}
-
-/// The least memory with which nothing is refused: each hundredth of what paging needs is tried,
-/// because more memory does not always help a fit.
-fn least_memory(
-    stream: &Stream,
-    peak: Peak,
-    fit: Fit,
-    compacting: Compacting,
-) -> Result<Option<u64>, TableError> {
-    let paged = peak.frames * PAGE_SIZE;
-    for percent in 100..=100 * MOST_NEEDED {
-        let bytes = (u128::from(paged) * u128::from(percent)).div_ceil(100);
-        let Ok(bytes) = u64::try_from(bytes) else { break };
-        if contiguous::run(stream, peak, bytes, fit, compacting)?.refused == 0 {
-            return Ok(Some(bytes));
-        }
-    }
-    Ok(None)
+    };
+    bar.finish_and_clear();
+    Ok(report)
 }
 
 fn describe(stream: &Stream, peak: Peak) -> StreamReport {

@@ -245,16 +245,21 @@ impl DataFrames<'_> {
         self.frames.alloc(0)
     }
 
-    /// Gives one back.
+    /// Takes as many frames as there is room for in `frames`, or as there are: how many.
+    pub fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
+        self.frames.alloc_bulk(frames)
+    }
+
+    /// Gives frames back.
     ///
     /// # Errors
     ///
-    /// Every [`FreeError`].
-    pub fn free(&self, pa: PhysAddr) -> Result<(), FreeError> {
+    /// The index of the first that was not taken, and its [`FreeError`].
+    pub fn free_bulk(&self, frames: &[PhysAddr]) -> Result<(), (usize, FreeError)> {
         // SAFETY: no memory is behind these frames, so nothing can reach their bytes.
-        #[allow(unsafe_code, reason = "gives back an address without memory behind it")]
+        #[allow(unsafe_code, reason = "gives back addresses without memory behind them")]
         unsafe {
-            self.frames.free(pa, 0)
+            self.frames.free_bulk(frames)
         }
     }
 

@@ -4,7 +4,7 @@
 //!   stream --> every fit, paging --> table on stdout, JSON in a file
 //! ```
 
-use super::{CompareArgs, Failure, cannot_write, json_path, print_table};
+use super::{CompareArgs, Failure, cannot_write, json_path, print_table, progress};
 use crate::fits::{self, FitsError, stream::MOST_BYTES};
 use crate::report;
 use crate::table::size;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
         message: e.to_string(),
     };
     let stream = fits::read(args.fits_stream.as_deref()).map_err(|e| failed(e.into()))?;
-    let report = fits::compare(&stream, args.fits_memory).map_err(failed)?;
+    let report = fits::compare(&stream, args.fits_memory, &progress()).map_err(failed)?;
     report::write(&report, &json).map_err(|e| cannot_write(&json, &e))?;
     print_table(&fits::render(&report), &json)
 }

@@ -14,10 +14,11 @@ use std::process::Command;
 
 /// Runs a command and records the sizes and lifetimes of the processes that it starts.
 #[derive(Args)]
+#[command(override_usage = "vellum-lab record-sizes [OPTIONS] <FILE> -- <COMMAND>...")]
 #[command(after_long_help = "\
 Example:
-  vellum-lab record-sizes build.csv -- make -j8
-  cargo xtask compare --fits --fits-stream build.csv")]
+  cargo run -r -p vellum-lab -- record-sizes own.csv -- make -j8
+  cargo xtask compare --fits --fits-stream own.csv")]
 pub(super) struct RecordArgs {
     /// Milliseconds between two looks at all processes
     #[arg(long, value_name = "MS", default_value_t = 5,

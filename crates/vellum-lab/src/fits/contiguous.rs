@@ -15,9 +15,9 @@ use super::replay::{Loader, Peak, replay};
 use super::report::{FitRun, Refusal};
 use super::stream::{Process, Stream};
 use crate::histogram::mean;
-use vellum_core::PhysAddr;
+use vellum_core::{PAGE_SIZE, PhysAddr};
 use vellum_frame::fits::{
-    Compaction, Fit, FitError, Partition, Partitions, Record, TableError, records_for,
+    Compaction, Effort, Fit, FitError, Partition, Partitions, Record, TableError, records_for,
 };
 
 /// When memory is compacted, and how much of it.
@@ -66,6 +66,8 @@ struct Counts {
 struct Memory<'m> {
     table: Partitions<'m>,
     compacting: Compacting,
+    /// Only whether anybody is refused matters.
+    until_refused: bool,
     counts: Counts,
 }
 
@@ -146,40 +148,77 @@ impl Loader for Memory<'_> {
         let freed = self.table.free(partition);
         debug_assert!(freed.is_ok(), "it was loaded: {freed:?}");
     }
+
+    fn is_done(&self) -> bool {
+        self.until_refused && self.counts.refused > 0
+    }
 }
 
-/// Replays the stream through one fit in `memory_bytes`. `needed_bytes` is left out.
-pub(super) fn run(
-    stream: &Stream,
-    peak: Peak,
-    memory_bytes: u64,
-    fit: Fit,
-    compacting: Compacting,
-) -> Result<FitRun, TableError> {
-    let most = usize::try_from(peak.processes).unwrap_or(usize::MAX);
-    let mut records = vec![Record::EMPTY; records_for(most)];
-    let base = PhysAddr::new(0);
-    let table = Partitions::new(base, memory_bytes, GRANULE, fit, &mut records)?;
-    let mut memory = Memory { table, compacting, counts: Counts::default() };
-    replay(stream, &mut memory);
-    let (counts, effort) = (memory.counts, memory.table.effort());
-    Ok(FitRun {
-        fit: fit.name().to_owned(),
-        compaction: compacting.name().to_owned(),
-        requests: counts.requests,
-        refused: counts.refused,
-        refused_though_free: counts.though_free,
-        first_though_free: counts.first,
-        // A stream has at least one process.
-        external_mean: counts.external / counts.requests as f64,
-        external_max: counts.external_max,
-        holes_mean: mean(counts.holes, counts.requests),
-        internal_bytes_mean: mean(counts.internal, counts.loaded),
-        examined_mean: mean(effort.holes_examined, counts.requests),
-        examined_max: counts.examined_max,
-        compactions: counts.compactions,
-        moves: counts.moved.moves,
-        moved_bytes: counts.moved.bytes,
-        needed_bytes: None,
-    })
+/// One fit, with its way of compaction, and the stream for it.
+#[derive(Clone, Copy)]
+pub(super) struct Trial<'s> {
+    pub(super) stream: &'s Stream,
+    pub(super) peak: Peak,
+    pub(super) fit: Fit,
+    pub(super) compacting: Compacting,
+}
+
+impl Trial<'_> {
+    fn replay(
+        self,
+        memory_bytes: u64,
+        until_refused: bool,
+    ) -> Result<(Counts, Effort), TableError> {
+        let most = usize::try_from(self.peak.processes).unwrap_or(usize::MAX);
+        let mut records = vec![Record::EMPTY; records_for(most)];
+        let base = PhysAddr::new(0);
+        let table = Partitions::new(base, memory_bytes, GRANULE, self.fit, &mut records)?;
+        let (compacting, counts) = (self.compacting, Counts::default());
+        let mut memory = Memory { table, compacting, until_refused, counts };
+        replay(self.stream, &mut memory);
+        Ok((memory.counts, memory.table.effort()))
+    }
+
+    /// Whether nobody is refused in so much memory.
+    fn suffices(self, memory_bytes: u64) -> Result<bool, TableError> {
+        Ok(self.replay(memory_bytes, true)?.0.refused == 0)
+    }
+
+    /// The least memory in which nobody is refused: each hundredth of what paging needs is tried,
+    /// up to twice of that, because more memory does not always help a fit.
+    fn needed(self) -> Result<Option<u64>, TableError> {
+        let paged = self.peak.frames * PAGE_SIZE;
+        for percent in 100..=200 {
+            let bytes = (u128::from(paged) * percent).div_ceil(100);
+            let Ok(bytes) = u64::try_from(bytes) else { break };
+            if self.suffices(bytes)? {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What it comes to in `memory_bytes`.
+    pub(super) fn run(self, memory_bytes: u64) -> Result<FitRun, TableError> {
+        let (counts, effort) = self.replay(memory_bytes, false)?;
+        Ok(FitRun {
+            fit: self.fit.name().to_owned(),
+            compaction: self.compacting.name().to_owned(),
+            requests: counts.requests,
+            refused: counts.refused,
+            refused_though_free: counts.though_free,
+            first_though_free: counts.first,
+            // A stream has at least one process.
+            external_mean: counts.external / counts.requests as f64,
+            external_max: counts.external_max,
+            holes_mean: mean(counts.holes, counts.requests),
+            internal_bytes_mean: mean(counts.internal, counts.loaded),
+            examined_mean: mean(effort.holes_examined, counts.requests),
+            examined_max: counts.examined_max,
+            compactions: counts.compactions,
+            moves: counts.moved.moves,
+            moved_bytes: counts.moved.bytes,
+            needed_bytes: self.needed()?,
+        })
+    }
 }

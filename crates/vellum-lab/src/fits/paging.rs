@@ -5,8 +5,8 @@
 //!   frames     [##][##][# ][# ][##][##][##][# ]      ^ what is wasted: internal fragmentation
 //! ```
 //!
-//! The frames come from `vellum_frame::FrameAllocator`, one by one. A process that does not get all
-//! gives back what it got.
+//! The frames come from `vellum_frame::FrameAllocator`: single ones, many at a time. A process that
+//! does not get all gives back what it got.
 
 use super::replay::{Loader, replay};
 use super::report::PagingRun;
@@ -38,13 +38,12 @@ impl Loader for Memory<'_, '_> {
     fn load(&mut self, process: &Process) -> Option<Vec<PhysAddr>> {
         self.counts.requests += 1;
         let count = process.segments.count_frames();
-        let taken: Vec<PhysAddr> = (0..count).map_while(|_| self.frames.alloc().ok()).collect();
-        if (taken.len() as u64) < count {
+        let taken = if count <= self.free { self.take(count) } else { None };
+        let Some(taken) = taken else {
             self.counts.refused += 1;
             self.counts.though_free += u64::from(count <= self.free);
-            self.give_back(taken);
             return None;
-        }
+        };
         self.free -= count;
         let internal = count * PAGE_SIZE - process.segments.bytes();
         self.counts.loaded += 1;
@@ -56,16 +55,26 @@ impl Loader for Memory<'_, '_> {
 
     fn leave(&mut self, taken: Vec<PhysAddr>) {
         self.free += taken.len() as u64;
-        self.give_back(taken);
+        self.give_back(&taken);
     }
 }
 
 impl Memory<'_, '_> {
-    fn give_back(&self, taken: Vec<PhysAddr>) {
-        for frame in taken {
-            let freed = self.frames.free(frame);
-            debug_assert!(freed.is_ok(), "it was taken: {freed:?}");
+    /// So many frames, or none at all.
+    fn take(&self, count: u64) -> Option<Vec<PhysAddr>> {
+        let count = usize::try_from(count).ok()?;
+        let mut frames = vec![PhysAddr::new(0); count];
+        let taken = self.frames.alloc_bulk(&mut frames);
+        if taken == count {
+            return Some(frames);
         }
+        self.give_back(&frames[..taken]);
+        None
+    }
+
+    fn give_back(&self, taken: &[PhysAddr]) {
+        let freed = self.frames.free_bulk(taken);
+        debug_assert!(freed.is_ok(), "it was taken: {freed:?}");
     }
 }
 

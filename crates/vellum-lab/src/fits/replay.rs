@@ -24,9 +24,14 @@ pub(super) trait Loader {
 
     /// Takes the memory back.
     fn leave(&mut self, loaded: Self::Loaded);
+
+    /// Whether all is known that was to be found out.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
-/// Replays the stream from its first arrival to its last.
+/// Replays the stream from its first arrival to its last, or until all is known.
 pub(super) fn replay<L: Loader>(stream: &Stream, memory: &mut L) {
     let mut loaded: Vec<Option<L::Loaded>> = Vec::with_capacity(stream.processes.len());
     let mut ends = BinaryHeap::new();
@@ -45,6 +50,9 @@ pub(super) fn replay<L: Loader>(stream: &Stream, memory: &mut L) {
             ends.push(Reverse((process.arrival_ms + process.lifetime_ms, n)));
         }
         loaded.push(place);
+        if memory.is_done() {
+            break;
+        }
     }
 }
 
@@ -101,7 +109,7 @@ impl Loader for Endless {
 mod tests {
     use super::*;
 
-    pub(crate) fn stream(lines: &str) -> Stream {
+    fn stream(lines: &str) -> Stream {
         let text = format!("arrival_ms,lifetime_ms,bytes\n{lines}");
         Stream::read("test", text.as_bytes()).unwrap()
     }

@@ -31,7 +31,7 @@ pub const MOST_BYTES: u64 = 64 << 30;
 pub const MOST_MS: u64 = 1 << 40;
 
 /// The most processes.
-pub const MOST_PROCESSES: usize = 1 << 20;
+pub const MOST_PROCESSES: usize = 1 << 17;
 
 /// The most segments of a process.
 const MOST_SEGMENTS: usize = 4;

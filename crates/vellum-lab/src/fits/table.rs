@@ -1,12 +1,12 @@
 //! A comparison of fits as a table for people, of at most 100 columns.
 //!
 //! ```text
-//!   build: 2,100 processes in 312.4 s; of 220 KiB to 512 MiB, half of them below 31 MiB
-//!   memory: 2204 MiB, ..
-//!    fit    compaction  refused  though free  external  holes  examined  max  moved  times  needs
-//!    first  none             31           31     31.2%   10.1      4.00   17      -      -   124%
-//!    paging                   0            0         -      -         -    -      -      -   100%
-//!   first-fit: refused request 803 at 120.3 s: 200 MiB, with 311 MiB free in 14 holes, the largest ..
+//!   build: 491 processes in 262.1 s, of 131 KiB to 360 MiB, half of them up to 3134 KiB
+//!   memory: 2874 MiB; ..
+//!    fit    compact  refused yet free external  holes examined  max internal     moved times needs
+//!    first  none           4        4    47.7%  11.21     5.05   14     31 B         -     -  132%
+//!    paging                0        0        -      -        -    -   3726 B         -     -  100%
+//!    first: process 214 wanted 155 MiB; 677 MiB were free, the largest of 13 holes had 138 MiB
 //! ```
 //!
 //! Columns are described in docs/report.md.
@@ -17,22 +17,12 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, pres
 use core::fmt::Write;
 
 const COLUMNS: [&str; 12] = [
-    "fit",
-    "compaction",
-    "refused",
-    "though free",
-    "external",
-    "holes",
-    "examined",
-    "max",
-    "internal",
-    "moved",
-    "times",
-    "needs",
+    "fit", "compact", "refused", "yet free", "external", "holes", "examined", "max", "internal",
+    "moved", "times", "needs",
 ];
 
 /// The least that each takes, with the blank before it.
-const WIDTHS: [u16; 12] = [7, 11, 8, 12, 9, 6, 9, 5, 9, 8, 6, 6];
+const WIDTHS: [u16; 12] = [7, 9, 8, 9, 9, 7, 9, 5, 9, 10, 6, 6];
 
 /// The title, the table, and what the first refusals were like.
 #[must_use]
@@ -83,6 +73,11 @@ fn render_into(text: &mut String, report: &FitsReport) -> core::fmt::Result {
     writeln!(text, "{}\n", fitted(&waste(&report.paging)))
 }
 
+/// With decimals, as long as they matter.
+fn few(mean: f64) -> Cell {
+    right(if mean < 100.0 { format!("{mean:.2}") } else { format!("{mean:.0}") })
+}
+
 fn percent(part: f64) -> String {
     format!("{:.1}%", part * 100.0)
 }
@@ -105,8 +100,8 @@ fn fit_cells(run: &FitRun, paged: u64) -> Vec<Cell> {
         right(grouped(run.refused)),
         right(grouped(run.refused_though_free)),
         right(percent(run.external_mean)),
-        right(format!("{:.1}", run.holes_mean)),
-        right(format!("{:.2}", run.examined_mean)),
+        few(run.holes_mean),
+        few(run.examined_mean),
         right(run.examined_max),
         bytes(run.internal_bytes_mean),
         compacts(size(run.moved_bytes)),

@@ -1,9 +1,12 @@
 use super::*;
-use crate::fits::stream::Stream;
 
 fn stream(lines: &str) -> Stream {
     let text = format!("arrival_ms,lifetime_ms,bytes\n{lines}");
     Stream::read("test", text.as_bytes()).unwrap()
+}
+
+fn compare(stream: &Stream, memory_bytes: Option<u64>) -> Result<FitsReport, FitsError> {
+    super::compare(stream, memory_bytes, &ProgressBar::hidden())
 }
 
 fn embedded() -> FitsReport {
@@ -127,16 +130,19 @@ fn the_table_fits_100_columns_and_says_it_in_figures() {
         assert!(line.contains(&part), "{part} in {line}");
     }
     // Figures that are as long as they can be.
+    let rows = text.lines().count();
     for run in &mut report.runs {
-        (run.refused, run.refused_though_free) = (1 << 20, 1 << 20);
-        (run.holes_mean, run.examined_mean, run.examined_max) = (1e6, 1e6, 1 << 20);
-        (run.moved_bytes, run.compactions) = (9999 << 20, 1 << 20);
+        (run.refused, run.refused_though_free) = (131_072, 131_072);
+        (run.holes_mean, run.examined_mean, run.examined_max) = (131_072.0, 131_072.0, 131_072);
+        (run.moved_bytes, run.compactions) = (10_239 << 30, 131_072);
         run.needed_bytes = None;
     }
     report.stream.name = "x".repeat(200);
-    for line in render(&report).lines() {
+    let text = render(&report);
+    for line in text.lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
+    assert_eq!(text.lines().count(), rows, "no row is wrapped:\n{text}");
 }
 
 #[test]

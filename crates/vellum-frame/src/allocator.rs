@@ -325,6 +325,22 @@ pub(crate) fn free_to<A: Access>(
     pa: PhysAddr,
     order: u8,
 ) -> Result<(), FreeError> {
+    if order == 0 && pa.is_aligned(PAGE_SHIFT) {
+        if let Some(tree) = tree {
+            if tree.free_one::<A>(pa.number().as_u64()) {
+                return Ok(());
+            }
+        }
+    }
+    free_checked::<A>(tree, pa, order)
+}
+
+#[inline(never)]
+fn free_checked<A: Access>(
+    tree: Option<&Tree<'_>>,
+    pa: PhysAddr,
+    order: u8,
+) -> Result<(), FreeError> {
     let (tree, pfn) = locate(tree, pa, order).map_err(|cause| cause.on_free(pa, order))?;
     tree.free::<A>(pfn, order).map_err(|pfn| FreeError::DoubleFree { pa: addr(pfn) })
 }

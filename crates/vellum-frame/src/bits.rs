@@ -96,24 +96,22 @@ pub(crate) const fn kinds(word: u64) -> u8 {
     found
 }
 
-/// The order of the block of `word` that the run of `order` at `bit` is part of.
+/// The order of the block of `word` that has `bit`, which is set.
+///
+/// ```text
+///            lo                bit         hi
+///   ...  0 | 1  1  1  1  1  1  1  1  1  1 | 0 ...      the ones around it
+/// ```
+///
+/// An aligned run of order `n` around `bit` ends before `hi` exactly if `hi` and `bit` differ in
+/// bit `n` or above; the same goes for `lo - 1`.
 #[inline]
-pub(crate) const fn order_around(word: u64, bit: u32, order: u8) -> u8 {
-    if word == u64::MAX {
-        return WORD_ORDER;
-    }
-    let mut run = run_mask(bit, order);
-    let (mut order, mut size) = (order, 1 << order);
-    loop {
-        // The other half of the run twice as long, which there is, since the word is not full.
-        let buddy = if bit & size == 0 { run << size } else { run >> size };
-        if word & buddy != buddy {
-            return order;
-        }
-        run |= buddy;
-        order += 1;
-        size <<= 1;
-    }
+pub(crate) const fn order_around(word: u64, bit: u32) -> u8 {
+    let hi = bit + (word >> bit).trailing_ones();
+    let before_lo = bit.wrapping_sub((word << (63 - bit)).leading_ones());
+    let (above, below) = (hi ^ bit, before_lo ^ bit);
+    // Neither is 0. With ones up to the end, `hi` is 64; down to the start, `before_lo` is -1.
+    (if above < below { above } else { below }).ilog2() as u8
 }
 
 /// `RUNS[n]`: the 2<sup>n</sup> lowest ones.
@@ -178,8 +176,8 @@ mod tests {
                     if order < WORD_ORDER {
                         prop_assert_eq!(pick(word, order), picked);
                     }
-                    for bit in (0..64).filter(|&bit| starts_here(word, bit, order)) {
-                        prop_assert_eq!(Some(order_around(word, bit, order)), around(bit));
+                    for bit in (0..64).filter(|&bit| word >> bit & 1 == 1) {
+                        prop_assert_eq!(Some(order_around(word, bit)), around(bit));
                     }
                 }
             }

@@ -20,8 +20,9 @@
 //! ```
 //!
 //! `own` is a word whose free frames this CPU took from the tree in one go: allocating from it is a
-//! bit operation. Frees go into `own` if they lie there, else into `freed`, which collects frees of
-//! one word until one of another word comes. So a CPU that allocates and frees in batches does one
+//! bit operation. Frees go into `own` if they lie there; else the first of a word goes to the tree,
+//! and those of the same word that follow are collected in `freed`, until another word comes. So a
+//! CPU that allocates and frees in batches does one
 //! compare-and-swap for 64 frames. Orders above 5, except 9, go to the tree directly.
 //!
 //! A cache keeps at most 64 frames in `own`, 64 in `freed` and one block of 2 MiB; all of them go
@@ -37,70 +38,149 @@ use crate::access::{Access, Atomic};
 use crate::allocator::{FrameAllocator, addr, alloc_from, locate};
 use crate::bits::{WORD_BITS, WORD_ORDER, pick, run_mask};
 use crate::error::FreeError;
+use crate::sync::AtomicU64;
 use crate::tree::Tree;
 use core::fmt;
+use core::mem::replace;
 use vellum_core::{OutOfFrames, PAGE_SHIFT, PhysAddr};
 
 /// The order of the block that is kept at hand: 2 MiB.
 const HUGE: u8 = 9;
 
-/// No word has this number, and no block begins there.
+/// The words of level 0 below such a block.
+const HUGE_WORDS: usize = 1 << (HUGE - WORD_ORDER);
+
+/// No word and no block begins there.
 const NONE: u64 = u64::MAX;
 
+/// log2 of the bytes of the frames of a word.
+const WORD_SHIFT: u8 = PAGE_SHIFT + WORD_ORDER;
+
 /// Free frames of one word of level 0.
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    /// The number of the word, counted from frame 0.
-    number: u64,
+#[derive(Debug)]
+struct Word<'m> {
+    /// The address of its first frame.
+    base: u64,
     /// The frames at hand.
     bits: u64,
-    /// The frames that are known to be the allocator's, not reserved.
-    known: u64,
+    /// The frames that are reserved, or not known not to be.
+    barred: u64,
+    /// The word itself, with the frames that are free in the tree.
+    cell: Option<&'m AtomicU64>,
 }
 
-impl Word {
-    const EMPTY: Self = Self { number: NONE, bits: 0, known: 0 };
+impl<'m> Word<'m> {
+    const EMPTY: Self = Self { base: NONE, bits: 0, barred: u64::MAX, cell: None };
 
-    /// Takes the run of `order` at `bit`.
+    /// Becomes the frames `bits` of the word at `base`, where the tree has frames.
+    // Field by field: a whole `Word` would go through the stack, and be read back in larger pieces
+    // than it was written in, which waits for the stores.
     #[inline]
-    fn take(&mut self, bit: u32, order: u8) -> PhysAddr {
-        self.bits &= !run_mask(bit, order);
-        addr(self.number << WORD_ORDER | u64::from(bit))
+    fn become_word(&mut self, tree: &Tree<'m>, base: u64, bits: u64) {
+        let first = base >> PAGE_SHIFT;
+        self.base = base;
+        self.bits = bits;
+        self.barred = !tree.regions.mask(first);
+        self.cell = Some(tree.cell(first));
     }
 
-    /// A frame at hand that `mask` has, too.
-    #[cold]
-    fn twice(&self, mask: u64) -> FreeError {
-        let bit = (self.bits & mask).trailing_zeros();
-        FreeError::DoubleFree { pa: addr(self.number << WORD_ORDER | u64::from(bit)) }
+    /// Becomes the word at `base` without a frame, and without knowledge of any.
+    #[inline]
+    fn become_empty(&mut self, base: u64) {
+        self.base = base;
+        self.bits = 0;
+        self.barred = u64::MAX;
+    }
+
+    /// Takes the lowest frame; there is one.
+    #[inline]
+    fn take_one(&mut self) -> PhysAddr {
+        let bit = u64::from(self.bits.trailing_zeros());
+        self.bits &= self.bits - 1;
+        PhysAddr::new(self.base | bit << PAGE_SHIFT)
+    }
+
+    /// Takes a run of `order`.
+    fn take(&mut self, order: u8) -> Option<PhysAddr> {
+        let (bit, _) = pick(self.bits, order)?;
+        self.bits &= !run_mask(bit, order);
+        Some(PhysAddr::new(self.base | u64::from(bit) << PAGE_SHIFT))
+    }
+
+    /// Adds the frames `mask`, if they are the allocator's and not free.
+    #[inline]
+    fn give<A: Access>(&mut self, mask: u64) -> bool {
+        let free = self.cell.map_or(0, A::load);
+        let admitted = mask & (self.barred | self.bits | free) == 0;
+        if admitted {
+            self.bits |= mask;
+        }
+        admitted
+    }
+
+    /// The address of the lowest of the frames `mask` that is at hand.
+    fn lowest_of(&self, mask: u64) -> Option<PhysAddr> {
+        let bits = self.bits & mask;
+        let bit = u64::from(bits.trailing_zeros());
+        (bits != 0).then(|| PhysAddr::new(self.base | bit << PAGE_SHIFT))
+    }
+}
+
+/// A block of order [`HUGE`].
+#[derive(Debug)]
+struct Huge<'m> {
+    /// Its address; still known after it was handed out.
+    base: u64,
+    /// Whether it is at hand.
+    held: bool,
+    /// The words of level 0 below it, and the one on level 1 that has it.
+    cells: Option<(&'m [AtomicU64; HUGE_WORDS], &'m AtomicU64)>,
+}
+
+impl Huge<'_> {
+    const EMPTY: Self = Self { base: NONE, held: false, cells: None };
+
+    /// Takes the block back, if it is this one and nothing says that it is free; looking no higher
+    /// than the word of level 1, which is decisive unless it is zero.
+    #[inline]
+    fn give<A: Access>(&mut self, pa: PhysAddr) -> bool {
+        let Some((below, cell)) = self.cells else { return false };
+        let word = A::load(cell);
+        let mask = 0xff << ((self.base >> WORD_SHIFT) & (WORD_BITS - 1));
+        let admitted = pa.as_u64() == self.base
+            && !self.held
+            && word != 0
+            && word & mask == 0
+            && below.iter().fold(0, |any, cell| any | A::load(cell)) == 0;
+        self.held |= admitted;
+        admitted
     }
 }
 
 /// What a cache holds, without the allocator it belongs to; whoever keeps it passes the same one to
 /// every call.
 #[derive(Debug)]
-pub(crate) struct Hand {
-    own: Word,
-    freed: Word,
-    /// The first frame of a block of order [`HUGE`].
-    huge: u64,
+pub(crate) struct Hand<'m> {
+    own: Word<'m>,
+    freed: Word<'m>,
+    huge: Huge<'m>,
 }
 
-impl Hand {
-    pub(crate) const EMPTY: Self = Self { own: Word::EMPTY, freed: Word::EMPTY, huge: NONE };
+impl<'m> Hand<'m> {
+    pub(crate) const EMPTY: Self = Self { own: Word::EMPTY, freed: Word::EMPTY, huge: Huge::EMPTY };
 
     #[inline]
     pub(crate) fn alloc<A: Access>(
         &mut self,
-        frames: &FrameAllocator<'_>,
+        frames: &FrameAllocator<'m>,
         order: u8,
     ) -> Result<PhysAddr, OutOfFrames> {
         if order == 0 && self.own.bits != 0 {
-            return Ok(self.own.take(self.own.bits.trailing_zeros(), 0));
+            return Ok(self.own.take_one());
         }
-        if order == HUGE && self.huge != NONE {
-            let pfn = core::mem::replace(&mut self.huge, NONE);
-            return Ok(addr(pfn));
+        if order == HUGE && self.huge.held {
+            self.huge.held = false;
+            return Ok(PhysAddr::new(self.huge.base));
         }
         self.alloc_slow::<A>(frames, order)
     }
@@ -108,28 +188,26 @@ impl Hand {
     #[inline(never)]
     fn alloc_slow<A: Access>(
         &mut self,
-        frames: &FrameAllocator<'_>,
+        frames: &FrameAllocator<'m>,
         order: u8,
     ) -> Result<PhysAddr, OutOfFrames> {
         let Some(tree) = frames.tree() else { return Err(OutOfFrames { order }) };
         if order == 0 {
             if self.freed.bits != 0 {
-                self.own = core::mem::replace(&mut self.freed, Word::EMPTY);
-            } else if let Some((number, bits)) = tree.take_word::<A>() {
-                self.own = Word { number, bits, known: bits };
+                core::mem::swap(&mut self.own, &mut self.freed);
+            } else if let Some((first, bits)) = tree.take_word::<A>() {
+                self.own.become_word(tree, first << PAGE_SHIFT, bits);
             }
             if self.own.bits != 0 {
-                return Ok(self.own.take(self.own.bits.trailing_zeros(), 0));
+                return Ok(self.own.take_one());
             }
         } else if order < WORD_ORDER {
-            for word in [&mut self.own, &mut self.freed] {
-                if let Some((bit, _)) = pick(word.bits, order) {
-                    return Ok(word.take(bit, order));
-                }
+            if let Some(pa) = self.own.take(order).or_else(|| self.freed.take(order)) {
+                return Ok(pa);
             }
         }
         let found = alloc_from::<A>(Some(tree), order);
-        if found.is_ok() || self.is_empty() {
+        if found.is_ok() || self.count() == 0 {
             return found;
         }
         // Perhaps what lies here is what it lacks.
@@ -140,127 +218,143 @@ impl Hand {
     #[inline]
     pub(crate) fn free<A: Access>(
         &mut self,
-        frames: &FrameAllocator<'_>,
+        frames: &FrameAllocator<'m>,
         pa: PhysAddr,
         order: u8,
     ) -> Result<(), FreeError> {
-        if order < WORD_ORDER && pa.is_aligned(PAGE_SHIFT + order) {
-            let (number, mask) = place(pa.number().as_u64(), order);
-            let own = number == self.own.number;
-            let word = if own { &mut self.own } else { &mut self.freed };
-            if word.number == number && mask & !word.known == 0 {
-                if word.bits & mask != 0 {
-                    return Err(word.twice(mask));
+        if order == 0 && pa.is_aligned(PAGE_SHIFT) {
+            let (base, mask) = place(pa, 0);
+            if base == self.own.base {
+                if self.own.give::<A>(mask) {
+                    return Ok(());
                 }
-                word.bits |= mask;
-                return Ok(());
+            } else if A::SHARED && base == self.freed.base {
+                if self.freed.give::<A>(mask) {
+                    return Ok(());
+                }
+            } else if (!A::SHARED || self.freed.bits == 0) && !self.huge_has(pa) {
+                if A::SHARED {
+                    self.freed.become_empty(base);
+                }
+                if let Some(tree) = frames.tree() {
+                    if tree.free_one::<A>(pa.number().as_u64()) {
+                        return Ok(());
+                    }
+                }
             }
+        } else if order == HUGE && self.words_beside(pa) && self.huge.give::<A>(pa) {
+            return Ok(());
         }
         self.free_slow::<A>(frames, pa, order)
     }
 
+    /// All of it, errors included.
     #[inline(never)]
     fn free_slow<A: Access>(
         &mut self,
-        frames: &FrameAllocator<'_>,
+        frames: &FrameAllocator<'m>,
         pa: PhysAddr,
         order: u8,
     ) -> Result<(), FreeError> {
         let (tree, pfn) =
             locate(frames.tree(), pa, order).map_err(|cause| cause.on_free(pa, order))?;
         let twice = |pfn| FreeError::DoubleFree { pa: addr(pfn) };
+        if let Some(pa) = self.has(pa, order) {
+            return Err(FreeError::DoubleFree { pa });
+        }
+        if order == HUGE && !self.huge.held {
+            if let Some(free) = tree.free_frame::<A>(pfn, order) {
+                return Err(twice(free));
+            }
+            self.huge = Huge { base: pa.as_u64(), held: true, cells: tree.huge_cells(pfn) };
+            return Ok(());
+        }
         if order < WORD_ORDER {
-            if self.huge_has(pfn) {
-                return Err(twice(pfn));
+            let (base, mask) = place(pa, order);
+            let word = if base == self.own.base { &mut self.own } else { &mut self.freed };
+            if word.base == base {
+                if word.barred == u64::MAX {
+                    word.become_word(tree, base, 0);
+                }
+                if word.give::<A>(mask) {
+                    return Ok(());
+                }
+            } else if A::SHARED {
+                // Collecting saves compare-and-swaps; without them, it would save nothing.
+                give::<A>(tree, word);
+                word.become_empty(base);
             }
-            let (number, mask) = place(pfn, order);
-            let word = if number == self.own.number { &mut self.own } else { &mut self.freed };
-            if word.number == number && word.bits & mask != 0 {
-                return Err(word.twice(mask));
-            }
-            if word.number != number && !A::SHARED {
-                // Collecting saves compare-and-swaps; without them, it saves nothing.
-                return tree.free::<A>(pfn, order).map_err(twice);
-            }
-            if let Some(free) = tree.free_frame::<A>(pfn, order) {
-                return Err(twice(free));
-            }
-            if word.number == number {
-                word.known |= mask;
-                word.bits |= mask;
-            } else {
-                let new = Word { number, bits: mask, known: mask };
-                give::<A>(tree, core::mem::replace(word, new));
-            }
-            return Ok(());
-        }
-        if let Some(free) = self.has(pfn, order) {
-            return Err(twice(free));
-        }
-        if order == HUGE && self.huge == NONE {
-            if let Some(free) = tree.free_frame::<A>(pfn, order) {
-                return Err(twice(free));
-            }
-            self.huge = pfn;
-            return Ok(());
         }
         tree.free::<A>(pfn, order).map_err(twice)
     }
 
-    /// Whether the block of 2 MiB at hand has frame `pfn`.
-    fn huge_has(&self, pfn: u64) -> bool {
-        pfn >> HUGE << HUGE == self.huge
+    /// Whether no word at hand lies in the block of 2 MiB at `pa`.
+    #[inline]
+    fn words_beside(&self, pa: PhysAddr) -> bool {
+        let shift = PAGE_SHIFT + HUGE;
+        let inside = |word: &Word<'_>| word.bits != 0 && word.base >> shift == pa.as_u64() >> shift;
+        !inside(&self.own) && !inside(&self.freed)
     }
 
-    /// A frame at hand that is part of the block at `pfn`, whose order is above that of a word.
-    fn has(&self, pfn: u64, order: u8) -> Option<u64> {
-        let words = pfn >> WORD_ORDER..(pfn + (1 << order)) >> WORD_ORDER;
-        let found = [&self.own, &self.freed]
-            .into_iter()
-            .find(|word| word.bits != 0 && words.contains(&word.number));
-        if let Some(word) = found {
-            return Some(word.number << WORD_ORDER | u64::from(word.bits.trailing_zeros()));
-        }
-        if order > HUGE {
-            return (self.huge >> order << order == pfn).then_some(self.huge);
-        }
-        self.huge_has(pfn).then_some(pfn)
+    /// Whether the block of 2 MiB at hand has the frame at `pa`.
+    #[inline]
+    fn huge_has(&self, pa: PhysAddr) -> bool {
+        self.huge.held && pa.align_down(PAGE_SHIFT + HUGE).as_u64() == self.huge.base
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.own.bits == 0 && self.freed.bits == 0 && self.huge == NONE
+    /// The address of a frame at hand that is part of the block of `order` at `pa`.
+    #[inline]
+    fn has(&self, pa: PhysAddr, order: u8) -> Option<PhysAddr> {
+        let (base, mask) =
+            if order < WORD_ORDER { place(pa, order) } else { (pa.as_u64(), u64::MAX) };
+        let size = 1 << PAGE_SHIFT + order.max(WORD_ORDER);
+        let inside = |at: u64| at.wrapping_sub(base) < size;
+        for word in [&self.own, &self.freed] {
+            if inside(word.base) {
+                if let Some(pa) = word.lowest_of(mask) {
+                    return Some(pa);
+                }
+            }
+        }
+        if order > HUGE && self.huge.held && inside(self.huge.base) {
+            return Some(PhysAddr::new(self.huge.base));
+        }
+        self.huge_has(pa).then_some(pa)
     }
 
     /// How many frames are at hand.
     pub(crate) const fn count(&self) -> u64 {
-        let huge = if self.huge == NONE { 0 } else { 1 << HUGE };
+        let huge = if self.huge.held { 1 << HUGE } else { 0 };
         (self.own.bits.count_ones() + self.freed.bits.count_ones()) as u64 + huge
     }
 
-    pub(crate) fn flush<A: Access>(&mut self, frames: &FrameAllocator<'_>) {
-        let held = core::mem::replace(self, Self::EMPTY);
+    pub(crate) fn flush<A: Access>(&mut self, frames: &FrameAllocator<'m>) {
+        let held = replace(self, Self::EMPTY);
         // Without a tree nothing was ever held.
         let Some(tree) = frames.tree() else { return };
-        give::<A>(tree, held.own);
-        give::<A>(tree, held.freed);
-        if held.huge != NONE {
-            let freed = tree.free::<A>(held.huge, HUGE);
+        give::<A>(tree, &held.own);
+        give::<A>(tree, &held.freed);
+        if held.huge.held {
+            let freed = tree.free::<A>(held.huge.base >> PAGE_SHIFT, HUGE);
             debug_assert!(freed.is_ok(), "frame {freed:?} of a cached block was freed elsewhere");
         }
     }
 }
 
-/// The number of the word that a block of `order` lies in, and which bits it is there.
+/// The address of the first frame of the word that a block of `order` lies in, and which bits it
+/// is there.
 #[inline]
-fn place(pfn: u64, order: u8) -> (u64, u64) {
-    (pfn >> WORD_ORDER, run_mask((pfn & (WORD_BITS - 1)) as u32, order))
+fn place(pa: PhysAddr, order: u8) -> (u64, u64) {
+    let bit = pa.number().as_u64() & (WORD_BITS - 1);
+    (pa.align_down(WORD_SHIFT).as_u64(), run_mask(bit as u32, order))
 }
 
 /// Gives a word back to the tree.
-fn give<A: Access>(tree: &Tree<'_>, word: Word) {
+#[inline]
+fn give<A: Access>(tree: &Tree<'_>, word: &Word<'_>) {
     if word.bits != 0 {
-        let twice = tree.give_word::<A>(word.number, word.bits);
-        debug_assert!(twice == 0, "frames {twice:#x} of word {} were freed elsewhere", word.number);
+        let twice = tree.give_word::<A>(word.base >> PAGE_SHIFT, word.bits);
+        debug_assert!(twice == 0, "frames {twice:#x} from {:#x} on were freed twice", word.base);
     }
 }
 
@@ -290,7 +384,7 @@ fn give<A: Access>(tree: &Tree<'_>, word: Word) {
 /// ```
 pub struct Cache<'a, 'm> {
     frames: &'a FrameAllocator<'m>,
-    hand: Hand,
+    hand: Hand<'m>,
 }
 
 impl<'a, 'm> Cache<'a, 'm> {

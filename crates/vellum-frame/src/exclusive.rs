@@ -34,7 +34,7 @@ use vellum_core::{FrameSource, OutOfFrames, PhysAddr};
 pub struct Exclusive<'a, 'm> {
     frames: &'a FrameAllocator<'m>,
     /// Not `Sync`: two at a time would lose each other's stores.
-    hand: UnsafeCell<Hand>,
+    hand: UnsafeCell<Hand<'m>>,
 }
 
 impl<'m> FrameAllocator<'m> {
@@ -58,10 +58,10 @@ impl<'m> FrameAllocator<'m> {
     }
 }
 
-impl Exclusive<'_, '_> {
+impl<'m> Exclusive<'_, 'm> {
     #[allow(clippy::mut_from_ref, reason = "private; what it returns ends within one call here")]
     #[inline]
-    fn hand(&self) -> &mut Hand {
+    fn hand(&self) -> &mut Hand<'m> {
         // SAFETY: only this thread is here, since the type is not `Sync`; every caller is one of
         // the methods below, uses it for one call, and that call runs no code of a user's.
         unsafe { &mut *self.hand.get() }

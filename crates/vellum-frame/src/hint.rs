@@ -13,6 +13,11 @@
 //! breaks up the smallest block that will do, like a buddy system with its lists; a free that makes
 //! one new block usually finds its bit set, and then writes nothing.
 //!
+//! The free of a single frame, the most frequent of all, does not even look what block the frame is
+//! in now. It says *order 0*, and in the eighth bit of the byte, *unsorted*. A search looks after
+//! one unsorted group for each time that it asks for a longer run, and after all of them before it
+//! gives up here; an order 0 that turns out to be wrong has its group sorted, too.
+//!
 //! Bits are set by whoever changes a word, and cleared by the search that finds nothing there,
 //! which then looks once more: the changer writes the word and reads the bit, the clearer clears
 //! the bit and reads the word, all sequentially consistent, so one of the two sees the other. Where
@@ -34,7 +39,13 @@ const GROUP_SHIFT: u32 = 3;
 const ROW_SHIFT: u32 = 3;
 
 /// The orders of blocks, the full word included.
-pub(crate) const KINDS: usize = WORD_ORDER as usize + 1;
+const ORDERS: usize = WORD_ORDER as usize + 1;
+
+/// The kind that says: single frames were freed here, and nobody looked what blocks they are in.
+pub(crate) const UNSORTED: u8 = ORDERS as u8;
+
+/// The kinds of advice: an order, or [`UNSORTED`].
+const KINDS: usize = ORDERS + 1;
 
 /// Enough for one word of the uppermost tier to cover 4 TiB on level 0, four of them 16 TiB.
 const TIERS: usize = 3;
@@ -101,7 +112,7 @@ impl<'m> Hints<'m> {
         &self.tiers[tier][index * KINDS + usize::from(kind)]
     }
 
-    /// Says that `group` may have blocks of the orders in `kinds`.
+    /// Says that `group` may have what is in `kinds`: bit `n` is order `n`, or [`UNSORTED`].
     #[inline]
     pub(crate) fn set<A: Access>(&self, kinds: u8, group: usize) {
         let cell = &self.rows[group >> ROW_SHIFT];
@@ -135,8 +146,8 @@ impl<'m> Hints<'m> {
     }
 
     /// Takes the advice back; the caller looks at the group once more afterwards.
-    pub(crate) fn clear<A: Access>(&self, kind: u8, group: usize) {
-        A::and(&self.rows[group >> ROW_SHIFT], !(1 << ((group & 7) << ROW_SHIFT) << kind));
+    pub(crate) fn clear<A: Access>(&self, kinds: u8, group: usize) {
+        A::and(&self.rows[group >> ROW_SHIFT], !(u64::from(kinds) << ((group & 7) << ROW_SHIFT)));
     }
 
     /// Clears bit `index` of `tier`, below which nothing was seen, unless that has changed.
@@ -156,7 +167,7 @@ impl<'m> Hints<'m> {
     /// have a block of it.
     #[inline]
     pub(crate) fn find<A: Access>(&self, least: u8) -> Option<(u8, usize)> {
-        (least..KINDS as u8).find_map(|kind| Some((kind, self.first::<A>(kind)?)))
+        (least..ORDERS as u8).find_map(|kind| Some((kind, self.first::<A>(kind)?)))
     }
 
     /// The lowest group that may have a block of order `kind`.
@@ -197,7 +208,7 @@ impl<'m> Hints<'m> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hints, KINDS, words_for};
+    use super::{Hints, ORDERS, words_for};
     use crate::access::{Access, Atomic, Plain};
     use crate::sync::AtomicU64;
     use std::vec::Vec;
@@ -207,7 +218,7 @@ mod tests {
         let hints = Hints::new(&storage, len as usize).expect("as many words as it takes");
         // From the largest kind down; what is left in one is what a search for the next one finds.
         let mut other = None;
-        for kind in (0..KINDS as u8).rev() {
+        for kind in (0..ORDERS as u8).rev() {
             assert_eq!(hints.find::<A>(kind), other);
             for &group in groups.iter().rev() {
                 hints.set::<A>(1 << kind, group);
@@ -215,7 +226,7 @@ mod tests {
             }
             for &group in groups {
                 assert_eq!(hints.find::<A>(kind), Some((kind, group)));
-                hints.clear::<A>(kind, group);
+                hints.clear::<A>(1 << kind, group);
             }
             assert_eq!(hints.find::<A>(kind), other);
             // The tiers were emptied by that search, and fill again.

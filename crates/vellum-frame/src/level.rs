@@ -18,10 +18,13 @@
 
 use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER, blocks, kinds, order_around, pick, run_mask};
-use crate::hint::{self, Hints, KINDS};
+use crate::hint::{self, Hints, UNSORTED};
 use crate::moves::Moves;
 use crate::sync::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+
+/// The kind of a full word, as a bit.
+const FULL: u8 = 1 << WORD_ORDER;
 
 /// The words of one level.
 #[derive(Debug)]
@@ -84,10 +87,33 @@ impl<'m> Level<'m> {
         }
     }
 
-    /// The same after the run of `run` at `bit` was added.
+    /// The same after a run that has `bit` was added.
     #[inline]
-    pub(crate) fn note_around<A: Access>(&self, index: usize, word: u64, bit: u32, run: u8) {
-        self.hints.set::<A>(1 << order_around(word, bit, run), hint::group_of(index));
+    pub(crate) fn note_around<A: Access>(&self, index: usize, word: u64, bit: u32) {
+        self.hints.set::<A>(1 << order_around(word, bit), hint::group_of(index));
+    }
+
+    /// The same after one bit was added, without a look at the others.
+    #[inline]
+    pub(crate) fn note_one<A: Access>(&self, index: usize) {
+        self.hints.set::<A>(1 | 1 << UNSORTED, hint::group_of(index));
+    }
+
+    /// Says what blocks `group` has, if frames were freed there singly.
+    fn sort<A: Access>(&self, group: usize) {
+        self.hints.clear::<A>(1 << UNSORTED, group);
+        let members = hint::words_of(group, self.words.len());
+        let found = members.fold(0, |found, index| found | kinds(A::load(&self.words[index])));
+        self.hints.set::<A>(found, group);
+    }
+
+    /// Sorts the lowest unsorted group; whether there was one.
+    pub(crate) fn sort_next<A: Access>(&self) -> bool {
+        let next = self.hints.first::<A>(UNSORTED);
+        if let Some(group) = next {
+            self.sort::<A>(group);
+        }
+        next.is_some()
     }
 
     /// Has the next search for `run` begin at word `index`, where a block of order `kind` is being
@@ -140,16 +166,24 @@ impl<'m> Level<'m> {
 
     /// Takes a run where the hints say that there is one.
     pub(crate) fn take_hinted<A: Access>(&self, want: Want, moves: Option<&Moves>) -> Option<u64> {
-        (want.run..KINDS as u8).find_map(|kind| {
-            while let Some(group) = self.hints.first::<A>(kind) {
-                match self.take_in_group::<A>(group, kind, want, moves) {
-                    Group::Taken(pfn) => return Some(pfn),
-                    Group::Beyond => return None,
-                    Group::Empty => self.retract::<A>(kind, group),
+        if want.run > 0 {
+            self.sort_next::<A>();
+        }
+        loop {
+            let found = (want.run..=WORD_ORDER).find_map(|kind| {
+                while let Some(group) = self.hints.first::<A>(kind) {
+                    match self.take_in_group::<A>(group, kind, want, moves) {
+                        Group::Taken(pfn) => return Some(pfn),
+                        Group::Beyond => return None,
+                        Group::Empty => self.retract::<A>(kind, group),
+                    }
                 }
+                None
+            });
+            if found.is_some() || !self.sort_next::<A>() {
+                return found;
             }
-            None
-        })
+        }
     }
 
     fn take_in_group<A: Access>(
@@ -184,11 +218,27 @@ impl<'m> Level<'m> {
     }
 
     /// Takes back the hint that `group` has a block of order `kind`, unless it has.
+    ///
+    /// Where memory is taken and freed in bulk, all words of a group are full or empty; then it
+    /// takes back the hints for all smaller orders with it.
     pub(crate) fn retract<A: Access>(&self, kind: u8, group: usize) {
-        self.hints.clear::<A>(kind, group);
-        let mut members = hint::words_of(group, self.words.len());
-        if members.any(|i| blocks(A::load(&self.words[i]), kind) != 0) {
-            self.hints.set::<A>(1 << kind, group);
+        if kind == 0 {
+            self.sort::<A>(group);
+        }
+        let words = || {
+            let members = hint::words_of(group, self.words.len());
+            members.map(|index| A::load(&self.words[index]))
+        };
+        let plain = words().all(|word| word == 0 || word == u64::MAX);
+        let stale = 1 << kind | if plain { FULL - 1 } else { 0 };
+        self.hints.clear::<A>(stale, group);
+        let back = if plain {
+            words().fold(0, |found, word| found | kinds(word)) & stale
+        } else {
+            u8::from(words().any(|word| blocks(word, kind) != 0)) << kind
+        };
+        if back != 0 {
+            self.hints.set::<A>(back, group);
         }
     }
 
@@ -206,7 +256,7 @@ impl<'m> Level<'m> {
                 (bit, kind)
             } else {
                 // Smaller blocks lie above; a larger one may begin lower.
-                (want.run..KINDS as u8)
+                (want.run..=WORD_ORDER)
                     .map(|kind| (blocks(word, kind).trailing_zeros(), kind))
                     .find(|&(bit, _)| bit < u64::BITS && self.frame(index, bit) <= want.last)?
             };
@@ -241,7 +291,13 @@ impl<'m> Level<'m> {
 
     /// Takes all of a word, the one with the smallest block of all: its index, and what it was.
     pub(crate) fn take_word<A: Access>(&self) -> Option<(usize, u64)> {
-        while let Some((kind, group)) = self.hints.find::<A>(0) {
+        loop {
+            let Some((kind, group)) = self.hints.find::<A>(0) else {
+                if self.sort_next::<A>() {
+                    continue;
+                }
+                return None;
+            };
             for index in hint::words_of(group, self.words.len()) {
                 let cell = &self.words[index];
                 let mut word = A::load(cell);
@@ -254,7 +310,6 @@ impl<'m> Level<'m> {
             }
             self.retract::<A>(kind, group);
         }
-        None
     }
 
     /// Adds `bits` to word `index`, as far as they are not set: those that were.
@@ -265,7 +320,7 @@ impl<'m> Level<'m> {
             word = now;
         }
         if bits.is_power_of_two() {
-            self.note_around::<A>(index, word | bits, bits.trailing_zeros(), 0);
+            self.note_one::<A>(index);
         } else {
             self.note::<A>(index, word | bits);
         }

@@ -51,26 +51,26 @@ use vellum_core::{FrameSource, OutOfFrames, PhysAddr};
 /// ```
 pub struct Shared<'a, 'm, const N: usize> {
     frames: &'a FrameAllocator<'m>,
-    slots: [Slot; N],
+    slots: [Slot<'m>; N],
 }
 
 /// 128 bytes, since CPUs fetch cache lines in pairs.
 #[repr(align(128))]
-struct Slot {
+struct Slot<'m> {
     busy: AtomicBool,
-    hand: UnsafeCell<Hand>,
+    hand: UnsafeCell<Hand<'m>>,
 }
 
 // SAFETY: the cache in a slot is reached through a `Local` of that CPU alone (the contract of
 // `Shared::on`), and on one CPU only by who set `busy`. A `Hand` is plain numbers.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for Slot<'_> {}
 
-impl Slot {
+impl<'m> Slot<'m> {
     const EMPTY: Self = Self { busy: AtomicBool::new(false), hand: UnsafeCell::new(Hand::EMPTY) };
 
     /// Calls `f` with the cache, unless this CPU is in the middle of another call.
     #[inline]
-    fn with<R>(&self, f: impl FnOnce(&mut Hand) -> R) -> Option<R> {
+    fn with<R>(&self, f: impl FnOnce(&mut Hand<'m>) -> R) -> Option<R> {
         if self.busy.load(Relaxed) {
             return None;
         }
@@ -145,14 +145,14 @@ impl<const N: usize> fmt::Debug for Shared<'_, '_, N> {
 #[derive(Clone, Copy)]
 pub struct Local<'a, 'm> {
     frames: &'a FrameAllocator<'m>,
-    slot: Option<&'a Slot>,
+    slot: Option<&'a Slot<'m>>,
     /// Neither `Send` nor `Sync`.
     _here: PhantomData<*const ()>,
 }
 
-impl Local<'_, '_> {
+impl<'m> Local<'_, 'm> {
     #[inline]
-    fn with<R>(&self, f: impl FnOnce(&mut Hand) -> R) -> Option<R> {
+    fn with<R>(&self, f: impl FnOnce(&mut Hand<'m>) -> R) -> Option<R> {
         self.slot?.with(f)
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Regions<'m> {
     bounds: (u64, u64),
     /// Frames in all regions.
     total: u64,
+    /// The frames of the region if there is but one; 0 otherwise.
+    only: u64,
 }
 
 /// What the table says of a block.
@@ -46,7 +48,8 @@ impl<'m> Regions<'m> {
             (Some(first), Some(end)) => (first.load(Relaxed), end.load(Relaxed)),
             _ => (0, 0),
         };
-        Self { table, bounds, total }
+        let only = if table.len() == 2 { total } else { 0 };
+        Self { table, bounds, total, only }
     }
 
     /// Frames in all regions.
@@ -67,12 +70,32 @@ impl<'m> Regions<'m> {
         self.bounds
     }
 
+    /// Whether frame `pfn` is ours.
+    #[inline]
+    pub(crate) fn has(&self, pfn: u64) -> bool {
+        pfn.wrapping_sub(self.bounds.0) < self.only || self.among_many(pfn)
+    }
+
     /// Whether frame `first` and the `count - 1` after it are ours.
     #[inline]
     pub(crate) fn are_ours(&self, first: u64, count: u64) -> bool {
         let (low, high) = self.bounds;
         let inside = first >= low && first + count <= high;
         inside && (self.table.len() == 2 || self.ownership(first, count) == Ownership::Ours)
+    }
+
+    /// Which of the 64 frames from `first` on are ours.
+    #[inline]
+    pub(crate) fn mask(&self, first: u64) -> u64 {
+        if self.are_ours(first, 64) {
+            return u64::MAX;
+        }
+        (0..64).fold(0, |mask, bit| mask | u64::from(self.are_ours(first + bit, 1)) << bit)
+    }
+
+    #[cold]
+    fn among_many(&self, pfn: u64) -> bool {
+        self.only == 0 && self.are_ours(pfn, 1)
     }
 
     /// Whose the `count` frames from `first` on are; they must not pass the last frame number.

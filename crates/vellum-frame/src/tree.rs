@@ -68,6 +68,7 @@ use crate::hint;
 use crate::level::{Level, Want};
 use crate::moves::Moves;
 use crate::regions::Regions;
+use crate::sync::AtomicU64;
 use core::sync::atomic::Ordering::Release;
 
 /// Levels of the tree: enough for [`MAX_ORDER`](crate::MAX_ORDER).
@@ -90,7 +91,7 @@ const fn level_of(order: u8) -> (usize, u8) {
     ((order / WORD_ORDER) as usize, order % WORD_ORDER)
 }
 
-impl Tree<'_> {
+impl<'m> Tree<'m> {
     /// Takes a block of `order`: its first frame.
     #[inline]
     pub(crate) fn alloc<A: Access>(&self, order: u8) -> Option<u64> {
@@ -167,27 +168,44 @@ impl Tree<'_> {
     }
 
     /// Takes frames of one word of level 0, by and large where the smallest free block is: the
-    /// number of the word, counted from frame 0, and the bits.
+    /// first frame of the word, and the bits.
     pub(crate) fn take_word<A: Access>(&self) -> Option<(u64, u64)> {
         let frames = &self.levels[0];
         if let Some((index, bits)) = frames.take_word::<A>() {
-            return Some((frames.first + index as u64, bits));
+            return Some((frames.frame(index, 0), bits));
         }
         if let Some(pfn) = self.alloc::<A>(LEVEL_1) {
-            return Some((pfn >> WORD_ORDER, u64::MAX));
+            return Some((pfn, u64::MAX));
         }
         let pfn = self.alloc::<A>(0)?;
-        Some((pfn >> WORD_ORDER, 1 << (pfn & (WORD_BITS - 1))))
+        let (index, bit) = frames.place(pfn);
+        Some((frames.frame(index, 0), 1 << bit))
+    }
+
+    /// The word of level 0 that has frame `pfn`, where the tree has frames.
+    #[inline]
+    pub(crate) fn cell(&self, pfn: u64) -> &'m AtomicU64 {
+        let frames = &self.levels[0];
+        &frames.words[frames.place(pfn).0]
+    }
+
+    /// The words of level 0 below the block of order 9 at `pfn`, which the tree has, and the one of
+    /// level 1 that has its bits.
+    pub(crate) fn huge_cells(&self, pfn: u64) -> Option<(&'m [AtomicU64; 8], &'m AtomicU64)> {
+        let [frames, above, ..] = &self.levels;
+        let (below, at) = (frames.words, frames.place(pfn).0);
+        let above = above.words;
+        Some((below.get(at..)?.first_chunk()?, above.get(self.levels[1].place(pfn).0)?))
     }
 
     /// Gives back frames of one word of level 0, as [`take_word`](Self::take_word) names them:
     /// those that were free already, against all rules.
-    pub(crate) fn give_word<A: Access>(&self, number: u64, bits: u64) -> u64 {
-        if bits == u64::MAX && self.free::<A>(number << WORD_ORDER, LEVEL_1).is_ok() {
+    pub(crate) fn give_word<A: Access>(&self, first: u64, bits: u64) -> u64 {
+        if bits == u64::MAX && self.free::<A>(first, LEVEL_1).is_ok() {
             return 0;
         }
         let frames = &self.levels[0];
-        frames.give::<A>((number - frames.first) as usize, bits)
+        frames.give::<A>(frames.place(first).0, bits)
     }
 
     /// Keeps the block of `order` at `pfn` out of the one bit of level `upper` that was taken, puts
@@ -224,7 +242,7 @@ impl Tree<'_> {
             let (above, bit) = upper.place(own.frame(index, 0));
             let before = A::or(&upper.words[above], 1 << bit);
             self.moves.end::<A>();
-            upper.note_around::<A>(above, before | 1 << bit, bit, 0);
+            upper.note_around::<A>(above, before | 1 << bit, bit);
         } else {
             self.moves.end::<A>();
         }
@@ -234,7 +252,13 @@ impl Tree<'_> {
     /// Gathers the full words of one group below `level`, if the hints know of any.
     fn gather_hinted<A: Access>(&self, level: usize) -> bool {
         for (lower, own) in self.levels.iter().enumerate().take(level) {
-            while let Some(group) = own.hints.first::<A>(WORD_ORDER) {
+            loop {
+                let Some(group) = own.hints.first::<A>(WORD_ORDER) else {
+                    if own.sort_next::<A>() {
+                        continue;
+                    }
+                    break;
+                };
                 let members = hint::words_of(group, own.words.len());
                 if members.filter(|&i| self.gather::<A>(lower, i)).count() > 0 {
                     return true;
@@ -280,6 +304,25 @@ impl Tree<'_> {
         self.levels[level + 1..].iter().any(|above| above.covers::<A>(pfn))
     }
 
+    /// Gives back frame `pfn`, if it is the allocator's, lies in a word with free frames and is not
+    /// one of them, in one attempt; otherwise [`free`](Self::free) says what is wrong.
+    #[inline(always)]
+    pub(crate) fn free_one<A: Access>(&self, pfn: u64) -> bool {
+        let frames = &self.levels[0];
+        let index = (pfn >> WORD_ORDER).wrapping_sub(frames.first) as usize;
+        let Some(cell) = frames.words.get(index) else { return false };
+        let bit = (pfn & (WORD_BITS - 1)) as u32;
+        let word = A::load(cell);
+        let freed = word != 0
+            && word >> bit & 1 == 0
+            && self.regions.has(pfn)
+            && A::swap(cell, word, word | 1 << bit).is_ok();
+        if freed {
+            frames.note_one::<A>(index);
+        }
+        freed
+    }
+
     /// Gives back the block of `order` at `pfn`, which lies in one region.
     ///
     /// # Errors
@@ -317,7 +360,11 @@ impl Tree<'_> {
                 Err(now) => word = now,
             }
         }
-        own.note_around::<A>(index, word | mask, bit, run);
+        if level == 0 && run == 0 {
+            own.note_one::<A>(index);
+        } else {
+            own.note_around::<A>(index, word | mask, bit);
+        }
         Ok(())
     }
 

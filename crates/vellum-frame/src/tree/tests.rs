@@ -34,7 +34,7 @@ fn the_scan_finds_everything_without_a_hint() {
             shatter(tree);
             for hints in tree.levels.iter().map(|level| level.hints) {
                 while let Some((kind, group)) = hints.find::<Atomic>(0) {
-                    hints.clear::<Atomic>(kind, group);
+                    hints.clear::<Atomic>(1 << kind, group);
                 }
             }
             let pfn = tree.moves.settled(|| tree.alloc_scanning::<Atomic>(order, u64::MAX));

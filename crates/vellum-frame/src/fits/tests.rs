@@ -102,6 +102,35 @@ fn room_is_made_where_least_is_in_the_way() {
 }
 
 #[test]
+fn of_two_places_that_are_as_cheap_the_lower_is_made_room_in() {
+    let mut records = [Record::EMPTY; 20];
+    let mut table = bytes(Fit::First, 18, &mut records);
+    let parts: Vec<Partition> =
+        [4, 2, 4, 2, 4, 2].into_iter().map(|len| table.alloc(len).unwrap()).collect();
+    for hole in [0, 2, 4] {
+        table.free(parts[hole]).unwrap();
+    }
+    let done = table.make_room(8, |m| assert_eq!(m.partition, parts[1])).unwrap();
+    assert_eq!((done.moves, done.bytes), (1, 2));
+}
+
+#[test]
+fn an_allocation_that_lacks_a_record_does_not_move_next_fit_on() {
+    let mut records = [Record::EMPTY; 7];
+    let mut table = bytes(Fit::Next, 28, &mut records);
+    // Holes of 5, 9, 10 and 1 between partitions of 1, and the last was allocated from last.
+    let parts: Vec<Partition> =
+        [5, 1, 9, 1, 10, 1].into_iter().map(|len| table.alloc(len).unwrap()).collect();
+    for hole in [0, 2, 4] {
+        table.free(parts[hole]).unwrap();
+    }
+    assert_eq!(table.blocks().count(), 7, "every record is in use");
+    assert_eq!(table.alloc(8), Err(FitError::NoRecord { records: 7 }), "from 9 bytes at 6");
+    let exact = table.alloc(1).unwrap();
+    assert_eq!(table.get(exact).unwrap().base(), PhysAddr::new(27), "it goes on from the top");
+}
+
+#[test]
 fn free_memory_in_pieces_is_told_from_too_little() {
     let mut records = [Record::EMPTY; 20];
     let (mut table, _) = comb(Fit::First, &mut records);
@@ -109,6 +138,7 @@ fn free_memory_in_pieces_is_told_from_too_little() {
     assert_eq!(pieces, FitError::NoHole { wanted: 10, free: 24, largest: 9 });
     assert!(pieces.is_fragmentation());
     assert_eq!(table.stats().fragmentation_permille(), 625);
+    assert!(table.alloc(24).unwrap_err().is_fragmentation(), "all that is free");
     let much = table.alloc(25).unwrap_err();
     assert!(!much.is_fragmentation(), "{much}");
     assert_eq!(table.compact(|_| ()).bytes, 4);

@@ -37,7 +37,7 @@ pub(super) fn shown(rows: &[Row]) -> String {
             let _ = writeln!(text, "\n{section}");
         }
         for rows in fitting(&rows) {
-            let _ = writeln!(text, "{}", table(rows));
+            let _ = writeln!(text, "{}\n", table(rows));
         }
         text += &verdict(&rows);
     }

@@ -89,6 +89,8 @@ pub trait Allocator: Sized + 'static {
     const SIDE: Side;
     /// Columns, or rows, that it would take minutes or more for.
     const TOO_SLOW_FOR: &'static [&'static str] = &[];
+    /// The name of the one that puts blocks into the same places: that which a lock was added to.
+    const PLACES_LIKE: &'static str = Self::NAME;
     /// A block, in the allocator's own terms.
     type Block: Copy + Send + 'static;
     /// The way one thread uses it.

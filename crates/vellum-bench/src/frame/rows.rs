@@ -16,7 +16,7 @@
 //!
 //! - A turn leaves the allocator with everything free again.
 //! - The compiler knows neither the allocator's state nor the order: both go through a black box
-//!   at each operation, for ours and for every peer.
+//!   at each operation (in (d) the orders come out of a list), for ours and for every peer.
 
 use super::allocator::{Allocator, Frames, HUGE};
 use super::stream::{Mix, Orders, Slots, Stream};
@@ -80,7 +80,7 @@ impl Mixed {
     pub const fn stream(self, n: usize) -> (Mix, usize) {
         let (orders, bias, requests) = match self {
             Self::Swings => (Orders::Halving, 100, 4 * n),
-            Self::Mostly => (Orders::Halving, 60, 4 * n),
+            Self::Mostly => (Orders::Halving, 60, 2 * n),
             Self::Uniform => (Orders::Uniform, 60, n),
         };
         (Mix { orders, bias, seed: 0xd }, requests)

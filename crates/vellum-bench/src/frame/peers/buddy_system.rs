@@ -92,6 +92,7 @@ impl fmt::Debug for LockedBuddySystem {
 impl Allocator for LockedBuddySystem {
     const NAME: &'static str = "buddy_system_alloc., locked";
     const SIDE: Side = Side::Shared;
+    const PLACES_LIKE: &'static str = BuddySystem::NAME;
     type Block = usize;
     type Local<'a> = &'a LockedFrameAllocator<ORDERS>;
 

@@ -27,6 +27,7 @@ impl<A: Lockable> Allocator for Locked<A> {
     const NAME: &'static str = A::LOCKED;
     const SIDE: Side = Side::Shared;
     const TOO_SLOW_FOR: &'static [&'static str] = A::TOO_SLOW_FOR;
+    const PLACES_LIKE: &'static str = A::NAME;
     type Block = A::Block;
     type Local<'a> = &'a Self;
 

@@ -11,7 +11,8 @@
 //!
 //! One `M` for each frame of at most `SPANS` spans; holes between spans cost nothing, and a frame in
 //! one has no `M`. A look-up is one comparison a span, one subtraction and one load. The slots are
-//! a slice of yours, or raw memory that [`FrameTable::write_at`] fills, such as a run of frames.
+//! a slice of yours, raw memory that [`FrameTable::write_at`] fills, or frames that
+//! [`FrameTable::carve`] takes.
 //!
 //! `M` is shared by everybody who can name the frame, so what changes in it is atomic or locked.
 //! Reference counts are the first user ([`Count`], [`RefCounts`]); a kernel that wants flags or an
@@ -26,6 +27,7 @@
 mod count;
 mod spans;
 
+use crate::FrameAllocator;
 use core::fmt;
 use core::ptr::NonNull;
 use vellum_core::{Pfn, PhysAddr};
@@ -42,6 +44,11 @@ pub enum TableError {
         /// How many slots it takes.
         slots: u64,
     },
+    /// The frames for the slots are not in the direct map.
+    OutOfReach {
+        /// The first of them.
+        pa: PhysAddr,
+    },
     /// The memory for the slots does not begin at a multiple of their alignment.
     Misaligned {
         /// The alignment, in bytes.
@@ -53,6 +60,7 @@ impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoom { slots } => write!(f, "no room for a table of {slots} frames"),
+            Self::OutOfReach { pa } => write!(f, "a frame table at {pa} cannot be reached"),
             Self::Misaligned { align } => write!(f, "a frame table must be aligned to {align}"),
         }
     }
@@ -111,9 +119,8 @@ impl<'m, M, const SPANS: usize> FrameTable<'m, M, SPANS> {
     /// A table in raw memory: [`Spans::bytes`] bytes at `at`, each slot written once with what
     /// `make` says of its frame.
     ///
-    /// The memory may be a run of frames behind the kernel's direct map, taken from the allocator
-    /// once that is set up, or set aside as reserved before. It is never given back by the table,
-    /// and no `M` is dropped.
+    /// The memory may be a `static`, or a stretch that was set aside as reserved before the allocator
+    /// was set up. It is never given back by the table, and no `M` is dropped.
     ///
     /// # Errors
     ///
@@ -146,6 +153,47 @@ impl<'m, M, const SPANS: usize> FrameTable<'m, M, SPANS> {
         // SAFETY: all `len` slots were written just now, and nobody else reaches them for 'm.
         let slots = unsafe { NonNull::slice_from_raw_parts(at, len).as_ref() };
         Ok(Self { spans, slots })
+    }
+
+    /// A table in frames that it takes from `frames`, side by side, for good: how metadata is carved
+    /// out of the memory that it describes, once the allocator is set up.
+    ///
+    /// `reach(pa, len)` turns `len` bytes at `pa` into a pointer, as for
+    /// [`FrameAllocator::init`], or says `None` where the direct map does not reach.
+    ///
+    /// # Errors
+    ///
+    /// Every [`TableError`]; the frames went back then.
+    ///
+    /// # Safety
+    ///
+    /// A pointer that `reach(pa, len)` returns is valid for reads and writes of `len` bytes for
+    /// `'m`, and nobody reaches these bytes in that time but through the frames at `pa`.
+    pub unsafe fn carve(
+        frames: &FrameAllocator<'_>,
+        spans: Spans<SPANS>,
+        reach: impl FnOnce(PhysAddr, u64) -> Option<NonNull<u8>>,
+        make: impl FnMut(Pfn) -> M,
+    ) -> Result<Self, TableError> {
+        let (bytes, count) = (spans.bytes::<M>(), spans.frames_for::<M>());
+        if count == 0 {
+            // SAFETY: no byte is reached at an address that is aligned.
+            return unsafe { Self::write_at(spans, NonNull::<M>::dangling().cast(), make) };
+        }
+        let no_room = TableError::NoRoom { slots: spans.count_frames() };
+        let pa = frames.alloc_contiguous(count).map_err(|_| no_room)?;
+        let table = match reach(pa, bytes) {
+            // SAFETY: `bytes` bytes at `pa` lie in the frames just taken, which nobody else has;
+            // `reach` made the pointer for them, and the caller vouches for that.
+            Some(at) => unsafe { Self::write_at(spans, at, make) },
+            None => Err(TableError::OutOfReach { pa }),
+        };
+        if table.is_err() {
+            // SAFETY: taken above; after an error no table reaches them. It cannot fail.
+            let freed = unsafe { frames.free_contiguous(pa, count) };
+            debug_assert_eq!(freed, Ok(()));
+        }
+        table
     }
 
     /// What is known of the frame that `pa` lies in; `None` for a hole. O(`SPANS`).

@@ -43,6 +43,7 @@ mod reclaim;
 mod request;
 mod source;
 mod steps;
+mod tally;
 mod through;
 
 use crate::FreeError;
@@ -57,6 +58,7 @@ pub use level::Marks;
 pub use reclaim::Reclaim;
 pub use request::{Class, NodeSet, Request, Urgency};
 pub use source::{CountFrames, ZoneSource};
+pub use tally::Tally;
 pub use through::{Ask, Asking, Through};
 
 /// One allocator in a set, and what it is for.
@@ -242,17 +244,19 @@ impl<S, const N: usize, const NODES: usize, R> Zones<S, N, NODES, R> {
     /// The zones by other ways to their memory: through the caches of one CPU, above all.
     ///
     /// ```
-    /// # use vellum_frame::zones::{Class, Request, Zone, Zones};
+    /// # use vellum_frame::zones::{Class, Request, Tally, Zone, Zones};
     /// # use vellum_frame::{FrameAllocator, Shared};
     /// static LOW: FrameAllocator<'static> = FrameAllocator::new();
     /// static HIGH: FrameAllocator<'static> = FrameAllocator::new();
     /// static ZONES: Zones<&FrameAllocator<'static>, 2> =
     ///     Zones::new([Zone::new(&LOW, Class::Dma32), Zone::new(&HIGH, Class::Normal)]);
     /// static CACHES: [Shared<'static, 'static, 8>; 2] = [Shared::new(&LOW), Shared::new(&HIGH)];
+    /// static TALLIES: [Tally<2>; 8] = [const { Tally::new() }; 8];
     ///
     /// # let cpu = 0;
     /// // SAFETY: preemption is off, and this is CPU `cpu`.
-    /// let here = ZONES.through(unsafe { [CACHES[0].on(cpu), CACHES[1].on(cpu)] });
+    /// let caches = unsafe { [CACHES[0].on(cpu), CACHES[1].on(cpu)] };
+    /// let here = ZONES.through(caches).with_tally(&TALLIES[cpu]);
     /// let page = here.alloc(Request::new(0));
     /// # assert!(page.is_err(), "there is no memory yet");
     /// ```
@@ -282,7 +286,7 @@ impl<S: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Zones<S, N, 
     /// Every [`ZoneError`].
     #[inline]
     pub fn alloc(&self, request: Request) -> Result<PhysAddr, ZoneError> {
-        self.shared.alloc(|zone| &self.zones[zone].source, request)
+        self.shared.alloc(|zone| &self.zones[zone].source, None, request)
     }
 
     /// Gives a block back to the zone that has its first frame.
@@ -299,7 +303,7 @@ impl<S: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Zones<S, N, 
     #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.
-        unsafe { self.shared.free(|zone| &self.zones[zone].source, pa, order) }
+        unsafe { self.shared.free(|zone| &self.zones[zone].source, None, pa, order) }
     }
 
     /// The number of the zone that the frame of `pa` belongs to.

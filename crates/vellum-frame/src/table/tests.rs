@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::thread;
 use std::vec::Vec;
-use vellum_core::{PAGE_SIZE, Pfn, PhysAddr};
+use vellum_core::{PAGE_SIZE, Pfn, PhysAddr, PhysMap};
+use vellum_testkit::Arena;
 
 fn pfn(number: u64) -> Pfn {
     Pfn::new(number).expect("a frame number")
@@ -166,6 +167,44 @@ fn a_table_too_large_for_the_address_space_is_refused() {
     // SAFETY: nothing is written, since 2^52 slots of 8 KiB are more than there can be.
     let table = unsafe { FrameTable::write_at(spans, NonNull::dangling(), |_| [0u8; 8192]) };
     assert_eq!(table.map(|_| ()), Err(TableError::NoRoom { slots: 1 << 52 }));
+}
+
+#[test]
+fn a_table_carved_out_of_memory_takes_its_frames_and_describes_them_too() {
+    let arena = Arena::new(64);
+    let first = arena.first();
+    let map = [(first.addr().as_u64(), first.addr().as_u64() + 64 * PAGE_SIZE)];
+    let words = [const { AtomicU64::new(0) }; storage_words(64, 1)];
+    let frames = FrameAllocator::new();
+    // SAFETY: nobody takes frames from the arena itself, nor writes to `words`.
+    unsafe { frames.init_in(&words, map, [(0, 0); 0]) }.unwrap();
+    let spans = Spans::<1>::of(map);
+    // The arena's pointers stay good while it lives.
+    let reach = |pa, _| Some(arena.with(pa, |p| p));
+
+    // SAFETY: as above; nothing but frames that `frames` gives is reached.
+    let refused = unsafe { FrameTable::carve(&frames, spans, |_, _| None, |_| [0u8; 200]) };
+    let pa = first.addr();
+    assert_eq!(refused.map(|_| ()), Err(TableError::OutOfReach { pa }));
+    assert_eq!(frames.stats().free, 64, "what was taken went back");
+    // SAFETY: as above.
+    let refused = unsafe { FrameTable::carve(&frames, spans, reach, |_| [0u8; 4097]) };
+    assert_eq!(refused.map(|_| ()), Err(TableError::NoRoom { slots: 64 }));
+    assert_eq!(frames.stats().free, 64);
+
+    // SAFETY: as above.
+    let table =
+        unsafe { FrameTable::carve(&frames, spans, reach, |_| [const { Count::new() }; 50]) }
+            .unwrap();
+    assert_eq!(frames.stats().free, 64 - 4, "200 bytes a frame");
+    let page = frames.alloc(0).unwrap();
+    let count = table.get(page).and_then(|counts| counts.last()).unwrap();
+    assert!(count.take() && table.at(first).unwrap()[0].take(), "its own frames have slots");
+    assert_eq!(table.iter().flat_map(|(_, all)| all).filter(|count| count.is_sole()).count(), 2);
+
+    // SAFETY: as above; nothing is reached.
+    let none = unsafe { FrameTable::carve(&frames, spans, |_, _| None, |_| ()) }.unwrap();
+    assert_eq!((none.get(page), frames.stats().free), (Some(&()), 64 - 5));
 }
 
 #[test]

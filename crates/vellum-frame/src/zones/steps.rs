@@ -14,6 +14,7 @@
 //!
 //! The block is taken before it is charged. The other way round a large request that finds no block
 //! would have `count` frames charged for a moment, and make small ones fail that could be served.
+//! What a CPU has in its [`Tally`] it has charged before, and nobody else counts on it.
 //!
 //! # Invariants
 //!
@@ -25,6 +26,7 @@
 use super::fallback::{Kind, Lists, lists};
 use super::level::{Level, Mark, update};
 use super::request::CLASSES;
+use super::tally::Tally;
 use super::{Class, Reclaim, Request, Urgency, ZoneError, ZoneSource};
 use crate::FreeError;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -98,21 +100,25 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
     pub(super) fn alloc<'s, T: ZoneSource + 's>(
         &self,
         source: impl Fn(usize) -> &'s T,
+        tally: Option<&Tally<N>>,
         request: Request,
     ) -> Result<PhysAddr, ZoneError> {
-        match self.pass(&source, request, Mark::Low) {
+        match self.pass(&source, tally, request, Mark::Low) {
             Some(pa) => Ok(pa),
-            None => self.alloc_low(&source, request),
+            None => self.alloc_low(&source, tally, request),
         }
     }
 
-    /// Steps 2 and 3.
+    /// Steps 2 and 3, with everything on the table that this CPU has charged ahead.
     #[cold]
     fn alloc_low<'s, T: ZoneSource + 's>(
         &self,
         source: &impl Fn(usize) -> &'s T,
+        tally: Option<&Tally<N>>,
         request: Request,
     ) -> Result<PhysAddr, ZoneError> {
+        let flush = || tally.into_iter().for_each(|tally| tally.flush(&self.levels));
+        flush();
         if request.urgency != Urgency::Emergency {
             for zone in self.allowed(request) {
                 if self.levels[zone].free() < self.levels[zone].marks().low() {
@@ -121,7 +127,7 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
             }
         }
         let mark = Mark::Of(request.urgency);
-        if let Some(pa) = self.pass(source, request, mark) {
+        if let Some(pa) = self.pass(source, None, request, mark) {
             return Ok(pa);
         }
         if request.urgency == Urgency::Normal
@@ -130,7 +136,8 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
             for attempt in 0..ATTEMPTS {
                 let reclaim = || self.reclaim.reclaim(&request, attempt);
                 let freed = self.bounded(&self.reclaiming, reclaim);
-                if let Some(pa) = self.pass(source, request, mark) {
+                flush();
+                if let Some(pa) = self.pass(source, None, request, mark) {
                     return Ok(pa);
                 }
                 if freed.is_none_or(|freed| freed == 0) {
@@ -146,6 +153,7 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
     fn pass<'s, T: ZoneSource + 's>(
         &self,
         source: &impl Fn(usize) -> &'s T,
+        tally: Option<&Tally<N>>,
         request: Request,
         mark: Mark,
     ) -> Option<PhysAddr> {
@@ -153,6 +161,13 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
         for zone in self.allowed(request) {
             let level = &self.levels[zone];
             let floor = level.floor(request.class, mark);
+            if let Some(tally) = tally.filter(|tally| tally.take(zone, level, count, floor)) {
+                match source(zone).alloc(request.order) {
+                    Ok(pa) => return Some(pa),
+                    Err(_) => tally.give(zone, level, count),
+                }
+                continue;
+            }
             if !level.allows(count, floor) {
                 continue;
             }
@@ -205,6 +220,7 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
     pub(super) unsafe fn free<'s, T: ZoneSource + 's>(
         &self,
         source: impl Fn(usize) -> &'s T,
+        tally: Option<&Tally<N>>,
         pa: PhysAddr,
         order: u8,
     ) -> Result<(), FreeError> {
@@ -215,12 +231,18 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
         }
         let (level, count) = (&self.levels[zone], 1 << order);
         // Credited first, so that who finds the block in the source finds it counted.
-        level.credit(count);
+        match tally {
+            Some(tally) => tally.give(zone, level, count),
+            None => level.credit(count),
+        }
         // SAFETY: the caller's promise, and this source claims the block's first frame: it takes
         // back what was handed out there.
         let freed = unsafe { source(zone).try_free(pa, order) };
         if freed.is_err() {
-            level.debit(count);
+            match tally {
+                Some(tally) => tally.retract(zone, level, count),
+                None => level.debit(count),
+            }
         }
         freed
     }

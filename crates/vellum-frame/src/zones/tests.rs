@@ -4,11 +4,13 @@
 //!   model      random requests on five zones of two nodes   ->  sets and sums
 //!   callback   callbacks that free, lie, call back          ->  how often they are called
 //!   races      several threads                              ->  watermarks to the frame
+//!   tallies    two CPUs that charge ahead                   ->  nothing lost, no mark passed
 //! ```
 
 mod callback;
 mod model;
 mod races;
+mod tallies;
 
 use super::{Class, CountFrames, Marks, NodeSet, Request, Urgency, Zone, ZoneError, Zones};
 use crate::{FrameAllocator, FreeError, Shared};

@@ -8,6 +8,7 @@
 //! ```
 
 use super::steps::Common;
+use super::tally::Tally;
 use super::{Reclaim, Request, ZoneError, ZoneSource, Zones};
 use crate::FreeError;
 use core::fmt;
@@ -17,11 +18,29 @@ use vellum_core::{FrameSource, OutOfFrames, PhysAddr};
 pub struct Through<'a, T, const N: usize, const NODES: usize = 1, R = ()> {
     shared: &'a Common<N, NODES, R>,
     sources: [T; N],
+    tally: Option<&'a Tally<N>>,
 }
 
 impl<'a, T, const N: usize, const NODES: usize, R> Through<'a, T, N, NODES, R> {
     pub(super) const fn new(shared: &'a Common<N, NODES, R>, sources: [T; N]) -> Self {
-        Self { shared, sources }
+        Self { shared, sources, tally: None }
+    }
+
+    /// The same, counting in `tally` first: for the caches of one CPU, whose speed would be lost if
+    /// every frame were counted where all CPUs count. The tally belongs to that CPU as its caches
+    /// do, and lives as long.
+    #[must_use]
+    pub const fn with_tally(mut self, tally: &'a Tally<N>) -> Self {
+        self.tally = Some(tally);
+        self
+    }
+
+    /// Counts what this CPU has charged ahead as free, for all to see: before it goes offline, or
+    /// before zones are looked at closely.
+    pub fn flush_tally(&self) {
+        if let Some(tally) = self.tally {
+            tally.flush(&self.shared.levels);
+        }
     }
 
     /// As [`Zones::asking`].
@@ -38,7 +57,7 @@ impl<T: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Through<'_, 
     /// Every [`ZoneError`].
     #[inline]
     pub fn alloc(&self, request: Request) -> Result<PhysAddr, ZoneError> {
-        self.shared.alloc(|zone| &self.sources[zone], request)
+        self.shared.alloc(|zone| &self.sources[zone], self.tally, request)
     }
 
     /// As [`Zones::free`].
@@ -53,7 +72,7 @@ impl<T: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Through<'_, 
     #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.
-        unsafe { self.shared.free(|zone| &self.sources[zone], pa, order) }
+        unsafe { self.shared.free(|zone| &self.sources[zone], self.tally, pa, order) }
     }
 
     /// The number of the zone that the frame of `pa` belongs to.

@@ -35,7 +35,6 @@ mod workspace;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use stop::Stop;
 

@@ -53,18 +53,30 @@ impl Options {
     }
 }
 
+/// What a bench says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench {
+    /// The program's name.
+    pub name: &'static str,
+    /// What it measures, in a line.
+    pub about: &'static str,
+    /// The end of `--help`: its rows, and examples.
+    pub examples: &'static str,
+    /// What `--only` takes.
+    pub rows: &'static [&'static str],
+}
+
 /// Reads the command line, or prints what is to be printed and says with which status to leave.
 ///
 /// # Errors
 ///
 /// The status.
-pub fn parse(
-    command: Command,
-    rows: &[&str],
-    args: impl IntoIterator<Item = OsString>,
-) -> Result<Options, u8> {
-    let name = command.get_name().to_owned();
-    let parsed = Options::augment_args(command)
+pub fn parse(bench: &Bench, args: impl IntoIterator<Item = OsString>) -> Result<Options, u8> {
+    let &Bench { name, about, examples, rows } = bench;
+    // What the options are for is said by the bench, not by the comment at `Options`.
+    let parsed = Options::augment_args(Command::new(name))
+        .about(about)
+        .after_help(examples)
         .try_get_matches_from(args)
         .and_then(|matches| Options::from_arg_matches(&matches));
     let complain = |message: &str| {
@@ -105,7 +117,8 @@ mod tests {
 
     fn parsed(args: &[&str]) -> Result<Options, u8> {
         let args = core::iter::once("x").chain(args.iter().copied()).map(OsString::from);
-        parse(Command::new("x"), &["a", "b"], args)
+        let bench = Bench { name: "x", about: "", examples: "", rows: &["a", "b"] };
+        parse(&bench, args)
     }
 
     #[test]

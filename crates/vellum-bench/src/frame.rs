@@ -26,14 +26,18 @@ pub mod threads;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::{self, Options};
-use clap::Command;
+use crate::cli::{self, Bench, Options};
 use std::ffi::OsString;
 
 /// The rows, for `--only`.
 pub const ROWS: [&str; 10] = ["a", "instructions", "c", "b", "d", "e", "f", "init", "flat", "meta"];
 
-const ABOUT: &str = "Measures vellum-frame beside the published frame allocators";
+const BENCH: Bench = Bench {
+    name: "frame",
+    about: "Measures vellum-frame beside the published frame allocators",
+    examples: EXAMPLES,
+    rows: &ROWS,
+};
 
 const EXAMPLES: &str = "\
 Rows:
@@ -53,8 +57,7 @@ Examples:
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let command = Command::new("frame").about(ABOUT).after_help(EXAMPLES);
-    let options = match cli::parse(command, &ROWS, args) {
+    let options = match cli::parse(&BENCH, args) {
         Ok(options) => options,
         Err(status) => return status,
     };

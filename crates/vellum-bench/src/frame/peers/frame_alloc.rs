@@ -5,8 +5,8 @@
 //!          0                       ^ aligned to the largest block
 //! ```
 //!
-//! - `SummaryBuddyAllocator<11>`: the orders of its own example, and of Linux. Fewer than it could
-//!   have, which is its better side: each level that is not there is not merged into.
+//! - `SummaryBuddyAllocator<11>`: the orders of its own example, and of Linux; with as many as ours
+//!   has, 19, only (c) differed by more than noise, to its disadvantage.
 //! - `DepotAllocator` in front of it, which is what its README calls per-CPU cached: magazines of
 //!   128 frames and a depot of 512, its defaults; and, since some rows take 256 frames at a time,
 //!   once more with magazines of 1024 frames, which then hold all of them.

@@ -51,9 +51,14 @@ pub(crate) const fn runs(word: u64, order: u8) -> u64 {
 
 /// The starts of the *blocks* of exactly 2<sup>`order`</sup> ones: aligned runs that are no part of
 /// a longer one. `order` is at most 6.
+#[inline]
 pub(crate) const fn blocks(word: u64, order: u8) -> u64 {
+    // The usual words where memory is nearly full, or is taken in bulk.
+    if word == 0 || word == u64::MAX {
+        return (word != 0 && order == WORD_ORDER) as u64;
+    }
     if order == WORD_ORDER {
-        return (word == u64::MAX) as u64;
+        return 0;
     }
     let starts = runs(word, order);
     let longer = longer(starts, order);

@@ -157,6 +157,36 @@ impl Huge<'_> {
     }
 }
 
+/// How many blocks of each order are remembered.
+const RECENT: usize = 16;
+
+/// Where blocks of one order were freed last: a stack that forgets its bottom. They are free in the
+/// tree like any other, so nothing is kept from anybody, and each may be gone by now.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    first_frames: [u64; RECENT],
+    next: usize,
+    len: usize,
+}
+
+impl Recent {
+    const EMPTY: Self = Self { first_frames: [0; RECENT], next: 0, len: 0 };
+
+    #[inline]
+    fn push(&mut self, pfn: u64) {
+        self.first_frames[self.next % RECENT] = pfn;
+        self.next = self.next.wrapping_add(1);
+        self.len = RECENT.min(self.len + 1);
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u64> {
+        self.len = self.len.checked_sub(1)?;
+        self.next = self.next.wrapping_sub(1);
+        Some(self.first_frames[self.next % RECENT])
+    }
+}
+
 /// What a cache holds, without the allocator it belongs to; whoever keeps it passes the same one to
 /// every call.
 #[derive(Debug)]
@@ -164,10 +194,17 @@ pub(crate) struct Hand<'m> {
     own: Word<'m>,
     freed: Word<'m>,
     huge: Huge<'m>,
+    /// For each order from 1 to [`HUGE`].
+    recent: [Recent; HUGE as usize],
 }
 
 impl<'m> Hand<'m> {
-    pub(crate) const EMPTY: Self = Self { own: Word::EMPTY, freed: Word::EMPTY, huge: Huge::EMPTY };
+    pub(crate) const EMPTY: Self = Self {
+        own: Word::EMPTY,
+        freed: Word::EMPTY,
+        huge: Huge::EMPTY,
+        recent: [Recent::EMPTY; HUGE as usize],
+    };
 
     #[inline]
     pub(crate) fn alloc<A: Access>(
@@ -201,9 +238,21 @@ impl<'m> Hand<'m> {
             if self.own.bits != 0 {
                 return Ok(self.own.take_one());
             }
-        } else if order < WORD_ORDER {
-            if let Some(pa) = self.own.take(order).or_else(|| self.freed.take(order)) {
-                return Ok(pa);
+        } else if let Some(recent) = self.recent.get_mut(usize::from(order) - 1) {
+            loop {
+                while let Some(pfn) = recent.pop() {
+                    if tree.take_block::<A>(pfn, order) {
+                        return Ok(addr(pfn));
+                    }
+                }
+                if !tree.find_blocks::<A>(order, |pfn| recent.push(pfn)) {
+                    break;
+                }
+            }
+            if order < WORD_ORDER {
+                if let Some(pa) = self.own.take(order) {
+                    return Ok(pa);
+                }
             }
         }
         let found = alloc_from::<A>(Some(tree), order);
@@ -259,8 +308,10 @@ impl<'m> Hand<'m> {
         let (tree, pfn) =
             locate(frames.tree(), pa, order).map_err(|cause| cause.on_free(pa, order))?;
         let twice = |pfn| FreeError::DoubleFree { pa: addr(pfn) };
-        if let Some(pa) = self.has(pa, order) {
-            return Err(FreeError::DoubleFree { pa });
+        if order > HUGE || self.is_near(pa) {
+            if let Some(pa) = self.has(pa, order) {
+                return Err(FreeError::DoubleFree { pa });
+            }
         }
         if order == HUGE && !self.huge.held {
             if let Some(free) = tree.free_frame::<A>(pfn, order) {
@@ -271,21 +322,36 @@ impl<'m> Hand<'m> {
         }
         if order < WORD_ORDER {
             let (base, mask) = place(pa, order);
-            let word = if base == self.own.base { &mut self.own } else { &mut self.freed };
-            if word.base == base {
-                if word.barred == u64::MAX {
-                    word.become_word(tree, base, 0);
-                }
-                if word.give::<A>(mask) {
+            if base == self.own.base {
+                if self.own.give::<A>(mask) {
                     return Ok(());
                 }
-            } else if A::SHARED {
+            } else if A::SHARED && order == 0 {
                 // Collecting saves compare-and-swaps; without them, it would save nothing.
-                give::<A>(tree, word);
-                word.become_empty(base);
+                if base == self.freed.base {
+                    self.freed.become_word(tree, base, self.freed.bits);
+                    if self.freed.give::<A>(mask) {
+                        return Ok(());
+                    }
+                } else {
+                    give::<A>(tree, &self.freed);
+                    self.freed.become_empty(base);
+                }
             }
         }
-        tree.free::<A>(pfn, order).map_err(twice)
+        tree.free::<A>(pfn, order).map_err(twice)?;
+        if let Some(recent) = self.recent.get_mut(usize::from(order).wrapping_sub(1)) {
+            recent.push(pfn);
+        }
+        Ok(())
+    }
+
+    /// Whether anything at hand may lie in the same 2 MiB as `pa`.
+    #[inline]
+    fn is_near(&self, pa: PhysAddr) -> bool {
+        let shift = PAGE_SHIFT + HUGE;
+        let at = pa.as_u64() >> shift;
+        at == self.own.base >> shift || at == self.freed.base >> shift || self.huge.held
     }
 
     /// Whether no word at hand lies in the block of 2 MiB at `pa`.
@@ -307,7 +373,7 @@ impl<'m> Hand<'m> {
     fn has(&self, pa: PhysAddr, order: u8) -> Option<PhysAddr> {
         let (base, mask) =
             if order < WORD_ORDER { place(pa, order) } else { (pa.as_u64(), u64::MAX) };
-        let size = 1 << PAGE_SHIFT + order.max(WORD_ORDER);
+        let size = 1 << (PAGE_SHIFT + order.max(WORD_ORDER));
         let inside = |at: u64| at.wrapping_sub(base) < size;
         for word in [&self.own, &self.freed] {
             if inside(word.base) {
@@ -329,13 +395,15 @@ impl<'m> Hand<'m> {
     }
 
     pub(crate) fn flush<A: Access>(&mut self, frames: &FrameAllocator<'m>) {
-        let held = replace(self, Self::EMPTY);
         // Without a tree nothing was ever held.
         let Some(tree) = frames.tree() else { return };
-        give::<A>(tree, &held.own);
-        give::<A>(tree, &held.freed);
-        if held.huge.held {
-            let freed = tree.free::<A>(held.huge.base >> PAGE_SHIFT, HUGE);
+        for word in [&mut self.own, &mut self.freed] {
+            give::<A>(tree, word);
+            word.become_empty(NONE);
+        }
+        let huge = replace(&mut self.huge, Huge::EMPTY);
+        if huge.held {
+            let freed = tree.free::<A>(huge.base >> PAGE_SHIFT, HUGE);
             debug_assert!(freed.is_ok(), "frame {freed:?} of a cached block was freed elsewhere");
         }
     }

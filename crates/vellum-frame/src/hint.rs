@@ -125,9 +125,12 @@ impl<'m> Hints<'m> {
     #[inline(never)]
     fn set_in<A: Access>(&self, cell: &AtomicU64, kinds: u8, wanted: u64, row: usize) {
         let before = A::or(cell, wanted);
-        for kind in 0..KINDS as u8 {
+        let mut left = kinds;
+        while left != 0 {
+            let kind = left.trailing_zeros() as u8;
+            left &= left - 1;
             // Who set the first bit of a column looks after the tiers above it.
-            if kinds >> kind & 1 == 1 && before & column(kind) == 0 {
+            if before & column(kind) == 0 {
                 self.raise::<A>(kind, 0, row);
             }
         }
@@ -173,11 +176,19 @@ impl<'m> Hints<'m> {
     /// The lowest group that may have a block of order `kind`.
     #[inline]
     pub(crate) fn first<A: Access>(&self, kind: u8) -> Option<usize> {
-        let column = self.tiers[self.top].iter().skip(usize::from(kind)).step_by(KINDS);
-        column.enumerate().find_map(|(index, cell)| match A::load(cell) {
-            0 => None,
-            _ => self.first_below::<A>(kind, index),
-        })
+        let uppermost = self.tiers[self.top];
+        let mut index = 0;
+        // One word, but for more than 4 TiB.
+        while let Some(cell) = uppermost.get(index * KINDS + usize::from(kind)) {
+            if A::load(cell) != 0 {
+                let found = self.first_below::<A>(kind, index);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            index += 1;
+        }
+        None
     }
 
     /// The lowest group of `kind` below word `start` of the uppermost tier.

@@ -232,6 +232,9 @@ impl<'m> Level<'m> {
         let plain = words().all(|word| word == 0 || word == u64::MAX);
         let stale = 1 << kind | if plain { FULL - 1 } else { 0 };
         self.hints.clear::<A>(stale, group);
+        if !A::SHARED {
+            return;
+        }
         let back = if plain {
             words().fold(0, |found, word| found | kinds(word)) & stale
         } else {
@@ -287,6 +290,25 @@ impl<'m> Level<'m> {
             }
         }
         false
+    }
+
+    /// Tells the blocks of exactly `run` in one word of the lowest group that may have some, from
+    /// the highest down; whether there was such a group.
+    pub(crate) fn find_blocks<A: Access>(&self, run: u8, mut found: impl FnMut(u64)) -> bool {
+        let Some(group) = self.hints.first::<A>(run) else { return false };
+        for index in hint::words_of(group, self.words.len()) {
+            let mut starts = blocks(A::load(&self.words[index]), run);
+            if starts != 0 {
+                while starts != 0 {
+                    let bit = starts.ilog2();
+                    found(self.frame(index, bit));
+                    starts ^= 1 << bit;
+                }
+                return true;
+            }
+        }
+        self.retract::<A>(run, group);
+        true
     }
 
     /// Takes all of a word, the one with the smallest block of all: its index, and what it was.

@@ -66,7 +66,9 @@ struct Slot<'m> {
 unsafe impl Sync for Slot<'_> {}
 
 impl<'m> Slot<'m> {
-    const EMPTY: Self = Self { busy: AtomicBool::new(false), hand: UnsafeCell::new(Hand::EMPTY) };
+    const fn new() -> Self {
+        Self { busy: AtomicBool::new(false), hand: UnsafeCell::new(Hand::EMPTY) }
+    }
 
     /// Calls `f` with the cache, unless this CPU is in the middle of another call.
     #[inline]
@@ -90,7 +92,7 @@ impl<'a, 'm, const N: usize> Shared<'a, 'm, N> {
     /// Empty caches over `frames`.
     #[must_use]
     pub const fn new(frames: &'a FrameAllocator<'m>) -> Self {
-        Self { frames, slots: [const { Slot::EMPTY }; N] }
+        Self { frames, slots: [const { Slot::new() }; N] }
     }
 
     /// The allocator beneath.

@@ -77,7 +77,7 @@ impl Stats {
             return Some(0);
         }
         // (free / 2^order) / blocks is the size of a free block as a part of what is asked for.
-        let size = (1000 + (self.free * 1000 >> order)) / blocks;
+        let size = (1000 + ((self.free * 1000) >> order)) / blocks;
         Some(1000_u64.saturating_sub(size) as u32)
     }
 }

@@ -88,7 +88,9 @@ pub(crate) struct Tree<'m> {
 /// The level that deals in blocks of `order`, and the order of their runs there.
 #[inline]
 const fn level_of(order: u8) -> (usize, u8) {
-    ((order / WORD_ORDER) as usize, order % WORD_ORDER)
+    // A division by 6, without one and without a branch.
+    let level = (order >= 6) as u8 + (order >= 12) as u8 + (order >= 18) as u8;
+    (level as usize, order - level * WORD_ORDER)
 }
 
 impl<'m> Tree<'m> {
@@ -273,16 +275,26 @@ impl<'m> Tree<'m> {
     /// below the block's own.
     #[inline]
     fn free_below<A: Access>(&self, pfn: u64, level: usize, order: u8) -> Option<u64> {
-        self.levels[..level].iter().find_map(|below| {
-            let (first, _) = below.place(pfn);
-            let count = 1usize << (order - below.shift - WORD_ORDER);
-            let words = below.words.get(first..first + count)?;
-            if words.iter().fold(0, |any, cell| any | A::load(cell)) == 0 {
-                return None;
-            }
-            let free = words.iter().map(A::load).enumerate().find(|&(_, word)| word != 0);
-            free.map(|(index, word)| below.frame(first + index, word.trailing_zeros()))
-        })
+        if level == 0 {
+            return None;
+        }
+        if level == 1 {
+            return self.free_in_words::<A>(0, pfn, order);
+        }
+        (0..level).find_map(|below| self.free_in_words::<A>(below, pfn, order))
+    }
+
+    /// A frame of the block of `order` at `pfn` that is free on level `below`.
+    #[inline]
+    fn free_in_words<A: Access>(&self, below: usize, pfn: u64, order: u8) -> Option<u64> {
+        let below = &self.levels[below];
+        let (first, _) = below.place(pfn);
+        let words = below.words.get(first..first + (1 << (order - below.shift - WORD_ORDER)))?;
+        if words.iter().fold(0, |any, cell| any | A::load(cell)) == 0 {
+            return None;
+        }
+        let free = words.iter().map(A::load).enumerate().find(|&(_, word)| word != 0);
+        free.map(|(index, word)| below.frame(first + index, word.trailing_zeros()))
     }
 
     /// A free frame of the block of `order` at `pfn`, which lies in one region.
@@ -404,6 +416,24 @@ impl<'m> Tree<'m> {
             }
         }
         false
+    }
+
+    /// Tells some blocks of exactly `order`, the lowest last; whether there may be more.
+    pub(crate) fn find_blocks<A: Access>(&self, order: u8, found: impl FnMut(u64)) -> bool {
+        let (level, run) = level_of(order);
+        self.levels[level].find_blocks::<A>(run, found)
+    }
+
+    /// Takes the block of `order` at `pfn` if it is one: free, and its buddy is not.
+    #[inline]
+    pub(crate) fn take_block<A: Access>(&self, pfn: u64, order: u8) -> bool {
+        let (level, run) = level_of(order);
+        let own = &self.levels[level];
+        let (index, bit) = own.place(pfn);
+        let Some(cell) = own.words.get(index) else { return false };
+        let word = A::load(cell);
+        let (mask, buddy) = (run_mask(bit, run), run_mask(bit ^ 1 << run, run));
+        word & mask == mask && word & buddy != buddy && A::swap(cell, word, word & !mask).is_ok()
     }
 
     /// The stretch from `pfn` on that is free or not free throughout: which, and where it ends. It

@@ -6,6 +6,7 @@
 //!   row      8 groups, a byte each: bit n says "a block        |76543210|76543210|...
 //!            of order n is here"                                   |
 //!   bitmap   a group: 8 words, one cache line   0  0  00ff  0  1  0  0  0
+//!            (above level 0: one word)
 //! ```
 //!
 //! An order is that of a *block*: an aligned run of ones in a word that is part of no longer one
@@ -32,8 +33,11 @@ use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER};
 use crate::sync::AtomicU64;
 
-/// log2 of the bitmap words of a group: a cache line of 64 bytes, 2 MiB of frames on level 0.
-const GROUP_SHIFT: u32 = 3;
+/// log2 of the bitmap words of a group on `level`: on level 0 a cache line of 64 bytes, 2 MiB of
+/// frames; above that, where there are fewer words, one.
+const fn group_shift(level: usize) -> u32 {
+    if level == 0 { 3 } else { 0 }
+}
 
 /// log2 of the groups of a row: the bytes of a word.
 const ROW_SHIFT: u32 = 3;
@@ -59,11 +63,15 @@ pub(crate) struct Hints<'m> {
     tiers: [&'m [AtomicU64]; TIERS],
     /// The lowest tier with one word for each kind, or the uppermost that there is.
     top: usize,
+    /// log2 of the bitmap words of a group.
+    group_shift: u32,
+    /// How many bitmap words there are.
+    len: usize,
 }
 
-/// Words of the rows and of one kind in each tier, for a level of `len` bitmap words; and the top.
-const fn plan(len: u64) -> (u64, [u64; TIERS], usize) {
-    let rows = len.div_ceil(1 << (GROUP_SHIFT + ROW_SHIFT));
+/// Words of the rows and of one kind in each tier, for `len` bitmap words on `level`; and the top.
+const fn plan(level: usize, len: u64) -> (u64, [u64; TIERS], usize) {
+    let rows = len.div_ceil(1 << (group_shift(level) + ROW_SHIFT));
     let mut tiers = [rows.div_ceil(WORD_BITS), 0, 0];
     let mut top = 0;
     while top + 1 < TIERS && tiers[top] > 1 {
@@ -73,21 +81,10 @@ const fn plan(len: u64) -> (u64, [u64; TIERS], usize) {
     (rows, tiers, top)
 }
 
-/// How many words the hints of a level of `len` bitmap words take.
-pub(crate) const fn words_for(len: u64) -> u64 {
-    let (rows, tiers, _) = plan(len);
+/// How many words the hints of `len` bitmap words on `level` take.
+pub(crate) const fn words_for(level: usize, len: u64) -> u64 {
+    let (rows, tiers, _) = plan(level, len);
     rows + KINDS as u64 * (tiers[0] + tiers[1] + tiers[2])
-}
-
-/// The group that bitmap word `word` belongs to.
-pub(crate) const fn group_of(word: usize) -> usize {
-    word >> GROUP_SHIFT
-}
-
-/// The bitmap words of `group`, on a level of `len` words.
-pub(crate) fn words_of(group: usize, len: usize) -> core::ops::Range<usize> {
-    let first = group << GROUP_SHIFT;
-    first..len.min(first + (1 << GROUP_SHIFT))
 }
 
 /// Bit `kind` of each byte of a row.
@@ -96,15 +93,29 @@ const fn column(kind: u8) -> u64 {
 }
 
 impl<'m> Hints<'m> {
-    /// Hints for a level of `len` words, in `words`, all zero; `None` unless there are
-    /// `words_for(len)` of them.
-    pub(crate) fn new(words: &'m [AtomicU64], len: usize) -> Option<Self> {
-        let (rows, tiers, top) = plan(len as u64);
+    /// Hints for `len` words on `level`, in `words`, all zero; `None` unless there are
+    /// `words_for(level, len)` of them.
+    pub(crate) fn new(words: &'m [AtomicU64], level: usize, len: usize) -> Option<Self> {
+        let (rows, tiers, top) = plan(level, len as u64);
         let [n0, n1, n2] = tiers.map(|n| n as usize * KINDS);
         let (rows, rest) = words.split_at_checked(rows as usize)?;
         let (tier0, rest) = rest.split_at_checked(n0)?;
         let (tier1, tier2) = rest.split_at_checked(n1)?;
-        (tier2.len() == n2).then_some(Self { rows, tiers: [tier0, tier1, tier2], top })
+        let (tiers, group_shift) = ([tier0, tier1, tier2], group_shift(level));
+        (tier2.len() == n2).then_some(Self { rows, tiers, top, group_shift, len })
+    }
+
+    /// The group that bitmap word `word` belongs to.
+    #[inline]
+    pub(crate) const fn group_of(&self, word: usize) -> usize {
+        word >> self.group_shift
+    }
+
+    /// The bitmap words of `group`.
+    #[inline]
+    pub(crate) fn words_of(&self, group: usize) -> core::ops::Range<usize> {
+        let first = group << self.group_shift;
+        first..self.len.min(first + (1 << self.group_shift))
     }
 
     /// Word `index` of `tier` for blocks of order `kind`.
@@ -225,8 +236,8 @@ mod tests {
     use std::vec::Vec;
 
     fn finds_through_every_tier<A: Access>(len: u64, groups: &[usize]) {
-        let storage: Vec<AtomicU64> = (0..words_for(len)).map(|_| AtomicU64::new(0)).collect();
-        let hints = Hints::new(&storage, len as usize).expect("as many words as it takes");
+        let storage: Vec<AtomicU64> = (0..words_for(0, len)).map(|_| AtomicU64::new(0)).collect();
+        let hints = Hints::new(&storage, 0, len as usize).expect("as many words as it takes");
         // From the largest kind down; what is left in one is what a search for the next one finds.
         let mut other = None;
         for kind in (0..ORDERS as u8).rev() {
@@ -273,8 +284,8 @@ mod tests {
 
     #[test]
     fn several_kinds_are_set_at_once_and_only_those() {
-        let storage: Vec<AtomicU64> = (0..words_for(64)).map(|_| AtomicU64::new(0)).collect();
-        let hints = Hints::new(&storage, 64).expect("as many words as it takes");
+        let storage: Vec<AtomicU64> = (0..words_for(0, 64)).map(|_| AtomicU64::new(0)).collect();
+        let hints = Hints::new(&storage, 0, 64).expect("as many words as it takes");
         hints.set::<Atomic>(0b001_0110, 5);
         hints.set::<Atomic>(0b100_0010, 2);
         let found = [0, 1, 2, 3, 4, 5, 6].map(|kind| hints.first::<Atomic>(kind));

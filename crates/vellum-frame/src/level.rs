@@ -18,7 +18,7 @@
 
 use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER, blocks, kinds, order_around, pick, run_mask};
-use crate::hint::{self, Hints, UNSORTED};
+use crate::hint::{Hints, UNSORTED};
 use crate::moves::Moves;
 use crate::sync::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -83,26 +83,26 @@ impl<'m> Level<'m> {
     /// Keeps the hints of word `index` true after it became `word` in some way.
     pub(crate) fn note<A: Access>(&self, index: usize, word: u64) {
         if word != 0 {
-            self.hints.set::<A>(kinds(word), hint::group_of(index));
+            self.hints.set::<A>(kinds(word), self.hints.group_of(index));
         }
     }
 
     /// The same after a run that has `bit` was added.
     #[inline]
     pub(crate) fn note_around<A: Access>(&self, index: usize, word: u64, bit: u32) {
-        self.hints.set::<A>(1 << order_around(word, bit), hint::group_of(index));
+        self.hints.set::<A>(1 << order_around(word, bit), self.hints.group_of(index));
     }
 
     /// The same after one bit was added, without a look at the others.
     #[inline]
     pub(crate) fn note_one<A: Access>(&self, index: usize) {
-        self.hints.set::<A>(1 | 1 << UNSORTED, hint::group_of(index));
+        self.hints.set::<A>(1 | 1 << UNSORTED, self.hints.group_of(index));
     }
 
     /// Says what blocks `group` has, if frames were freed there singly.
     fn sort<A: Access>(&self, group: usize) {
         self.hints.clear::<A>(1 << UNSORTED, group);
-        let members = hint::words_of(group, self.words.len());
+        let members = self.hints.words_of(group);
         let found = members.fold(0, |found, index| found | kinds(A::load(&self.words[index])));
         self.hints.set::<A>(found, group);
     }
@@ -145,7 +145,7 @@ impl<'m> Level<'m> {
         }
         if kind > run {
             // The upper half of the block, of the quarter below it, and so on.
-            self.hints.set::<A>((1 << kind) - (1 << run), hint::group_of(index));
+            self.hints.set::<A>((1 << kind) - (1 << run), self.hints.group_of(index));
         }
         Ok(self.frame(index, bit))
     }
@@ -193,7 +193,7 @@ impl<'m> Level<'m> {
         want: Want,
         moves: Option<&Moves>,
     ) -> Group {
-        for index in hint::words_of(group, self.words.len()) {
+        for index in self.hints.words_of(group) {
             let cell = &self.words[index];
             let mut word = A::load(cell);
             loop {
@@ -226,7 +226,7 @@ impl<'m> Level<'m> {
             self.sort::<A>(group);
         }
         let words = || {
-            let members = hint::words_of(group, self.words.len());
+            let members = self.hints.words_of(group);
             members.map(|index| A::load(&self.words[index]))
         };
         let plain = words().all(|word| word == 0 || word == u64::MAX);
@@ -296,7 +296,7 @@ impl<'m> Level<'m> {
     /// the highest down; whether there was such a group.
     pub(crate) fn find_blocks<A: Access>(&self, run: u8, mut found: impl FnMut(u64)) -> bool {
         let Some(group) = self.hints.first::<A>(run) else { return false };
-        for index in hint::words_of(group, self.words.len()) {
+        for index in self.hints.words_of(group) {
             let mut starts = blocks(A::load(&self.words[index]), run);
             if starts != 0 {
                 while starts != 0 {
@@ -320,7 +320,7 @@ impl<'m> Level<'m> {
                 }
                 return None;
             };
-            for index in hint::words_of(group, self.words.len()) {
+            for index in self.hints.words_of(group) {
                 let cell = &self.words[index];
                 let mut word = A::load(cell);
                 while blocks(word, kind) != 0 {

@@ -76,7 +76,7 @@ impl Shape {
         let mut level = 0;
         while level < LEVELS {
             let (_, len) = self.level(level);
-            words = words.saturating_add(len + hint::words_for(len));
+            words = words.saturating_add(len + hint::words_for(level, len));
             level += 1;
         }
         words
@@ -98,8 +98,8 @@ impl Shape {
         let mut parts = [const { None }; LEVELS];
         for (level, slot) in parts.iter_mut().enumerate() {
             let (first, words) = levels[level]?;
-            let hints = cut(hint::words_for(words.len() as u64))?;
-            let hints = Hints::new(hints, words.len())?;
+            let hints = cut(hint::words_for(level, words.len() as u64))?;
+            let hints = Hints::new(hints, level, words.len())?;
             *slot = Some(Level::new(shift_of(level), first, words, hints));
         }
         let [Some(l0), Some(l1), Some(l2), Some(l3)] = parts else { return None };

@@ -64,7 +64,6 @@
 
 use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER, run_mask};
-use crate::hint;
 use crate::level::{Level, Want};
 use crate::moves::Moves;
 use crate::regions::Regions;
@@ -261,7 +260,7 @@ impl<'m> Tree<'m> {
                     }
                     break;
                 };
-                let members = hint::words_of(group, own.words.len());
+                let members = own.hints.words_of(group);
                 if members.filter(|&i| self.gather::<A>(lower, i)).count() > 0 {
                     return true;
                 }

@@ -177,11 +177,12 @@ impl<'m> Hints<'m> {
         }
     }
 
-    /// The smallest order from `least` on for which there is advice, and the lowest group that may
-    /// have a block of it.
-    #[inline]
-    pub(crate) fn find<A: Access>(&self, least: u8) -> Option<(u8, usize)> {
-        (least..ORDERS as u8).find_map(|kind| Some((kind, self.first::<A>(kind)?)))
+    /// The lowest group that may have a block, and the order of its smallest; groups with none but
+    /// full words come last.
+    pub(crate) fn lowest<A: Access>(&self) -> Option<(u8, usize)> {
+        let first = |kind| Some((kind, self.first::<A>(kind)?));
+        let parts = (0..WORD_ORDER).filter_map(first).min_by_key(|&(_, group)| group);
+        parts.or_else(|| first(WORD_ORDER))
     }
 
     /// The lowest group that may have a block of order `kind`.
@@ -235,26 +236,31 @@ mod tests {
     use crate::sync::AtomicU64;
     use std::vec::Vec;
 
+    /// The smallest order from `least` on, as a search asks for them.
+    fn find<A: Access>(hints: &Hints<'_>, least: u8) -> Option<(u8, usize)> {
+        (least..ORDERS as u8).find_map(|kind| Some((kind, hints.first::<A>(kind)?)))
+    }
+
     fn finds_through_every_tier<A: Access>(len: u64, groups: &[usize]) {
         let storage: Vec<AtomicU64> = (0..words_for(0, len)).map(|_| AtomicU64::new(0)).collect();
         let hints = Hints::new(&storage, 0, len as usize).expect("as many words as it takes");
         // From the largest kind down; what is left in one is what a search for the next one finds.
         let mut other = None;
         for kind in (0..ORDERS as u8).rev() {
-            assert_eq!(hints.find::<A>(kind), other);
+            assert_eq!(find::<A>(&hints, kind), other);
             for &group in groups.iter().rev() {
                 hints.set::<A>(1 << kind, group);
-                assert_eq!(hints.find::<A>(kind), Some((kind, group)));
+                assert_eq!(find::<A>(&hints, kind), Some((kind, group)));
             }
             for &group in groups {
-                assert_eq!(hints.find::<A>(kind), Some((kind, group)));
+                assert_eq!(find::<A>(&hints, kind), Some((kind, group)));
                 hints.clear::<A>(1 << kind, group);
             }
-            assert_eq!(hints.find::<A>(kind), other);
+            assert_eq!(find::<A>(&hints, kind), other);
             // The tiers were emptied by that search, and fill again.
             let last = groups[groups.len() - 1];
             hints.set::<A>(1 << kind, last);
-            assert_eq!(hints.find::<A>(kind), Some((kind, last)));
+            assert_eq!(find::<A>(&hints, kind), Some((kind, last)));
             other = Some((kind, last));
         }
     }
@@ -290,5 +296,18 @@ mod tests {
         hints.set::<Atomic>(0b100_0010, 2);
         let found = [0, 1, 2, 3, 4, 5, 6].map(|kind| hints.first::<Atomic>(kind));
         assert_eq!(found, [None, Some(2), Some(5), None, Some(5), None, Some(2)]);
+    }
+
+    #[test]
+    fn the_lowest_group_is_the_first_with_part_of_a_word() {
+        let storage: Vec<AtomicU64> = (0..words_for(0, 640)).map(|_| AtomicU64::new(0)).collect();
+        let hints = Hints::new(&storage, 0, 640).expect("as many words as it takes");
+        assert_eq!(hints.lowest::<Plain>(), None);
+        hints.set::<Plain>(1 << 6, 0);
+        assert_eq!(hints.lowest::<Plain>(), Some((6, 0)));
+        hints.set::<Plain>(1, 70);
+        assert_eq!(hints.lowest::<Plain>(), Some((0, 70)));
+        hints.set::<Plain>(0b10_1000, 9);
+        assert_eq!(hints.lowest::<Plain>(), Some((3, 9)));
     }
 }

@@ -311,10 +311,11 @@ impl<'m> Level<'m> {
         true
     }
 
-    /// Takes all of a word, the one with the smallest block of all: its index, and what it was.
+    /// Takes all of a word that is not full, one of the lowest: its index, and what it was. (Full
+    /// ones are left for larger blocks as long as there are others.)
     pub(crate) fn take_word<A: Access>(&self) -> Option<(usize, u64)> {
         loop {
-            let Some((kind, group)) = self.hints.find::<A>(0) else {
+            let Some((kind, group)) = self.hints.lowest::<A>() else {
                 if self.sort_next::<A>() {
                     continue;
                 }

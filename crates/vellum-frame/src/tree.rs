@@ -168,7 +168,7 @@ impl<'m> Tree<'m> {
         })
     }
 
-    /// Takes frames of one word of level 0, by and large where the smallest free block is: the
+    /// Takes frames of one word of level 0, one of the lowest that is in use already: the
     /// first frame of the word, and the bits.
     pub(crate) fn take_word<A: Access>(&self) -> Option<(u64, u64)> {
         let frames = &self.levels[0];

@@ -33,7 +33,7 @@ fn the_scan_finds_everything_without_a_hint() {
         for &order in ORDERS {
             shatter(tree);
             for hints in tree.levels.iter().map(|level| level.hints) {
-                while let Some((kind, group)) = hints.find::<Atomic>(0) {
+                while let Some((kind, group)) = hints.lowest::<Atomic>() {
                     hints.clear::<Atomic>(1 << kind, group);
                 }
             }

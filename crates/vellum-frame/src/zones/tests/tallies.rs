@@ -141,6 +141,24 @@ fn in_the_usual_case_the_shared_count_is_left_alone() {
 }
 
 #[test]
+fn what_was_charged_for_a_block_that_is_not_there_stays_charged_ahead() {
+    let zones = Zones::new([Zone::new(frames(0, 200), Class::Normal)]);
+    zones.recount();
+    let tally = Tally::new();
+    let here = zones.through([*zones.source(0).unwrap()]).with_tally(&tally);
+    let taken = drain(&here, Request::new(0)).0;
+    for &pa in taken.iter().filter(|pa| pa.is_aligned(13)) {
+        // SAFETY: allocated above, and given back once.
+        assert_eq!(unsafe { here.free(pa, 0) }, Ok(()));
+    }
+    for order in 1..5 {
+        let request = Request::new(order);
+        assert_eq!(here.alloc(request), Err(ZoneError::NoBlock { request }), "every other frame");
+        assert_eq!(zones.level(0).unwrap().free + tally.ahead(0), 100);
+    }
+}
+
+#[test]
 fn a_handler_on_top_of_a_change_counts_with_everybody() {
     let zones = two();
     let tally = Tally::new();

@@ -23,7 +23,7 @@ use crate::regions::Ownership;
 use crate::runs::FreeRuns;
 use crate::shape::Shape;
 use crate::sync::AtomicU64;
-use crate::tree::Tree;
+use crate::tree::{One, Tree};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -327,12 +327,21 @@ pub(crate) fn free_to<A: Access>(
 ) -> Result<(), FreeError> {
     if order == 0 && pa.is_aligned(PAGE_SHIFT) {
         if let Some(tree) = tree {
-            if tree.free_one::<A>(pa.number().as_u64()) {
-                return Ok(());
+            match tree.free_one::<A>(pa.number().as_u64()) {
+                One::Freed => return Ok(()),
+                One::Unnoted(index) => return noted::<A>(tree, index),
+                One::Refused => {}
             }
         }
     }
     free_checked::<A>(tree, pa, order)
+}
+
+/// Ends a free by telling the hints.
+#[inline(never)]
+pub(crate) fn noted<A: Access>(tree: &Tree<'_>, index: usize) -> Result<(), FreeError> {
+    tree.levels[0].note_one::<A>(index);
+    Ok(())
 }
 
 #[inline(never)]

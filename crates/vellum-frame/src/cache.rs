@@ -35,11 +35,11 @@
 //! - A frame in a word's `known` is the allocator's to give.
 
 use crate::access::{Access, Atomic};
-use crate::allocator::{FrameAllocator, addr, alloc_from, locate};
+use crate::allocator::{FrameAllocator, addr, alloc_from, locate, noted};
 use crate::bits::{WORD_BITS, WORD_ORDER, pick, run_mask};
 use crate::error::FreeError;
 use crate::sync::AtomicU64;
-use crate::tree::Tree;
+use crate::tree::{One, Tree};
 use core::fmt;
 use core::mem::replace;
 use vellum_core::{OutOfFrames, PAGE_SHIFT, PhysAddr};
@@ -282,19 +282,34 @@ impl<'m> Hand<'m> {
                     return Ok(());
                 }
             } else if (!A::SHARED || self.freed.bits == 0) && !self.huge_has(pa) {
+                // Collecting begins with the second frame of a word; this may be the first.
                 if A::SHARED {
                     self.freed.become_empty(base);
                 }
                 if let Some(tree) = frames.tree() {
-                    if tree.free_one::<A>(pa.number().as_u64()) {
-                        return Ok(());
+                    match tree.free_one::<A>(pa.number().as_u64()) {
+                        One::Freed => return Ok(()),
+                        One::Unnoted(index) => return noted::<A>(tree, index),
+                        One::Refused => {}
                     }
                 }
             }
-        } else if order == HUGE && self.words_beside(pa) && self.huge.give::<A>(pa) {
-            return Ok(());
+        } else if order == HUGE {
+            return self.free_huge::<A>(frames, pa);
         }
         self.free_slow::<A>(frames, pa, order)
+    }
+
+    #[inline(never)]
+    fn free_huge<A: Access>(
+        &mut self,
+        frames: &FrameAllocator<'m>,
+        pa: PhysAddr,
+    ) -> Result<(), FreeError> {
+        if self.words_beside(pa) && self.huge.give::<A>(pa) {
+            return Ok(());
+        }
+        self.free_slow::<A>(frames, pa, HUGE)
     }
 
     /// All of it, errors included.

@@ -133,6 +133,13 @@ impl<'m> Hints<'m> {
         }
     }
 
+    /// Whether there is advice for all of `kinds` in `group`.
+    #[inline]
+    pub(crate) fn has<A: Access>(&self, kinds: u8, group: usize) -> bool {
+        let row = self.rows.get(group >> ROW_SHIFT).map_or(0, A::load);
+        (row >> ((group & 7) << ROW_SHIFT)) as u8 & kinds == kinds
+    }
+
     #[inline(never)]
     fn set_in<A: Access>(&self, cell: &AtomicU64, kinds: u8, wanted: u64, row: usize) {
         let before = A::or(cell, wanted);

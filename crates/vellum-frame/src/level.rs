@@ -99,6 +99,12 @@ impl<'m> Level<'m> {
         self.hints.set::<A>(1 | 1 << UNSORTED, self.hints.group_of(index));
     }
 
+    /// Whether [`note_one`](Self::note_one) would say what is said already.
+    #[inline]
+    pub(crate) fn is_noted_one<A: Access>(&self, index: usize) -> bool {
+        self.hints.has::<A>(1 | 1 << UNSORTED, self.hints.group_of(index))
+    }
+
     /// Says what blocks `group` has, if frames were freed there singly.
     fn sort<A: Access>(&self, group: usize) {
         self.hints.clear::<A>(1 << UNSORTED, group);

@@ -28,8 +28,9 @@ pub(crate) struct Regions<'m> {
     bounds: (u64, u64),
     /// Frames in all regions.
     total: u64,
-    /// The frames of the region if there is but one; 0 otherwise.
-    only: u64,
+    /// The first frame of the largest region, and how many it has: the one that nearly all
+    /// questions are about.
+    largest: (u64, u64),
 }
 
 /// What the table says of a block.
@@ -48,8 +49,13 @@ impl<'m> Regions<'m> {
             (Some(first), Some(end)) => (first.load(Relaxed), end.load(Relaxed)),
             _ => (0, 0),
         };
-        let only = if table.len() == 2 { total } else { 0 };
-        Self { table, bounds, total, only }
+        let regions = Self { table, bounds, total, largest: (0, 0) };
+        let lengths = (0..regions.count()).map(|index| {
+            let (start, end) = regions.get(index);
+            (start, end - start)
+        });
+        let largest = lengths.max_by_key(|&(_, len)| len).unwrap_or((0, 0));
+        Self { largest, ..regions }
     }
 
     /// Frames in all regions.
@@ -70,18 +76,18 @@ impl<'m> Regions<'m> {
         self.bounds
     }
 
-    /// Whether frame `pfn` is ours.
+    /// Whether frame `pfn` is in the largest region, and so ours.
     #[inline]
-    pub(crate) fn has(&self, pfn: u64) -> bool {
-        pfn.wrapping_sub(self.bounds.0) < self.only || self.among_many(pfn)
+    pub(crate) fn largest_has(&self, pfn: u64) -> bool {
+        pfn.wrapping_sub(self.largest.0) < self.largest.1
     }
 
     /// Whether frame `first` and the `count - 1` after it are ours.
     #[inline]
     pub(crate) fn are_ours(&self, first: u64, count: u64) -> bool {
-        let (low, high) = self.bounds;
-        let inside = first >= low && first + count <= high;
-        inside && (self.table.len() == 2 || self.ownership(first, count) == Ownership::Ours)
+        let (start, len) = self.largest;
+        (first >= start && first - start + count <= len)
+            || self.ownership(first, count) == Ownership::Ours
     }
 
     /// Which of the 64 frames from `first` on are ours.
@@ -93,19 +99,11 @@ impl<'m> Regions<'m> {
         (0..64).fold(0, |mask, bit| mask | u64::from(self.are_ours(first + bit, 1)) << bit)
     }
 
-    #[cold]
-    fn among_many(&self, pfn: u64) -> bool {
-        self.only == 0 && self.are_ours(pfn, 1)
-    }
-
     /// Whose the `count` frames from `first` on are; they must not pass the last frame number.
     pub(crate) fn ownership(&self, first: u64, count: u64) -> Ownership {
         let (low, high) = self.bounds;
         if first < low || first + count > high {
             return Ownership::OutOfRange;
-        }
-        if self.count() == 1 {
-            return Ownership::Ours;
         }
         // The last region that starts at or below `first`: region 0 does.
         let (mut at, mut beyond) = (0, self.count());

@@ -84,6 +84,15 @@ pub(crate) struct Tree<'m> {
     pub(crate) moves: Moves,
 }
 
+/// What became of one frame.
+pub(crate) enum One {
+    Freed,
+    /// It was freed in this word, and the hints have to be told ([`Level::note_one`]).
+    Unnoted(usize),
+    /// Nothing was changed.
+    Refused,
+}
+
 /// The level that deals in blocks of `order`, and the order of their runs there.
 #[inline]
 const fn level_of(order: u8) -> (usize, u8) {
@@ -315,23 +324,21 @@ impl<'m> Tree<'m> {
         self.levels[level + 1..].iter().any(|above| above.covers::<A>(pfn))
     }
 
-    /// Gives back frame `pfn`, if it is the allocator's, lies in a word with free frames and is not
-    /// one of them, in one attempt; otherwise [`free`](Self::free) says what is wrong.
+    /// Gives back frame `pfn`, if that is simple: it is in the largest region, lies in a word with free
+    /// frames, and is not one of them. Otherwise [`free`](Self::free) knows what to do.
+    // No call to anything here, so that a caller who calls nothing else keeps no registers.
     #[inline(always)]
-    pub(crate) fn free_one<A: Access>(&self, pfn: u64) -> bool {
+    pub(crate) fn free_one<A: Access>(&self, pfn: u64) -> One {
         let frames = &self.levels[0];
         let index = (pfn >> WORD_ORDER).wrapping_sub(frames.first) as usize;
-        let Some(cell) = frames.words.get(index) else { return false };
+        let Some(cell) = frames.words.get(index) else { return One::Refused };
         let bit = (pfn & (WORD_BITS - 1)) as u32;
         let word = A::load(cell);
-        let freed = word != 0
-            && word >> bit & 1 == 0
-            && self.regions.has(pfn)
-            && A::swap(cell, word, word | 1 << bit).is_ok();
-        if freed {
-            frames.note_one::<A>(index);
+        let simple = word != 0 && word >> bit & 1 == 0 && self.regions.largest_has(pfn);
+        if !simple || A::swap(cell, word, word | 1 << bit).is_err() {
+            return One::Refused;
         }
-        freed
+        if frames.is_noted_one::<A>(index) { One::Freed } else { One::Unnoted(index) }
     }
 
     /// Gives back the block of `order` at `pfn`, which lies in one region.

@@ -8,8 +8,8 @@
 
 use crate::access::Atomic;
 use crate::allocator::{FrameAllocator, MAX_ORDER, addr, alloc_from};
-use crate::cache::Hand;
 use crate::error::{AllocRunError, FreeError};
+use crate::hand::Hand;
 use crate::regions::Ownership;
 use crate::stats::largest_at;
 use crate::tree::Tree;

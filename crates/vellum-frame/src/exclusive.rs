@@ -16,8 +16,8 @@
 
 use crate::access::Plain;
 use crate::allocator::FrameAllocator;
-use crate::cache::Hand;
 use crate::error::FreeError;
+use crate::hand::Hand;
 use core::cell::UnsafeCell;
 use core::fmt;
 use vellum_core::{FrameSource, OutOfFrames, PhysAddr};

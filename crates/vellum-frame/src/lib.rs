@@ -12,6 +12,7 @@ mod cache;
 mod error;
 mod exclusive;
 pub mod fits;
+mod hand;
 mod hint;
 mod init;
 mod level;
@@ -26,6 +27,7 @@ mod stats;
 mod sync;
 pub mod table;
 mod tree;
+mod word;
 #[cfg(feature = "x86_64-0_15")]
 mod x86_64;
 pub mod zones;

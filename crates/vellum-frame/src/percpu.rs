@@ -22,8 +22,8 @@
 
 use crate::access::Atomic;
 use crate::allocator::{FrameAllocator, alloc_from, free_to};
-use crate::cache::Hand;
 use crate::error::FreeError;
+use crate::hand::Hand;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;

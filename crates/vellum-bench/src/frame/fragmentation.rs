@@ -20,9 +20,10 @@
 //! cache is flushed, and huge pages are asked for until there are no more.
 //!
 //! The score: what was had, as a percentage of what an ideal packing would have, free frames / 512.
-//! Where permanent frames sit decides it, and no design knows beforehand which those are. In notes
-//! below the tables: of the aligned 2 MiB blocks without an allocated frame, how many could not be
-//! had (a design that merges everything gets them all), and how many requests failed on the way.
+//! Where permanent frames sit decides it, and no design knows beforehand which those are. Beside it,
+//! over all occupancies and seeds: how many requests were refused on the way (who refuses has less
+//! to pack), and how many aligned 2 MiB blocks without an allocated frame were missed at the end (a
+//! design that merges everything misses none).
 //!
 //! The stream of requests is a function of the occupancy and the seed. It is settled before any
 //! allocator is asked, on the assumption that nothing fails.

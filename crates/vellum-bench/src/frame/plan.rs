@@ -243,7 +243,9 @@ impl<'a> Plan<'a> {
         let frames = self.amounts.frames;
         let titles = ["f: 60% used", "f: 80% used", "f: 95% used"];
         self.bar.set_length(titles.len() as u64);
-        let mut whole = Vec::new();
+        // Over all occupancies: requests refused on the way, and whole blocks not had at the end.
+        let mut refused: Vec<(Side, &'static str, f64)> = Vec::new();
+        let mut missed = Vec::new();
         for (index, (percent, title)) in OCCUPANCIES.into_iter().zip(titles).enumerate() {
             self.bar.set_position(index as u64);
             self.bar.set_prefix(title);
@@ -252,25 +254,23 @@ impl<'a> Plan<'a> {
                 (1..=seeds).map(|seed| fragmentation::life(frames, percent, seed)).collect();
             let mut lead = Lead(frames, &lives, Vec::new());
             allocator::all(&mut lead);
+            let share = |o: Outcome| o.had as f64 * 100.0 / o.ideal as f64;
+            let figures = lead.2.iter().map(|&(side, name, o)| (side, name, share(o))).collect();
             let label = Label { row: "f", title, unit: "% had" };
-            let share = |had: u64, of: u64| had as f64 * 100.0 / of as f64;
-            let figures = lead.2.iter().map(|&(s, n, o)| (s, n, share(o.had, o.ideal))).collect();
             self.columns.push(Column { label, better: Some(Better::Higher), figures });
-            let failed: Vec<_> = lead.2.iter().filter(|(_, _, o)| o.failed > 0).collect();
-            for (_, name, outcome) in failed {
-                self.notes.push(format!(
-                    "{title}: {name} could not serve {} requests on the way.",
-                    outcome.failed
-                ));
+            if index == 0 {
+                refused = lead.2.iter().map(|&(side, name, _)| (side, name, 0.0)).collect();
+                missed.clone_from(&refused);
             }
-            whole.extend(lead.2.iter().map(|&(_, n, o)| (n, o.had, o.possible)));
+            for (at, (_, _, outcome)) in lead.2.iter().enumerate() {
+                refused[at].2 += outcome.failed as f64;
+                missed[at].2 += (outcome.possible - outcome.had) as f64;
+            }
         }
-        for (name, had, possible) in whole {
-            if had < possible {
-                self.notes.push(format!(
-                    "f: {name} got {had} of {possible} blocks of 2 MiB that were wholly free."
-                ));
-            }
+        let sums = [("f: refused", "requests", refused), ("f: missed", "blocks", missed)];
+        for (title, unit, figures) in sums {
+            let label = Label { row: "f", title, unit };
+            self.columns.push(Column { label, better: None, figures });
         }
     }
 

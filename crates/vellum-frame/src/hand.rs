@@ -223,7 +223,10 @@ impl<'m> Hand<'m> {
     fn is_near(&self, pa: PhysAddr) -> bool {
         let shift = PAGE_SHIFT + HUGE;
         let at = pa.as_u64() >> shift;
-        at == self.own.base >> shift || at == self.freed.base >> shift || self.huge.held
+        // All three each time: whether a block is held just now is hard to guess.
+        (at == self.own.base >> shift)
+            | (at == self.freed.base >> shift)
+            | ((at == self.huge.base >> shift) & self.huge.held)
     }
 
     /// Whether no word at hand lies in the block of 2 MiB at `pa`.

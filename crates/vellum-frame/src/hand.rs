@@ -194,21 +194,19 @@ impl<'m> Hand<'m> {
         }
         if order < WORD_ORDER {
             let (base, mask) = place(pa, order);
-            if base == self.own.base {
-                if self.own.give::<A>(mask) {
-                    return Ok(());
+            // Collecting saves compare-and-swaps; without them, it would save nothing.
+            let collect = A::SHARED && order == 0;
+            if base == self.own.base || (collect && base == self.freed.base) {
+                if let Some(free) = tree.free_frame::<A>(pfn, order) {
+                    return Err(twice(free));
                 }
-            } else if A::SHARED && order == 0 {
-                // Collecting saves compare-and-swaps; without them, it would save nothing.
-                if base == self.freed.base {
-                    self.freed.become_word(tree, base, self.freed.bits);
-                    if self.freed.give::<A>(mask) {
-                        return Ok(());
-                    }
-                } else {
-                    give::<A>(tree, &self.freed);
-                    self.freed.become_empty(base);
-                }
+                let word = if base == self.own.base { &mut self.own } else { &mut self.freed };
+                word.become_word(tree, base, word.bits | mask);
+                return Ok(());
+            }
+            if collect {
+                give::<A>(tree, &self.freed);
+                self.freed.become_empty(base);
             }
         }
         tree.free::<A>(pfn, order).map_err(twice)?;

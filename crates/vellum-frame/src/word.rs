@@ -85,11 +85,12 @@ impl<'m> Word<'m> {
         Some(PhysAddr::new(self.base | u64::from(bit) << PAGE_SHIFT))
     }
 
-    /// Adds the frames `mask`, if they are the allocator's and not free.
+    /// Adds the frames `mask`, if they are the allocator's, and a free frame beside them shows that
+    /// they are not part of a larger free block; whether it did. Otherwise, who knows.
     #[inline]
     pub(crate) fn give<A: Access>(&mut self, mask: u64) -> bool {
-        let free = self.cell.map_or(0, A::load);
-        let admitted = mask & (self.barred | self.bits | free) == 0;
+        let free = self.bits | self.cell.map_or(0, A::load);
+        let admitted = free != 0 && mask & (self.barred | free) == 0;
         if admitted {
             self.bits |= mask;
         }

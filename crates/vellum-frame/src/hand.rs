@@ -110,6 +110,18 @@ impl<'m> Hand<'m> {
                 if let Some(pa) = self.own.take(order) {
                     return Ok(pa);
                 }
+                if let Some(pfn) = tree.alloc_in_words::<A>(order) {
+                    return Ok(addr(pfn));
+                }
+                // A word has to be split: what that leaves is of more use here than in the tree.
+                if self.own.bits == 0 {
+                    if let Some(pfn) = tree.alloc::<A>(WORD_ORDER) {
+                        self.own.become_word(tree, pfn << PAGE_SHIFT, u64::MAX);
+                    }
+                }
+                if let Some(pa) = self.own.take(order) {
+                    return Ok(pa);
+                }
             }
         }
         let found = alloc_from::<A>(Some(tree), order);
@@ -128,12 +140,14 @@ impl<'m> Hand<'m> {
         pa: PhysAddr,
         order: u8,
     ) -> Result<(), FreeError> {
-        if order == 0 && pa.is_aligned(PAGE_SHIFT) {
-            let (base, mask) = place(pa, 0);
+        if order < WORD_ORDER && pa.is_aligned(PAGE_SHIFT + order) {
+            let (base, mask) = place(pa, order);
             if base == self.own.base {
                 if self.own.give::<A>(mask) {
                     return Ok(());
                 }
+            } else if order > 0 {
+                // Below.
             } else if A::SHARED && base == self.freed.base {
                 if self.freed.give::<A>(mask) {
                     return Ok(());

@@ -115,6 +115,11 @@ impl<'m> Tree<'m> {
         if found.is_some() { found } else { self.alloc_below::<A>(order, u64::MAX) }
     }
 
+    /// Takes a block of `order`, which is below 6, out of a word of level 0 if the hints know one.
+    pub(crate) fn alloc_in_words<A: Access>(&self, order: u8) -> Option<u64> {
+        self.levels[0].take_hinted::<A>(Want { run: order, last: u64::MAX }, None)
+    }
+
     /// Takes a block of `order` that starts at frame `last` or before it.
     #[inline(never)]
     pub(crate) fn alloc_below<A: Access>(&self, order: u8, last: u64) -> Option<u64> {

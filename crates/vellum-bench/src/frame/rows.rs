@@ -80,7 +80,7 @@ impl Mixed {
     pub const fn stream(self, n: usize) -> (Mix, usize) {
         let (orders, bias, requests) = match self {
             Self::Swings => (Orders::Halving, 100, 4 * n),
-            Self::Mostly => (Orders::Halving, 60, 2 * n),
+            Self::Mostly => (Orders::Halving, 60, 4 * n),
             Self::Uniform => (Orders::Uniform, 60, n),
         };
         (Mix { orders, bias, seed: 0xd }, requests)

@@ -159,18 +159,20 @@ impl<'m> Tree<'m> {
         if last < low {
             return None;
         }
-        let words_to_last = |level: &Level<'_>| {
-            let beyond = (last >> level.shift >> WORD_ORDER).saturating_add(1);
+        let words_to = |pfn: u64, level: &Level<'_>| {
+            let beyond = (pfn >> level.shift >> WORD_ORDER) + 1;
             level.words.len().min(usize::try_from(beyond - level.first).unwrap_or(usize::MAX))
         };
+        // The last block that will do goes on beyond its first frame.
+        let end = last.saturating_add((1 << order) - 1);
         for lower in 0..level {
-            for index in 0..words_to_last(&self.levels[lower]) {
+            for index in 0..words_to(end, &self.levels[lower]) {
                 self.gather::<A>(lower, index);
             }
         }
         let take = |from: &Level<'_>, run, moves| {
             let want = Want { run, last };
-            (0..words_to_last(from)).find_map(|index| from.take_in_word::<A>(index, want, moves))
+            (0..words_to(last, from)).find_map(|index| from.take_in_word::<A>(index, want, moves))
         };
         if let Some(pfn) = take(&self.levels[level], run, None) {
             return Some(pfn);

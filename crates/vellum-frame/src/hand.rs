@@ -140,14 +140,12 @@ impl<'m> Hand<'m> {
         pa: PhysAddr,
         order: u8,
     ) -> Result<(), FreeError> {
-        if order < WORD_ORDER && pa.is_aligned(PAGE_SHIFT + order) {
-            let (base, mask) = place(pa, order);
+        if order == 0 && pa.is_aligned(PAGE_SHIFT) {
+            let (base, mask) = place(pa, 0);
             if base == self.own.base {
                 if self.own.give::<A>(mask) {
                     return Ok(());
                 }
-            } else if order > 0 {
-                // Below.
             } else if A::SHARED && base == self.freed.base {
                 if self.freed.give::<A>(mask) {
                     return Ok(());
@@ -164,6 +162,11 @@ impl<'m> Hand<'m> {
                         One::Refused => {}
                     }
                 }
+            }
+        } else if order < WORD_ORDER && pa.is_aligned(PAGE_SHIFT + order) {
+            let (base, mask) = place(pa, order);
+            if base == self.own.base && self.own.give::<A>(mask) {
+                return Ok(());
             }
         } else if order == HUGE {
             return self.free_huge::<A>(frames, pa);

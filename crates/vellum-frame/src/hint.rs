@@ -33,10 +33,12 @@ use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER};
 use crate::sync::AtomicU64;
 
-/// log2 of the bitmap words of a group on `level`: on level 0 a cache line of 64 bytes, 2 MiB of
-/// frames; above that, where there are fewer words, one.
+/// log2 of the bitmap words of a group on level 0: a cache line of 64 bytes, 2 MiB of frames.
+pub(crate) const GROUP_SHIFT_0: u32 = 3;
+
+/// The same on any level: above level 0, where there are fewer words, a group is one.
 const fn group_shift(level: usize) -> u32 {
-    if level == 0 { 3 } else { 0 }
+    if level == 0 { GROUP_SHIFT_0 } else { 0 }
 }
 
 /// log2 of the groups of a row: the bytes of a word.

@@ -18,7 +18,7 @@
 
 use crate::access::Access;
 use crate::bits::{WORD_BITS, WORD_ORDER, blocks, kinds, order_around, pick, run_mask};
-use crate::hint::{Hints, UNSORTED};
+use crate::hint::{GROUP_SHIFT_0, Hints, UNSORTED};
 use crate::moves::Moves;
 use crate::sync::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -99,10 +99,10 @@ impl<'m> Level<'m> {
         self.hints.set::<A>(1 | 1 << UNSORTED, self.hints.group_of(index));
     }
 
-    /// Whether [`note_one`](Self::note_one) would say what is said already.
+    /// Whether [`note_one`](Self::note_one) would say what is said already, on level 0.
     #[inline]
     pub(crate) fn is_noted_one<A: Access>(&self, index: usize) -> bool {
-        self.hints.has::<A>(1 | 1 << UNSORTED, self.hints.group_of(index))
+        self.hints.has::<A>(1 | 1 << UNSORTED, index >> GROUP_SHIFT_0)
     }
 
     /// Says what blocks `group` has, if frames were freed there singly.

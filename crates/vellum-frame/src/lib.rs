@@ -9,6 +9,7 @@ mod allocator;
 mod bits;
 mod bulk;
 mod cache;
+mod checked;
 mod error;
 mod exclusive;
 pub mod fits;
@@ -36,9 +37,10 @@ pub mod zones;
 mod tests;
 
 #[cfg(feature = "x86_64-0_15")]
-pub use self::x86_64::{CheckedSource, X86Frames};
+pub use self::x86_64::X86Frames;
 pub use allocator::{FrameAllocator, MAX_ORDER};
 pub use cache::Cache;
+pub use checked::CheckedSource;
 pub use error::{AllocAtError, AllocRunError, FreeError, InitError};
 pub use exclusive::Exclusive;
 pub use percpu::{Local, Shared};

@@ -19,19 +19,19 @@
 //!   the `x86_64` crate cannot hold another.
 
 use crate::allocator::FrameAllocator;
+use crate::checked::CheckedSource;
 use crate::error::FreeError;
-use crate::exclusive::Exclusive;
-use crate::percpu::Local;
 use ::x86_64::PhysAddr as X86PhysAddr;
 use ::x86_64::structures::paging::{
     FrameAllocator as AllocateFrame, FrameDeallocator as DeallocateFrame, PageSize, PhysFrame,
 };
-use vellum_core::{FrameSource, PAGE_SIZE, PhysAddr};
+use vellum_core::{PAGE_SIZE, PhysAddr};
 
 /// A handle of a frame allocator for the mappers of the `x86_64` crate: 4 KiB, 2 MiB and 1 GiB.
 ///
-/// It is copied like the reference that it is, and made where it is needed. [`Local`] and
-/// [`Exclusive`] do as well in place of the allocator itself.
+/// It is copied like the reference that it is, and made where it is needed. [`Local`](crate::Local),
+/// [`Exclusive`](crate::Exclusive) and [zones](crate::zones) do as well in place of the allocator
+/// itself: every [`CheckedSource`].
 ///
 /// ```
 /// use core::ptr::NonNull;
@@ -99,38 +99,6 @@ impl<S: ?Sized> Clone for X86Frames<'_, S> {
 
 impl<S: ?Sized> Copy for X86Frames<'_, S> {}
 
-/// A source that looks at what it is given back, and refuses what it never gave.
-///
-/// That is more than [`FrameSource`] asks, whose `free` may trust its caller: [`X86Frames`] needs it
-/// because the traits of the `x86_64` crate promise less.
-pub trait CheckedSource: FrameSource {
-    /// Gives a block back, or says why it cannot be this source's to take; then nothing was
-    /// changed.
-    ///
-    /// # Errors
-    ///
-    /// Every [`FreeError`].
-    ///
-    /// # Safety
-    ///
-    /// That of [`FrameAllocator::free`]: all frames of the block, if they were handed out here, are
-    /// the caller's, and nothing reaches their bytes any more.
-    unsafe fn free_checked(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError>;
-}
-
-macro_rules! checked {
-    ($($source:ty),*) => {$(
-        impl CheckedSource for $source {
-            unsafe fn free_checked(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
-                // SAFETY: the same contract.
-                unsafe { self.free(pa, order) }
-            }
-        }
-    )*};
-}
-
-checked!(FrameAllocator<'_>, Local<'_, '_>, Exclusive<'_, '_>);
-
 /// The order of a block as large as a page of this size: 0, 9 or 18.
 const fn order<P: PageSize>() -> u8 {
     (P::SIZE / PAGE_SIZE).trailing_zeros() as u8
@@ -148,7 +116,7 @@ unsafe impl<S: CheckedSource + ?Sized, P: PageSize> AllocateFrame<P> for X86Fram
             return Some(frame);
         }
         // SAFETY: allocated above, and seen by nobody.
-        let freed = unsafe { self.0.free_checked(pa, order::<P>()) };
+        let freed = unsafe { self.0.try_free(pa, order::<P>()) };
         debug_assert!(freed.is_ok(), "free of {pa}, just allocated: {freed:?}");
         None
     }
@@ -162,7 +130,7 @@ impl<S: CheckedSource + ?Sized, P: PageSize> DeallocateFrame<P> for X86Frames<'_
         let pa = PhysAddr::new(frame.start_address().as_u64());
         // SAFETY: the caller's promise is that the frame is unused, so that nothing reaches its
         // bytes, and that it is theirs to give; whether it came from here, the source sees.
-        let freed = unsafe { self.0.free_checked(pa, order::<P>()) };
+        let freed = unsafe { self.0.try_free(pa, order::<P>()) };
         let fine = matches!(
             freed,
             Ok(()) | Err(FreeError::Reserved { .. } | FreeError::OutOfRange { .. })

@@ -7,32 +7,21 @@
 //! ```
 
 use super::{Reclaim, Through, Zones};
-use crate::{FrameAllocator, FreeError, Local};
-use vellum_core::{FrameSource, PhysAddr};
+use crate::{CheckedSource, FrameAllocator, FreeError, Local};
+use vellum_core::PhysAddr;
 
 /// A source that knows its own frames.
 ///
 /// # Safety
 ///
 /// A block that begins at a frame which `owns` claims, and which a `FrameSource` has handed out, may
-/// be given back to this source by the contract of [`FrameSource::free`]. So of two sources that
+/// be given back to this source by the contract of
+/// [`FrameSource::free`](vellum_core::FrameSource::free). So of two sources that
 /// deal in different frames none claims a frame of the other; two that are ways to the same
 /// allocator (two CPUs' caches) both claim all of its frames.
-pub unsafe trait ZoneSource: FrameSource {
+pub unsafe trait ZoneSource: CheckedSource {
     /// Whether the frame of `pa` is one that this source deals in, free or not.
     fn owns(&self, pa: PhysAddr) -> bool;
-
-    /// Gives a block back, or says why it cannot be this source's to take.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError`]; nothing was changed then.
-    ///
-    /// # Safety
-    ///
-    /// All frames of the block, if they are allocated, are the caller's, and nothing reaches their
-    /// bytes any more: no table, no TLB, no device.
-    unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError>;
 }
 
 /// A source that can count its frames, for [`Zones::recount`].
@@ -49,11 +38,6 @@ pub trait CountFrames {
 unsafe impl ZoneSource for FrameAllocator<'_> {
     fn owns(&self, pa: PhysAddr) -> bool {
         self.owns(pa)
-    }
-
-    unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
-        // SAFETY: the caller's promise.
-        unsafe { self.free(pa, order) }
     }
 }
 
@@ -73,11 +57,6 @@ unsafe impl ZoneSource for Local<'_, '_> {
     fn owns(&self, pa: PhysAddr) -> bool {
         self.owns(pa)
     }
-
-    unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
-        // SAFETY: the caller's promise.
-        unsafe { self.free(pa, order) }
-    }
 }
 
 // SAFETY: claims what its zones claim, and gives a block to the zone that claims it.
@@ -87,7 +66,11 @@ unsafe impl<S: ZoneSource, R: Reclaim, const N: usize, const NODES: usize> ZoneS
     fn owns(&self, pa: PhysAddr) -> bool {
         self.zone_of(pa).is_some()
     }
+}
 
+impl<S: ZoneSource, R: Reclaim, const N: usize, const NODES: usize> CheckedSource
+    for Zones<S, N, NODES, R>
+{
     unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.
         unsafe { self.free(pa, order) }
@@ -101,7 +84,11 @@ unsafe impl<T: ZoneSource, R: Reclaim, const N: usize, const NODES: usize> ZoneS
     fn owns(&self, pa: PhysAddr) -> bool {
         self.zone_of(pa).is_some()
     }
+}
 
+impl<T: ZoneSource, R: Reclaim, const N: usize, const NODES: usize> CheckedSource
+    for Through<'_, T, N, NODES, R>
+{
     unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.
         unsafe { self.free(pa, order) }
@@ -122,11 +109,6 @@ impl<S, R, const N: usize, const NODES: usize> CountFrames for Zones<S, N, NODES
 unsafe impl<T: ZoneSource + ?Sized> ZoneSource for &T {
     fn owns(&self, pa: PhysAddr) -> bool {
         T::owns(self, pa)
-    }
-
-    unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
-        // SAFETY: the caller keeps the contract of this same function of `T`.
-        unsafe { T::try_free(self, pa, order) }
     }
 }
 

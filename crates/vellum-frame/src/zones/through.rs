@@ -10,7 +10,7 @@
 use super::steps::Common;
 use super::tally::Tally;
 use super::{Reclaim, Request, ZoneError, ZoneSource, Zones};
-use crate::FreeError;
+use crate::{CheckedSource, FreeError};
 use core::fmt;
 use vellum_core::{FrameSource, OutOfFrames, PhysAddr};
 
@@ -110,7 +110,7 @@ unsafe impl<T: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Frame
 }
 
 /// What takes a [`Request`]: [`Zones`] and [`Through`].
-pub trait Ask: FrameSource {
+pub trait Ask: CheckedSource {
     /// Takes a block.
     ///
     /// # Errors
@@ -164,5 +164,12 @@ unsafe impl<Z: Ask> FrameSource for Asking<'_, Z> {
     unsafe fn free(&self, pa: PhysAddr, order: u8) {
         // SAFETY: the caller keeps the contract of this same function of the zones.
         unsafe { FrameSource::free(self.zones, pa, order) }
+    }
+}
+
+impl<Z: Ask> CheckedSource for Asking<'_, Z> {
+    unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
+        // SAFETY: the caller keeps the contract of this same function of the zones.
+        unsafe { self.zones.try_free(pa, order) }
     }
 }

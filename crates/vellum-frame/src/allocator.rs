@@ -277,9 +277,12 @@ impl<'m> FrameAllocator<'m> {
     ///
     /// # Safety
     ///
-    /// All frames of the block, if they are allocated, are the caller's, and nothing reaches their
-    /// bytes any more: no table, no TLB, no device. (That a block belongs to somebody else is what
-    /// one bit a frame cannot tell.)
+    /// All frames of the block are allocated and the caller's, and nothing reaches their bytes any
+    /// more: no table, no TLB, no device. (That a block belongs to somebody else is what one bit a
+    /// frame cannot tell; what lies in a CPU's cache belongs to that cache.)
+    ///
+    /// A block with frames that are free may be named, to be refused, as long as nobody splits,
+    /// merges or frees the same frames at that moment.
     #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         free_to::<Atomic>(self.tree(), pa, order)

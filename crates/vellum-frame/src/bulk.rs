@@ -61,8 +61,8 @@ impl FrameAllocator<'_> {
     ///
     /// # Errors
     ///
-    /// [`AllocRunError`]; nothing was taken. While others allocate and free, a run may be missed
-    /// that was free only part of the time.
+    /// [`AllocRunError`]; nothing was taken. A run that is free throughout the call is found, with
+    /// the same reserve about interrupted CPUs as [`alloc`](Self::alloc).
     pub fn alloc_contiguous(&self, count: u64) -> Result<PhysAddr, AllocRunError> {
         if count == 0 {
             return Err(AllocRunError::Empty);
@@ -78,11 +78,12 @@ impl FrameAllocator<'_> {
                 return Ok(pa);
             }
         }
-        for (start, length) in self.free_runs() {
-            let first = start.number().as_u64();
-            if length >= count && take_pieces(tree, first, count) {
+        let long_enough = || self.free_runs().find(|&(_, length)| length >= count);
+        while let Some((start, _)) = tree.moves.settled(long_enough) {
+            if take_pieces(tree, start.number().as_u64(), count) {
                 return Ok(start);
             }
+            // Somebody took a part of it first, and so got on; there may be another.
         }
         Err(AllocRunError::NoRun { count })
     }

@@ -25,8 +25,7 @@ pub trait CheckedSource: FrameSource {
     ///
     /// # Safety
     ///
-    /// That of [`FrameAllocator::free`]: all frames of the block, if they are allocated, are the
-    /// caller's, and nothing reaches their bytes any more.
+    /// As [`FrameAllocator::free`].
     unsafe fn try_free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError>;
 }
 

@@ -13,12 +13,13 @@
 //! A slot belongs to one CPU, so its `busy` flag is no lock between CPUs but only tells an interrupt
 //! handler, which runs to its end before the interrupted code goes on, that the cache is in the
 //! middle of something. The handler then uses the shared allocator. So interrupts may stay on, and
-//! the flag costs a plain store before and one after.
+//! the flag costs a plain store before and one after. It is no lock between threads of one CPU
+//! either, which take turns in the middle of anything: so preemption is off.
 //!
 //! # Invariants
 //!
 //! - A slot's cache is touched only by the CPU of that index, and only by who found `busy` unset
-//!   and set it.
+//!   and set it; calls on one CPU are nested, never interleaved.
 
 use crate::access::Atomic;
 use crate::allocator::{FrameAllocator, alloc_from, free_to};
@@ -41,7 +42,7 @@ use vellum_core::{FrameSource, OutOfFrames, PhysAddr};
 /// static CPUS: Shared<'static, 'static, 8> = Shared::new(&FRAMES);
 /// # // SAFETY: no memory is behind these frames, and `STORAGE` is used here alone.
 /// # unsafe { FRAMES.init_in(&STORAGE, [(0, 4096 << 12)], [(0, 0); 0]) }.expect("4096 frames");
-/// // SAFETY: this is CPU 3, and stays so while `local` lives.
+/// // SAFETY: this is CPU 3, and no other thread gets it before `local` is done with.
 /// let local = unsafe { CPUS.on(3) };
 /// let pa = local.alloc(0).expect("frames are free");
 /// // SAFETY: allocated above, and nothing reaches it.
@@ -61,8 +62,9 @@ struct Slot<'m> {
     hand: UnsafeCell<Hand<'m>>,
 }
 
-// SAFETY: the cache in a slot is reached through a `Local` of that CPU alone (the contract of
-// `Shared::on`), and on one CPU only by who set `busy`. A `Hand` is plain numbers.
+// SAFETY: the cache in a slot is reached through a `Local` of that CPU alone, and by nested calls
+// only (the contract of `Shared::on`), of which all but one find `busy` set. A `Hand` is plain
+// numbers and shared references to atomics.
 unsafe impl Sync for Slot<'_> {}
 
 impl<'m> Slot<'m> {
@@ -79,8 +81,10 @@ impl<'m> Slot<'m> {
         self.busy.store(true, Relaxed);
         // What a handler on this CPU sees is in program order; the compiler is told so here.
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: only this CPU is here (`Shared::on`), and `busy` keeps its interrupt handlers
-        // away until it is unset below. `f` does not call back: it is one of the methods below.
+        // SAFETY: by the contract of `Shared::on`, another call that meets this one began on the
+        // same CPU, and either ended before this one went on, so that `busy` was unset again when
+        // it was looked at, or found it set here, and went away until it is unset below. `f` does
+        // not call back: it is one of the methods below.
         let result = f(unsafe { &mut *self.hand.get() });
         compiler_fence(Ordering::SeqCst);
         self.busy.store(false, Relaxed);
@@ -106,10 +110,12 @@ impl<'a, 'm, const N: usize> Shared<'a, 'm, N> {
     ///
     /// # Safety
     ///
-    /// While the result lives, calls through it are made only on one CPU, and nobody on another one
-    /// uses a `Local` of the same number: the caller is that CPU and does not migrate (preemption
-    /// is off, or the thread is pinned), or it knows that this CPU is offline. Interrupt handlers
-    /// of the same CPU may have a `Local` of their own.
+    /// While a call through the result is under way, whoever else makes a call through a `Local` of
+    /// the same number does so on the same CPU, and to its end before the first call goes on.
+    ///
+    /// Interrupt handlers on that CPU do. Threads do not, even those pinned to it: so preemption is
+    /// off during each call, or only one thread of that CPU ever uses its `Local`. What belongs to a
+    /// CPU that is offline may be used by one other.
     #[inline]
     #[must_use]
     pub unsafe fn on(&self, cpu: usize) -> Local<'_, 'm> {

@@ -298,8 +298,7 @@ impl<S: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Zones<S, N, 
     ///
     /// # Safety
     ///
-    /// All frames of the block, if they are allocated, are the caller's, and nothing reaches their
-    /// bytes any more: no table, no TLB, no device.
+    /// As [`FrameAllocator::free`](crate::FrameAllocator::free).
     #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         // SAFETY: the caller's promise.

@@ -8,7 +8,7 @@
 //!
 //! The tree is written once, for both: an exclusive borrow of the allocator
 //! ([`Exclusive`](crate::Exclusive)) runs the very code that CPUs share, without the locked
-//! instructions, which are most of what that code costs (5 to 6 ns each).
+//! instructions, which are most of what that code costs (rows a of `cargo xtask bench frame`).
 
 use crate::sync::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};

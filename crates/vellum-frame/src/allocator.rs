@@ -79,7 +79,8 @@ impl<'m> FrameAllocator<'m> {
     /// all of its bytes are in `usable` (after each range was rounded inward to whole frames) and
     /// none is in `reserved`. The iterators are gone through several times.
     ///
-    /// No memory but `storage` is touched. Costs O(frames / 64 + ranges). An error leaves the
+    /// No memory but `storage` is touched. Costs O(frames / 64 + ranges), where frames in several
+    /// ranges count as often. An error leaves the
     /// allocator empty, and `storage` to the caller.
     ///
     /// ```compile_fail,E0133
@@ -135,10 +136,10 @@ impl<'m> FrameAllocator<'m> {
     /// Metadata takes 1.04 bits for each frame from the first usable frame to the last, holes
     /// included.
     ///
-    /// Costs O(frames / 64 + ranges), and for each place tried O(ranges), or O(ranges) for each of
+    /// Costs as much as [`init_in`](Self::init_in), and for each place tried O(ranges), or O(ranges) for each of
     /// the touching ranges that make up the place: nothing is sorted, since there is no memory yet
-    /// to sort it in. One place is usually enough. A map of thousands of ranges, none with
-    /// room by itself, costs O(ranges<sup>2</sup>).
+    /// to sort it in. One place is usually enough. A map of thousands of touching
+    /// ranges, none with room by itself, costs up to O(ranges<sup>3</sup>).
     ///
     /// # Errors
     ///
@@ -216,15 +217,15 @@ impl<'m> FrameAllocator<'m> {
     /// left from earlier.
     ///
     /// Usually a few loads and one compare-and-swap. Reads all metadata before it fails, and again
-    /// as long as other CPUs split or merge blocks meanwhile: lock-free, but without a bound.
+    /// if other CPUs split or merge blocks meanwhile, up to 64 times.
     ///
     /// # Errors
     ///
     /// [`OutOfFrames`] if no block of that order is free, or if `order` is above [`MAX_ORDER`].
-    /// Blocks that other CPUs take or free meanwhile may or may not count; a block that is free
-    /// throughout the call is found, unless it is just being split or put together by a CPU that
-    /// stays interrupted in the middle of that for as long as this call waits for it (4096 looks
-    /// in a row that see no CPU get on with a split or merge).
+    /// Blocks that other CPUs take or free meanwhile may or may not count. A block that is free
+    /// throughout the call is found, unless it is just being split or put together each time it is
+    /// looked for, or by a CPU that stays interrupted in the middle of that for as long as this
+    /// call waits for it (4096 looks in a row that see no CPU get on with a split or merge).
     #[inline]
     pub fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         alloc_from::<Atomic>(self.tree(), order)

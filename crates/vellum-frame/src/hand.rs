@@ -36,7 +36,7 @@
 //! - No two of `own`, `freed` and `huge` have a frame in common.
 
 use crate::access::Access;
-use crate::allocator::{FrameAllocator, addr, alloc_from, locate, noted};
+use crate::allocator::{FrameAllocator, MAX_ORDER, addr, alloc_from, locate, noted};
 use crate::bits::{WORD_BITS, WORD_ORDER, run_mask};
 use crate::error::FreeError;
 use crate::tree::{One, Tree};
@@ -125,7 +125,7 @@ impl<'m> Hand<'m> {
             }
         }
         let found = alloc_from::<A>(Some(tree), order);
-        if found.is_ok() || self.count() == 0 {
+        if found.is_ok() || order > MAX_ORDER || self.count() == 0 {
             return found;
         }
         // Perhaps what lies here is what it lacks.

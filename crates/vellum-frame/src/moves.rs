@@ -10,12 +10,16 @@
 //!
 //! A block that moves between two levels of the tree is for a moment on neither. A search that runs
 //! meanwhile can miss frames that are free, so it believes "nothing found" only if no move began or
-//! ended during the search, and none was open. It searches again whenever one began or ended, which
-//! is lock-free: somebody else got on. What was open throughout may be under the very interrupt
-//! handler that searches, or on a CPU that was stopped, so it is waited for only for a bounded
-//! time: until that many looks in a row saw no move begin or end. So a search fails wrongly only if
-//! what it looks for was, from its last attempt on, in moves that got no further in all that time;
-//! moves that did, and other stalled CPUs, cannot make it fail.
+//! ended during the search, and none was open; otherwise it searches again. Both are bounded, since
+//! a search may be under an interrupt handler, and other CPUs may never rest:
+//!
+//! - What was open throughout may be on the very CPU that searches, or on one that was stopped: it
+//!   is waited for until so many looks in a row saw no move begin or end.
+//! - What begins and ends elsewhere makes for another search, so many times. A block that lay still
+//!   during but one of them was found by that one.
+//!
+//! So a search fails wrongly only if what it looks for was on the move in each of its attempts, or,
+//! in the last one, in a move that got no further in all that time.
 //!
 //! # Invariants
 //!
@@ -32,6 +36,9 @@ const OPEN: u64 = ONE_ENDED - 1;
 
 /// How many times in a row a search sees the same moves open before it gives up.
 const PATIENCE: u32 = if cfg!(miri) { 64 } else { 1 << 12 };
+
+/// How many times a search is made because something moved.
+const ATTEMPTS: u32 = 64;
 
 /// The counter, on a cache line of its own: everything beside it is only read.
 #[derive(Debug, Default)]
@@ -55,14 +62,14 @@ impl Moves {
     }
 
     /// Calls `attempt` until it finds something, or until it failed while nothing moved and the
-    /// moves that were open stayed so for as long as patience lasts.
+    /// moves that were open stayed so for as long as patience lasts, or too often.
     ///
     /// What `attempt` reads, it reads with `Acquire`, and what it moves it moves between `begin`
     /// and `end`. If a read sees the effect of a move that had not begun at the start, that move's
     /// `begin` happens before the next load here, which then differs from the one before.
     pub(crate) fn settled<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         let mut before = self.0.load(Acquire);
-        loop {
+        for _ in 0..ATTEMPTS {
             if let Some(found) = attempt() {
                 return Some(found);
             }
@@ -80,6 +87,7 @@ impl Moves {
                 core::hint::spin_loop();
             }
         }
+        None
     }
 }
 
@@ -142,5 +150,18 @@ mod tests {
             Some(calls)
         });
         assert_eq!(found, Some(4));
+    }
+
+    #[test]
+    fn a_search_ends_though_others_never_rest() {
+        let moves = Moves::default();
+        let mut calls = 0;
+        let found = moves.settled(|| {
+            calls += 1;
+            moves.begin::<Atomic>();
+            moves.end::<Atomic>();
+            None::<()>
+        });
+        assert_eq!((found, calls), (None, super::ATTEMPTS));
     }
 }

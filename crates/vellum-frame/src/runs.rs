@@ -9,12 +9,13 @@
 use crate::access::Atomic;
 use crate::allocator::addr;
 use crate::tree::Tree;
+use core::fmt;
 use core::iter::FusedIterator;
 use vellum_core::PhysAddr;
 
 /// Runs of free frames, ascending: first address and count of frames. Made by
 /// [`FrameAllocator::free_runs`](crate::FrameAllocator::free_runs).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FreeRuns<'a> {
     tree: Option<&'a Tree<'a>>,
     /// Where to go on.
@@ -54,3 +55,9 @@ impl Iterator for FreeRuns<'_> {
 }
 
 impl FusedIterator for FreeRuns<'_> {}
+
+impl fmt::Debug for FreeRuns<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FreeRuns").field("at", &addr(self.at)).finish_non_exhaustive()
+    }
+}

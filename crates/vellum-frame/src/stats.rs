@@ -49,19 +49,22 @@ impl Stats {
     #[must_use]
     pub fn available(&self, order: u8) -> u64 {
         let larger = self.blocks.iter().enumerate().skip(usize::from(order));
-        larger.map(|(n, blocks)| blocks << (n - usize::from(order))).sum()
+        larger.fold(0, |sum, (n, &blocks)| {
+            sum.saturating_add(blocks.saturating_mul(1 << (n - usize::from(order))))
+        })
     }
 
     /// How much of the free memory is of no use for blocks of `order`: from 0 (all of it is in such
     /// blocks) to 1000 (none is, or nothing is free).
     #[must_use]
     pub fn unusable_index(&self, order: u8) -> u32 {
-        let usable = if order > MAX_ORDER { 0 } else { self.available(order) << order };
+        let usable =
+            if order > MAX_ORDER { 0 } else { self.available(order).saturating_mul(1 << order) };
         if self.free == 0 {
             return 1000;
         }
-        // Frames are fewer than 2^52, so thousandths of them fit.
-        1000 - (usable * 1000 / self.free) as u32
+        // Frames are fewer than 2^52, so thousandths of them fit. (The fields are anybody's to set.)
+        1000 - (usable.saturating_mul(1000) / self.free).min(1000) as u32
     }
 
     /// Why a block of `order` cannot be had: towards 0 for want of memory, towards 1000 because
@@ -72,12 +75,12 @@ impl Stats {
         if order > MAX_ORDER || self.available(order) > 0 {
             return None;
         }
-        let blocks: u64 = self.blocks.iter().sum();
+        let blocks = self.blocks.iter().fold(0_u64, |sum, &n| sum.saturating_add(n));
         if blocks == 0 {
             return Some(0);
         }
         // (free / 2^order) / blocks is the size of a free block as a part of what is asked for.
-        let size = (1000 + ((self.free * 1000) >> order)) / blocks;
+        let size = (self.free.saturating_mul(1000) >> order).saturating_add(1000) / blocks;
         Some(1000_u64.saturating_sub(size) as u32)
     }
 }

@@ -54,7 +54,7 @@ impl FrameAllocator<'_> {
 
     /// Takes `count` frames that lie side by side, for any count: the first one's address. Up to
     /// 2<sup>18</sup> it is aligned to the next power of two where there is such a block; otherwise
-    /// the frames may lie anywhere.
+    /// the frames may lie anywhere. What lies in CPUs' caches counts as taken: flush them first.
     ///
     /// Costs as much as [`alloc`](Self::alloc) of that order where there is a block, and O(frames /
     /// 64) where there is none.

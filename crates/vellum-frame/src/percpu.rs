@@ -122,7 +122,8 @@ impl<'a, 'm, const N: usize> Shared<'a, 'm, N> {
         Local { frames: self.frames, slot: self.slots.get(cpu), _here: PhantomData }
     }
 
-    /// Gives back what lies in all the caches: before memory is counted, or when it is short.
+    /// Gives back what lies in all the caches. (In a `static`, where there is no `&mut`, each CPU
+    /// calls [`Local::flush`].)
     pub fn flush(&mut self) {
         for slot in &mut self.slots {
             slot.hand.get_mut().flush::<Atomic>(self.frames);

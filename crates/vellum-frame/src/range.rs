@@ -50,6 +50,31 @@ impl PhysRange {
         }
     }
 
+    /// The first byte and the last; empty if the range is.
+    #[must_use]
+    pub const fn bytes(self) -> RangeInclusive<u64> {
+        self.start..=self.last
+    }
+
+    /// The part of it that lies in `other`: what a zone below 16 MiB has of a memory map, say.
+    ///
+    /// ```
+    /// use vellum_frame::PhysRange;
+    ///
+    /// let low = PhysRange::new(0, 16 << 20);
+    /// let usable = PhysRange::new(0x10_0000, 0x8000_0000);
+    /// assert_eq!(usable.within(low), PhysRange::new(0x10_0000, 16 << 20));
+    /// ```
+    #[must_use]
+    pub const fn within(self, other: Self) -> Self {
+        let start = if self.start > other.start { self.start } else { other.start };
+        let last = if self.last < other.last { self.last } else { other.last };
+        if self.is_empty() || other.is_empty() || start > last {
+            return Self::EMPTY;
+        }
+        Self { start, last }
+    }
+
     /// Whether the range has no byte.
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -172,5 +197,22 @@ mod tests {
         }
         assert_eq!(PhysRange::from(0..=u64::MAX).frames_inside(), (0, last + 1));
         assert_eq!(PhysRange::from((0, u64::MAX)).frames_inside(), (0, last));
+    }
+
+    #[test]
+    fn what_lies_within_another_is_in_both() {
+        let range = PhysRange::from(0x1000..=0x4fff);
+        for (other, want) in [
+            (0..=u64::MAX, 0x1000..=0x4fff),
+            (0x2000..=0x2fff, 0x2000..=0x2fff),
+            (0..=0x1000, 0x1000..=0x1000),
+            (0x4fff..=u64::MAX, 0x4fff..=0x4fff),
+        ] {
+            assert_eq!(range.within(other.clone().into()).bytes(), want);
+            assert_eq!(PhysRange::from(other).within(range).bytes(), want);
+        }
+        for other in [PhysRange::EMPTY, (0..0x1000).into(), (0x5000..0x6000).into()] {
+            assert!(range.within(other).is_empty() && other.within(range).is_empty());
+        }
     }
 }

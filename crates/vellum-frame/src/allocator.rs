@@ -282,8 +282,8 @@ impl<'m> FrameAllocator<'m> {
     /// more: no table, no TLB, no device. (That a block belongs to somebody else is what one bit a
     /// frame cannot tell; what lies in a CPU's cache belongs to that cache.)
     ///
-    /// A block with frames that are free may be named, to be refused, as long as nobody splits,
-    /// merges or frees the same frames at that moment.
+    /// A block with frames that are free may be named, to be refused, as long as no other call on
+    /// this allocator is under way: another CPU's, or one that this interrupt handler interrupted.
     #[inline]
     pub unsafe fn free(&self, pa: PhysAddr, order: u8) -> Result<(), FreeError> {
         free_to::<Atomic>(self.tree(), pa, order)

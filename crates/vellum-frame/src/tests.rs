@@ -4,11 +4,24 @@
 //!   init      memory maps of any kind    ->  the very frames that a set of frame numbers says
 //!   blocks    alloc, alloc_at, free      ->  a byte for each frame
 //!   races     several threads            ->  an owner for each frame
+//!
+//!   surface   every call, caches, CPUs   ->  `model`, a state for each frame
+//!   alone     Exclusive                  ->  `model`
+//!   exhaustion  k frames for every k     ->  the set of frames that are free
+//!   stress    threads, `ways` mixed      ->  an owner for each frame
+//!   interrupts  Local under signals      ->  an owner for each frame
 //! ```
 
+mod alone;
 mod blocks;
+mod exhaustion;
 mod init;
+mod interrupts;
+mod model;
 mod races;
+mod stress;
+mod surface;
+mod ways;
 
 use crate::{FrameAllocator, InitError, PhysRange};
 use core::sync::atomic::AtomicU64;

@@ -82,10 +82,10 @@ impl<S> Zone<S> {
         Self { source, kind: Kind { class, node: 0, ratio } }
     }
 
-    /// The same on another node, 0 to 63.
+    /// The same on another node, 0 to 63; a larger number counts as 63.
     #[must_use]
     pub const fn on_node(mut self, node: u8) -> Self {
-        self.kind.node = node;
+        self.kind.node = if node < 64 { node } else { 63 };
         self
     }
 

@@ -273,9 +273,10 @@ impl<M: AsRef<Count>, const SPANS: usize> FrameTable<'_, M, SPANS> {
     ///
     /// # Safety
     ///
-    /// `pa` and `order` are those of a block that `source` handed out, and that nobody frees but
-    /// through its count. The caller is one of its owners, and reaches it no more: neither do its
-    /// tables, TLBs and devices.
+    /// - `pa` and `order` are those of a block that `source` handed out, and that nobody frees but
+    ///   through its count. The caller is one of its owners, and reaches it no more: neither do its
+    ///   tables, TLBs and devices.
+    /// - The [`Count`] that `as_ref` gives for a slot is the same at every call.
     pub unsafe fn put_or_free(
         &self,
         pa: PhysAddr,

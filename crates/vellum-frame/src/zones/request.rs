@@ -109,7 +109,7 @@ impl Request {
         self
     }
 
-    /// As near to `node` as can be.
+    /// As near to `node` as can be; of zones that have no such node, as near to node 0.
     #[must_use]
     pub const fn near(mut self, node: u8) -> Self {
         self.node = node;

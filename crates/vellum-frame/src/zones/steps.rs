@@ -28,9 +28,9 @@ use super::level::{Level, Mark, update};
 use super::request::CLASSES;
 use super::tally::Tally;
 use super::{Class, Reclaim, Request, Urgency, ZoneError, ZoneSource};
-use crate::FreeError;
+use crate::{FreeError, MAX_ORDER};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use vellum_core::{FrameSource, PAGE_SHIFT, PhysAddr};
+use vellum_core::{FrameSource, PhysAddr};
 
 /// How often one request lets others reclaim for it.
 const ATTEMPTS: u32 = 16;
@@ -82,8 +82,10 @@ impl<const N: usize, const NODES: usize, R> Common<N, NODES, R> {
         &self,
         request: Request,
     ) -> impl Iterator<Item = usize> + Clone + use<'_, N, NODES, R> {
-        let lists = self.lists.get(usize::from(request.node));
-        let list = lists.map_or(&[][..], |lists| lists[request.class as usize].zones());
+        // A node that these zones do not know is as far from one as from the other.
+        let node = usize::from(request.node);
+        let lists = &self.lists[if node < NODES { node } else { 0 }];
+        let list = lists[request.class as usize].zones();
         let zones = list.iter().map(|&zone| usize::from(zone));
         zones.filter(move |&zone| request.nodes.contains(self.kinds[zone].node))
     }
@@ -117,6 +119,10 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
         tally: Option<&Tally<N>>,
         request: Request,
     ) -> Result<PhysAddr, ZoneError> {
+        if request.order > MAX_ORDER {
+            // Nothing that anybody frees would help.
+            return Err(self.error(request));
+        }
         let flush = || tally.into_iter().for_each(|tally| tally.flush(&self.levels));
         flush();
         if request.urgency != Urgency::Emergency {
@@ -224,11 +230,11 @@ impl<const N: usize, const NODES: usize, R: Reclaim> Common<N, NODES, R> {
         pa: PhysAddr,
         order: u8,
     ) -> Result<(), FreeError> {
-        let nobody = FreeError::OutOfRange { pa, order };
-        let zone = self.all().find(|&zone| source(zone).owns(pa)).ok_or(nobody)?;
-        if order >= u64::BITS as u8 - PAGE_SHIFT {
+        if order > MAX_ORDER {
             return Err(FreeError::BadOrder { order });
         }
+        let nobody = FreeError::OutOfRange { pa, order };
+        let zone = self.all().find(|&zone| source(zone).owns(pa)).ok_or(nobody)?;
         let (level, count) = (&self.levels[zone], 1 << order);
         // Credited first, so that who finds the block in the source finds it counted.
         match tally {

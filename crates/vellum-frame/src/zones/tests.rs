@@ -146,16 +146,15 @@ fn nodes_are_tried_by_distance_and_bound_by_the_set() {
     assert_eq!(order(one.near(1)).0, [2, 3, 1, 0, 4]);
     // Nodes 0 and 1 are as far; low memory is spared.
     assert_eq!(order(one.near(2)).0, [3, 1, 2, 0, 4]);
+    // A node that is none of theirs is as good as node 0.
+    assert_eq!(order(one.near(3)).0, order(one).0);
     let bound = one.near(1).within(NodeSet::only(1).with(0));
     assert_eq!(order(bound), (std::vec![2, 1, 0], ZoneError::NoBlock { request: bound }));
     assert_eq!(order(one.class(Class::Dma32).near(1)).0, [0]);
 
-    for nowhere in [
-        one.class(Class::Dma),
-        one.near(3),
-        one.within(NodeSet::only(5)),
-        one.within(NodeSet::only(64)),
-    ] {
+    for nowhere in
+        [one.class(Class::Dma), one.within(NodeSet::only(5)), one.within(NodeSet::only(64))]
+    {
         assert_eq!(zones.alloc(nowhere), Err(ZoneError::NoZone { request: nowhere }));
     }
 }
@@ -293,4 +292,33 @@ fn a_cpu_s_caches_share_the_levels() {
     assert_eq!(zones.count_free(), 512, "those in the caches are free");
     let (taken, _) = drain(&zones, Request::new(0));
     assert!(taken.len() >= 512 - 64 - 4 * 64, "but for what the caches hold");
+}
+
+#[test]
+fn an_order_that_does_not_exist_disturbs_nobody() {
+    struct Counting(AtomicU64);
+    impl super::Reclaim for Counting {
+        fn wake(&self, _zone: usize) {
+            self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        }
+        fn reclaim(&self, _request: &Request, _attempt: u32) -> u64 {
+            self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            1
+        }
+    }
+    let zones =
+        Zones::with_reclaim([Zone::new(frames(0x400, 64), Class::Normal)], Counting(0.into()));
+    zones.recount();
+    zones.set_marks(0, Marks::new(60, 62, 64));
+    let foreign = PhysAddr::new(0);
+    for order in [19, 52, 64, 255] {
+        let request = Request::new(order);
+        assert_eq!(zones.alloc(request), Err(ZoneError::NoBlock { request }));
+        // SAFETY: refused for its order, before anything is looked at.
+        assert_eq!(unsafe { zones.free(foreign, order) }, Err(FreeError::BadOrder { order }));
+    }
+    assert_eq!(zones.reclaim().0.load(core::sync::atomic::Ordering::Relaxed), 0);
+    let request = Request::new(5);
+    assert_eq!(zones.alloc(request), Err(ZoneError::KeptBack { request }));
+    assert!(zones.reclaim().0.load(core::sync::atomic::Ordering::Relaxed) > 0, "it counts");
 }

@@ -109,8 +109,17 @@ unsafe impl<T: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Frame
     }
 }
 
+mod sealed {
+    /// [`Asking`](super::Asking) trusts its zones.
+    pub trait Sealed {}
+}
+
+impl<S, const N: usize, const NODES: usize, R> sealed::Sealed for Zones<S, N, NODES, R> {}
+
+impl<T, const N: usize, const NODES: usize, R> sealed::Sealed for Through<'_, T, N, NODES, R> {}
+
 /// What takes a [`Request`]: [`Zones`] and [`Through`].
-pub trait Ask: CheckedSource {
+pub trait Ask: CheckedSource + sealed::Sealed {
     /// Takes a block.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use vellum_core::PhysAddr;
 pub enum InitError {
     /// It has been, or is being, initialised already.
     AlreadyInitialised,
-    /// No whole frame is usable once the reservations are taken out.
+    /// No whole frame is usable; or all are reserved, and the metadata has room elsewhere.
     NoFrames,
     /// The metadata does not fit the storage given; or, for `init`, no place that was tried had
     /// room and was within reach ([`init`](crate::FrameAllocator::init) says which are tried).

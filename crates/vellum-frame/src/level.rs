@@ -1,7 +1,7 @@
 //! One level of the tree: a row of words, and how a run of ones is taken out of one of them.
 //!
 //! ```text
-//!   take_recent   the word that served this order last      1 load, 1 compare-and-swap
+//!   take_recent   the word that served this order last      2 loads, 1 compare-and-swap
 //!   take_hinted   the lowest group with the smallest block  3 or 4 loads more, and a cache line
 //!   take_in_word  any word, for a scan
 //!   take_exactly  this very run
@@ -35,7 +35,7 @@ pub(crate) struct Level<'m> {
     pub(crate) first: u64,
     pub(crate) words: &'m [AtomicU64],
     pub(crate) hints: Hints<'m>,
-    recent: Recent,
+    recent: LastWords,
 }
 
 /// For each order, where a block of it was found last: the index of the word, and below it in 8
@@ -43,7 +43,7 @@ pub(crate) struct Level<'m> {
 /// that word is used up to blocks of that order before the next search.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Recent([AtomicU64; WORD_ORDER as usize]);
+struct LastWords([AtomicU64; WORD_ORDER as usize]);
 
 /// Which blocks will do.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub(crate) struct Want {
 impl<'m> Level<'m> {
     pub(crate) fn new(shift: u8, first: u64, words: &'m [AtomicU64], hints: Hints<'m>) -> Self {
         let nowhere = || AtomicU64::new(u64::MAX);
-        Self { shift, first, words, hints, recent: Recent(core::array::from_fn(|_| nowhere())) }
+        Self { shift, first, words, hints, recent: LastWords(core::array::from_fn(|_| nowhere())) }
     }
 
     /// The index of the word that holds the bit of frame `pfn`, and which bit that is.

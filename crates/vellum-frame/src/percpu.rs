@@ -170,7 +170,8 @@ impl<'m> Local<'_, 'm> {
     /// # Errors
     ///
     /// [`OutOfFrames`] if there is no block of that order in this CPU's cache or in the allocator;
-    /// other CPUs' caches may hold up to 128 frames and a block of 2 MiB each.
+    /// other CPUs' caches may hold up to 128 frames and a block of 2 MiB each, and so may this
+    /// CPU's when this is an interrupt handler on top of one of its operations.
     #[inline]
     pub fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         let frames = self.frames;

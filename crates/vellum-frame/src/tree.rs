@@ -112,7 +112,7 @@ impl<'m> Tree<'m> {
             let (level, run) = level_of(order);
             self.levels[level].take_recent::<A>(run, None)
         };
-        if found.is_some() { found } else { self.alloc_below::<A>(order, u64::MAX) }
+        if found.is_some() { found } else { self.alloc_up_to::<A>(order, u64::MAX) }
     }
 
     /// Takes a block of `order`, which is below 6, out of a word of level 0 if the hints know one.
@@ -122,7 +122,7 @@ impl<'m> Tree<'m> {
 
     /// Takes a block of `order` that starts at frame `last` or before it.
     #[inline(never)]
-    pub(crate) fn alloc_below<A: Access>(&self, order: u8, last: u64) -> Option<u64> {
+    pub(crate) fn alloc_up_to<A: Access>(&self, order: u8, last: u64) -> Option<u64> {
         self.alloc_hinted::<A>(order, last)
             .or_else(|| self.moves.settled(|| self.alloc_scanning::<A>(order, last)))
     }

@@ -136,11 +136,10 @@ impl<'m> FrameAllocator<'m> {
     /// Metadata takes 1.04 bits for each frame from the first usable frame to the last, holes
     /// included.
     ///
-    /// Costs as much as [`init_in`](Self::init_in), and for each place tried O(ranges), or O(ranges)
-    /// for each of
-    /// the touching ranges that make up the place: nothing is sorted, since there is no memory yet
-    /// to sort it in. One place is usually enough. A map of thousands of touching
-    /// ranges, none with room by itself, costs up to O(ranges<sup>3</sup>).
+    /// Costs as much as [`init_in`](Self::init_in), and for each place tried O(ranges), or
+    /// O(ranges) for each of the touching ranges that make up the place: nothing is sorted, since
+    /// there is no memory yet to sort it in. One place is usually enough. A map of thousands of
+    /// touching ranges, none with room by itself, costs up to O(ranges<sup>3</sup>).
     ///
     /// # Errors
     ///

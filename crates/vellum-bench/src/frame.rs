@@ -29,8 +29,8 @@ mod tests;
 use crate::cli::{self, Bench, Options};
 use std::ffi::OsString;
 
-/// The rows, for `--only`.
-pub const ROWS: [&str; 10] = ["a", "instructions", "c", "b", "d", "e", "f", "init", "flat", "meta"];
+/// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
+pub const ROWS: [&str; 10] = ["a", "instructions", "b", "c", "d", "e", "f", "init", "flat", "meta"];
 
 const BENCH: Bench = Bench {
     name: "frame",
@@ -39,21 +39,18 @@ const BENCH: Bench = Bench {
     rows: &ROWS,
 };
 
-const EXAMPLES: &str = "\
-Rows:
-  a             one frame and back           e     256 frames and back, 1 and 2 threads
-  instructions  of (a), by valgrind          f     huge pages after a life (fragmentation)
-  b             all frames, random order     init  metadata of 1 TiB
-  c             2 MiB and back               flat  4 GiB, 64 GiB, 1 TiB
-  d             random orders, 50-90% used   meta  bits of metadata a frame
-
+const EXAMPLES: &str = concat!(
+    "Rows:\n",
+    include_str!("frame/rows.txt"),
+    "
 Examples:
   cargo xtask bench frame
       everything, as tables
   cargo xtask bench frame --only a --only c --rounds 100
       two rows, more patiently
   cargo xtask bench frame --quick
-      whether the bench works; no figure means anything";
+      whether the bench works; no figure means anything"
+);
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {

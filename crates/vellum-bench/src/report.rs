@@ -85,6 +85,12 @@ pub fn rounded(figure: f64) -> f64 {
     (figure * scale).round() / scale
 }
 
+/// A figure that is computed, and not measured, to three digits behind the point.
+#[must_use]
+pub fn thousandths(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,13 +19,15 @@ fn a_quick_run_has_every_row_of_every_section() {
     let mut sections = BTreeSet::new();
     for row in rows {
         let title = row["row"].as_str().expect("a title");
-        titles.insert(title.split([':', ' ']).next().unwrap_or_default());
+        titles.insert(title.split([':', ',', ' ']).next().unwrap_or_default());
         sections.insert(row["section"].as_str().expect("a section"));
         assert!(row["ours"].as_f64().is_some_and(f64::is_finite), "{row}");
         assert!(row["peers"].as_object().is_some(), "{row}");
     }
     assert!(titles.is_superset(&["a", "b", "c", "d", "e", "f", "init", "metadata"].into()));
     assert_eq!(sections.len(), 3);
+    let last = report["notes"].as_array().and_then(|notes| notes.last());
+    assert!(last.and_then(Value::as_str).is_some_and(|note| note.contains("quick run")));
     // Standard error is no terminal here.
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -21,6 +21,10 @@ use std::rc::Rc;
 /// The rounds of each row, unless one says otherwise.
 const ROUNDS: u32 = 25;
 
+/// The last word of a quick run.
+const QUICK: &str =
+    "This was a quick run (--quick): no figure and no verdict in it means anything.";
+
 /// Seeds of (f).
 const SEEDS: u64 = 3;
 
@@ -87,7 +91,10 @@ impl<'a> Plan<'a> {
         }
     }
 
-    pub(super) fn into_report(self) -> Report {
+    pub(super) fn into_report(mut self) -> Report {
+        if self.options.quick {
+            self.notes.push(QUICK.to_owned());
+        }
         Report { rows: tables::rows(&self.columns), notes: self.notes, ..Report::new() }
     }
 
@@ -281,9 +288,13 @@ impl<'a> Plan<'a> {
                 self.1.push((A::SIDE, A::NAME, A::bits_per_frame(self.0)));
             }
         }
-        let mut bits = Bits(Size::Gib4.frames(), Vec::new());
-        allocator::all(&mut bits);
-        let label = Label { row: "meta", title: "metadata", unit: "bits/frame" };
-        self.columns.push(Column { label, better: None, figures: bits.1 });
+        let mut small = Bits(Size::Gib4.frames(), Vec::new());
+        allocator::all(&mut small);
+        let mut large = Bits(Size::Tib1.frames(), Vec::new());
+        allocator::designs(Size::Tib1, &mut large);
+        for (title, bits) in [("metadata, 4 GiB", small), ("metadata, 1 TiB", large)] {
+            let label = Label { row: "meta", title, unit: "bits/frame" };
+            self.columns.push(Column { label, better: None, figures: bits.1 });
+        }
     }
 }

@@ -10,7 +10,7 @@
 use super::allocator::{Allocator, Side};
 use super::ours::{Cached, Exclusive, Uncached};
 use super::rows::Label;
-use crate::report::{Better, Row, rounded};
+use crate::report::{Better, Row, rounded, thousandths};
 use std::collections::BTreeMap;
 
 /// The sections of the report: its name, which mode of ours, and whom it is measured against.
@@ -40,6 +40,7 @@ pub(super) fn rows(columns: &[Column]) -> Vec<Row> {
 /// `None` if our figure is missing.
 fn row(&(section, ours, side): &(&str, &str, Side), column: &Column) -> Option<Row> {
     let names = SECTIONS.map(|(_, name, _)| name);
+    let rounded = if column.label.row == "meta" { thousandths } else { rounded };
     let figure = |name: &str| {
         let found = column.figures.iter().find(|(_, other, _)| *other == name);
         found.map(|(_, _, value)| rounded(*value)).filter(|value| value.is_finite())
@@ -82,6 +83,16 @@ mod tests {
             told,
             [(1.0, peers("alone", 4.0)), (2.0, peers("locked", 9.0)), (3.0, peers("locked", 9.0))]
         );
+    }
+
+    #[test]
+    fn what_was_computed_keeps_its_digits() {
+        let figures = vec![(Side::Exclusive, Exclusive::NAME, 1.046_937)];
+        let ours = |row| {
+            let label = Label { row, title: "x", unit: "x" };
+            rows(&[Column { label, better: None, figures: figures.clone() }])[0].ours
+        };
+        assert_eq!((ours("meta"), ours("a")), (1.047, 1.05));
     }
 
     #[test]

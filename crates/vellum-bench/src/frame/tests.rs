@@ -24,6 +24,12 @@ fn huge_blocks(frames: &mut impl Frames) -> u64 {
 }
 
 #[test]
+fn help_explains_every_row() {
+    let told = include_str!("rows.txt").lines().filter_map(|line| line.split_whitespace().next());
+    assert!(told.eq(super::ROWS));
+}
+
+#[test]
 fn each_returns_everything_whole() {
     struct Conserve(usize);
     impl Visit for Conserve {

@@ -17,6 +17,8 @@
 //! meanwhile goes to standard error. Lower is better, unless the row has `"better":"higher"`.
 //! `"notes"`, if there are any, are sentences to be shown below the tables.
 
+mod file;
+mod markdown;
 mod table;
 
 use crate::process;
@@ -24,8 +26,7 @@ use crate::stop::{Result, Stop};
 use crate::workspace::cargo;
 use clap::Args;
 use serde_json::Value;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A bench that can be asked for.
 struct Bench {
@@ -35,21 +36,44 @@ struct Bench {
     package: &'static str,
     /// The kind of target, and its name: `["--bin", "x"]`, `["--example", "x"]`.
     target: [&'static str; 2],
+    /// What `--only` takes: lines of a name and what it is, as the bench's own `--help` has them.
+    rows: &'static str,
+}
+
+/// That file, for a constant text as well.
+macro_rules! frame_rows {
+    () => {
+        include_str!("../../crates/vellum-bench/src/frame/rows.txt")
+    };
 }
 
 /// Each crate adds its line here.
-const BENCHES: &[Bench] =
-    &[Bench { name: "frame", package: "vellum-bench", target: ["--bin", "frame"] }];
+const BENCHES: &[Bench] = &[Bench {
+    name: "frame",
+    package: "vellum-bench",
+    target: ["--bin", "frame"],
+    rows: frame_rows!(),
+}];
 
 /// Below the options that `--help` lists.
-pub(crate) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = concat!(
+    "Benches:
+  frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
+
+Rows of frame, for --only:
+",
+    frame_rows!(),
+    "
 Examples:
   cargo xtask bench frame
-      frame allocators: every row, as tables (docs/bench-frame.md says what each does)
+      every row, as tables
   cargo xtask bench frame --only a --only c --rounds 100
       two rows, more patiently
   cargo xtask bench frame --json rows.json
-      the tables, and the rows for a program that reads them";
+      the tables, and the rows for a program that reads them
+  cargo xtask bench frame --markdown > figures.md
+      one table for all sections, as docs/bench-frame.md has it"
+);
 
 /// What the bench programs can be told.
 #[derive(Args)]
@@ -57,15 +81,18 @@ pub(crate) struct Options {
     /// A smoke run: whether the bench works; no figure means anything
     #[arg(long)]
     quick: bool,
-    /// Measure only this row; may be repeated; an unknown one lists the choices
+    /// Measure only this row; may be repeated [default: all that are listed below]
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// The most rounds of each row
+    /// The most rounds of each row [default: 25; with --quick 2]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Write the rows to this file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Print one Markdown table of ours and the nearest peer, to be pasted, instead of the tables
+    #[arg(long)]
+    markdown: bool,
 }
 
 impl Options {
@@ -79,8 +106,12 @@ impl Options {
 }
 
 /// Runs one, prints the tables, and writes the file if one is asked for.
-pub(crate) fn run(name: &str, options: &Options) -> Result {
+pub(crate) fn run(name: Option<&str>, options: &Options) -> Result {
     let bench = find(BENCHES, name)?;
+    if let Some(path) = &options.json {
+        file::check(path)?;
+    }
+    let name = bench.name;
     let mut program = cargo();
     program.args(["run", "--quiet", "--release", "--package", bench.package]);
     program.args(bench.target).arg("--").args(options.words());
@@ -99,22 +130,31 @@ pub(crate) fn run(name: &str, options: &Options) -> Result {
     let report: Value = serde_json::from_str(&text)
         .map_err(|e| Stop::failed(format!("bench {name} printed no JSON: {e}")))?;
     let rows = rows(&report).map_err(|what| Stop::failed(format!("bench {name}: {what}")))?;
-    say!("{}", table::shown(&rows));
+    say!("{}", if options.markdown { markdown::shown(&rows) } else { table::shown(&rows) });
     for note in report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         say!("{}", table::wrapped(note));
     }
-    options.json.as_deref().map_or(Ok(()), |path| write(path, &text))
+    options.json.as_deref().map_or(Ok(()), |path| file::write(path, &text))
 }
 
-fn find<'a>(benches: &'a [Bench], name: &str) -> Result<&'a Bench> {
-    benches.iter().find(|bench| bench.name == name).ok_or_else(|| {
-        let choices: Vec<_> = benches.iter().map(|bench| bench.name).collect();
-        Stop::unable(if choices.is_empty() {
-            format!("there is no bench `{name}`; no crate has one yet")
-        } else {
-            format!("there is no bench `{name}`; choose one of: {}", choices.join(", "))
-        })
+fn find<'a>(benches: &'a [Bench], name: Option<&str>) -> Result<&'a Bench> {
+    benches.iter().find(|bench| Some(bench.name) == name).ok_or_else(|| {
+        let what = name.map_or_else(
+            || "the name of a bench is missing".to_owned(),
+            |name| format!("there is no bench `{name}`"),
+        );
+        let choices: Vec<_> = benches.iter().map(Bench::choice).collect();
+        Stop::unable(format!("{what}; choose one of: {} (--help tells more)", choices.join("; ")))
     })
+}
+
+impl Bench {
+    /// Its name, and what `--only` takes.
+    fn choice(&self) -> String {
+        let rows: Vec<_> =
+            self.rows.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        format!("{}, with rows {}", self.name, rows.join(", "))
+    }
 }
 
 /// One measurement.
@@ -167,25 +207,6 @@ impl Row {
     }
 }
 
-/// Writes to a temporary name beside it, and renames: the file is whole or not there.
-///
-/// A link is followed, and stays one. What is no regular file (a device, a pipe) is written into,
-/// and so is what a link without an end names.
-fn write(path: &Path, text: &str) -> Result {
-    let stop = |e: &dyn core::fmt::Display| Stop::file("write", path, e);
-    let regular = path.metadata().map(|end| end.is_file());
-    if regular.as_ref().is_ok_and(|regular| !regular) || (regular.is_err() && path.is_symlink()) {
-        return std::fs::write(path, text).map_err(|e| stop(&e));
-    }
-    // It has an end, or it is not there yet.
-    let end = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let folder = end.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| stop(&e))?;
-    file.write_all(text.as_bytes()).map_err(|e| stop(&e))?;
-    file.persist(&end).map_err(|e| stop(&e.error))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +235,7 @@ mod tests {
             only: vec!["a".into(), "b".into()],
             rounds: Some(3),
             json: Some("x".into()),
+            markdown: true,
         };
         let words = ["--quick", "--only", "a", "--only", "b", "--rounds", "3"];
         assert_eq!(options.words(), words);
@@ -230,55 +252,15 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_choices() {
         let benches = [
-            Bench { name: "frame", package: "vellum-frame", target: ["--example", "bench"] },
-            Bench { name: "radix", package: "vellum-radix", target: ["--example", "bench"] },
+            Bench { name: "frame", package: "x", target: ["--bin", "x"], rows: "  a  x\n  b  y\n" },
+            Bench { name: "radix", package: "x", target: ["--bin", "y"], rows: "  c  z\n" },
         ];
-        let stop = find(&benches, "frmae").err().unwrap();
-        assert_eq!(stop.status, 2);
-        assert!(stop.message.ends_with("frame, radix"), "{}", stop.message);
-        assert_eq!(find(&[], "frame").err().unwrap().status, 2);
-    }
-
-    #[test]
-    fn the_file_is_whole_or_not_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rows.json");
-        write(&path, "{}\n").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
-        let stop = write(&folder.path().join("none").join("rows.json"), "{}").unwrap_err();
-        assert_eq!(stop.status, 2);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_stay_links_and_their_ends_are_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let [whole, missing, link] =
-            ["rows.json", "new.json", "link"].map(|n| folder.path().join(n));
-        std::fs::write(&whole, "old").unwrap();
-        for end in [&whole, &missing] {
-            std::os::unix::fs::symlink(end, &link).unwrap();
-            write(&link, "{}\n").unwrap();
-            assert!(link.is_symlink());
-            assert_eq!(std::fs::read_to_string(end).unwrap(), "{}\n");
-            std::fs::remove_file(&link).unwrap();
+        for name in [Some("frmae"), None] {
+            let stop = find(&benches, name).err().unwrap();
+            assert_eq!(stop.status, 2);
+            let choices = "frame, with rows a, b; radix, with rows c";
+            assert!(stop.message.contains(choices), "{}", stop.message);
         }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn pipes_stay_pipes_and_are_written() {
-        use std::io::Read as _;
-        use std::os::unix::fs::FileTypeExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        assert!(process::succeeds(std::process::Command::new("mkfifo").arg(&path)).unwrap());
-        // Opened for reading and writing, a pipe waits for nobody.
-        let mut pipe = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        write(&path, "{}\n").unwrap();
-        assert!(path.metadata().unwrap().file_type().is_fifo());
-        let mut text = [0; 3];
-        pipe.read_exact(&mut text).unwrap();
-        assert_eq!(text, *b"{}\n");
+        assert_eq!(find(&benches, Some("radix")).ok().unwrap().rows, "  c  z\n");
     }
 }

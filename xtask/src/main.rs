@@ -80,8 +80,8 @@ enum Command {
     /// Measure one crate beside its peers
     #[command(after_help = bench::EXAMPLES)]
     Bench {
-        /// Which; an unknown name lists the choices
-        name: String,
+        /// Which; the list is below
+        name: Option<String>,
         #[command(flatten)]
         options: bench::Options,
     },
@@ -107,7 +107,7 @@ fn main() -> ExitCode {
         Command::Run { levels, memory, limit, words } => {
             qemu::run_image(levels, memory, limit, &words)
         }
-        Command::Bench { name, options } => bench::run(&name, &options),
+        Command::Bench { name, options } => bench::run(name.as_deref(), &options),
         Command::Tidy => tidy::run(),
         Command::Ci { steps } => ci::run(&steps),
         Command::Miri { package } => miri::run(&package),

@@ -8,7 +8,7 @@
 //!   |-------+------------+------------|
 //!   | ours  | 5          | 7          |
 //!   | x     | 20 (4.00x) | 6 (0.86x)  |
-//!   ahead in 1 of 2 comparisons
+//!   of 2 comparisons: ahead in 1, level (within 3%) in 0, behind in 1
 //!   behind x: batch (0.86x)
 //! ```
 
@@ -19,19 +19,16 @@ use core::fmt::Write as _;
 /// The most columns of text.
 const WIDTH: usize = 100;
 
+/// Ratios that are this near to 1 are level: less than what noise does to them.
+const LEVEL: f64 = 0.03;
+
 /// The line of ours.
 const OURS: &str = "ours";
 
 /// All tables, each with its verdict.
 pub(super) fn shown(rows: &[Row]) -> String {
-    let mut sections: Vec<&str> = Vec::new();
-    for row in rows {
-        if !sections.contains(&row.section.as_str()) {
-            sections.push(&row.section);
-        }
-    }
     let mut text = String::new();
-    for section in sections {
+    for section in sections(rows) {
         let rows: Vec<_> = rows.iter().filter(|row| row.section == section).collect();
         if !section.is_empty() {
             let _ = writeln!(text, "\n{section}");
@@ -43,6 +40,17 @@ pub(super) fn shown(rows: &[Row]) -> String {
     }
     text += "(in brackets: how many times the peer's figure is worse than ours)";
     text
+}
+
+/// The sections, each once.
+pub(super) fn sections(rows: &[Row]) -> Vec<&str> {
+    let mut sections: Vec<&str> = Vec::new();
+    for row in rows {
+        if !sections.contains(&row.section.as_str()) {
+            sections.push(&row.section);
+        }
+    }
+    sections
 }
 
 /// The peers of some rows, each once.
@@ -57,7 +65,7 @@ fn peers<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
 }
 
 /// What a peer has in a row, and how far behind ours it is.
-fn cell(row: &Row, peer: &str) -> String {
+pub(super) fn cell(row: &Row, peer: &str) -> String {
     match (row.figure(peer), row.ratio(peer)) {
         (None, _) => "-".to_owned(),
         (Some(value), None) => value.to_string(),
@@ -105,18 +113,20 @@ fn table(rows: &[&Row]) -> Table {
     table
 }
 
-/// How many ratios favour us, and which do not.
+/// How many ratios favour us, how many nobody, and which do not.
 fn verdict(rows: &[&Row]) -> String {
-    let (mut all, mut ahead) = (0, 0);
+    let [mut ahead, mut level, mut lag] = [0; 3];
     let mut behind = String::new();
     for peer in peers(rows) {
         let ratios = rows.iter().filter_map(|row| Some((row, row.ratio(peer)?)));
         let mut lost = Vec::new();
         for (row, ratio) in ratios {
-            all += 1;
-            if ratio >= 1.0 {
+            if ratio > 1.0 + LEVEL {
                 ahead += 1;
+            } else if ratio >= 1.0 - LEVEL {
+                level += 1;
             } else {
+                lag += 1;
                 lost.push(format!("{} ({ratio:.2}x)", row.row));
             }
         }
@@ -124,7 +134,10 @@ fn verdict(rows: &[&Row]) -> String {
             let _ = writeln!(behind, "{}", wrapped(&format!("behind {peer}: {}", lost.join(", "))));
         }
     }
-    format!("ahead in {ahead} of {all} comparisons\n{behind}")
+    let (all, within) = (ahead + level + lag, LEVEL * 100.0);
+    format!(
+        "of {all} comparisons: ahead in {ahead}, level (within {within}%) in {level}, behind in {lag}\n{behind}"
+    )
 }
 
 /// The text in lines that fit; all but the first are indented.
@@ -184,8 +197,18 @@ mod tests {
             [row("alone", "pair", 5.0, &[("x", 20.0)]), row("shared", "pair", 5.0, &[("y", 4.0)])];
         let text = shown(&rows);
         assert!(text.contains("\nalone\n") && text.contains("\nshared\n"), "{text}");
-        assert!(text.contains("ahead in 1 of 1 comparisons"), "{text}");
-        assert!(text.contains("ahead in 0 of 1 comparisons\nbehind y: pair (0.80x)"), "{text}");
+        let won = "of 1 comparisons: ahead in 1, level (within 3%) in 0, behind in 0\n";
+        assert!(text.contains(won), "{text}");
+        let lost = "ahead in 0, level (within 3%) in 0, behind in 1\nbehind y: pair (0.80x)";
+        assert!(text.contains(lost), "{text}");
+    }
+
+    #[test]
+    fn what_differs_by_less_than_noise_is_level() {
+        let figures = [("a", 96.0), ("b", 98.0), ("c", 100.0), ("d", 102.0), ("e", 104.0)];
+        let text = shown(&[row("", "pair", 100.0, &figures)]);
+        assert!(text.contains("ahead in 1, level (within 3%) in 3, behind in 1\n"), "{text}");
+        assert!(!text.contains("behind b"), "{text}");
     }
 
     #[test]

@@ -97,8 +97,12 @@ fn all(ram: &impl PhysMap, pa: PhysAddr, order: u8, byte: u8) -> bool {
     all
 }
 
+/// Writes to each frame of a block, all over it (under Miri, to its start).
 fn scribble(ram: &impl PhysMap, pa: PhysAddr, order: u8) {
-    each(ram, pa, order, |frame| (0..).zip(frame).for_each(|(at, byte)| *byte = at as u8 | 1));
+    let len = if cfg!(miri) { 64 } else { PAGE_SIZE as usize };
+    each(ram, pa, order, |frame| {
+        (0..).zip(&mut frame[..len]).for_each(|(at, byte)| *byte = at as u8 | 1)
+    });
 }
 
 std::thread_local! {

@@ -263,11 +263,20 @@ fn copy(memory: &mut [u32], m: &Move, moves: &mut u64, bytes: &mut u64) {
     *bytes += m.len;
 }
 
+/// Under Miri fewer and shorter: each step looks at everything there is.
+const MOST_OPS: usize = if cfg!(miri) { 20 } else { 120 };
+
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 3 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn every_fit_does_what_its_model_does(
         fit in prop::sample::select(&Fit::ALL[..]),
-        ops in collection::vec(op(), 1..120),
+        ops in collection::vec(op(), 1..MOST_OPS),
     ) {
         let mut records = [Record::EMPTY; records_for(UNITS)];
         let model =
@@ -296,7 +305,7 @@ proptest! {
     fn too_few_records_refuse_and_change_nothing(
         fit in prop::sample::select(&Fit::ALL[..]),
         count in 1..7usize,
-        ops in collection::vec((any::<bool>(), 1..300u64, any::<usize>()), 1..80),
+        ops in collection::vec((any::<bool>(), 1..300u64, any::<usize>()), 1..MOST_OPS),
     ) {
         let (mut few, mut many) = (vec![Record::EMPTY; count], [Record::EMPTY; 200]);
         let (mut small, mut large) = (table(fit, &mut few), table(fit, &mut many));

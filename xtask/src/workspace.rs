@@ -19,12 +19,17 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The condition that nothing but tests sets: with it a crate is built over loom's atomics instead
+/// of the processor's, which is of use to a model checker alone. Nobody who takes the crate gets
+/// what it depends on then.
+const TESTS_ALONE: &str = "cfg(loom)";
+
 /// Where a dependency counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// In the crate itself.
     Normal,
-    /// In its tests, examples and benches.
+    /// In its tests, examples and benches: also in the crate itself under [`TESTS_ALONE`].
     Dev,
     /// In its build script.
     Build,
@@ -121,6 +126,7 @@ impl Dependency {
             name: text("name").to_owned(),
             kind: match text("kind") {
                 "dev" => Kind::Dev,
+                _ if text("target") == TESTS_ALONE => Kind::Dev,
                 "build" => Kind::Build,
                 _ => Kind::Normal,
             },
@@ -141,7 +147,9 @@ mod tests {
         let text = r#"{"target_directory":"/t","packages":[{"name":"a","manifest_path":"/w/a/Cargo.toml",
             "rust_version":"1.87","dependencies":[
             {"name":"b","kind":null,"source":"registry+x"},
-            {"name":"c","kind":"dev","source":null,"path":"/w/c"}]}]}"#;
+            {"name":"c","kind":"dev","source":null,"path":"/w/c"},
+            {"name":"d","kind":null,"target":"cfg(loom)","source":"registry+x"},
+            {"name":"e","kind":null,"target":"cfg(unix)","source":"registry+x"}]}]}"#;
         let workspace = Workspace::parse(text).unwrap();
         assert_eq!(workspace.target, Path::new("/t"));
         let a = workspace.package("a").unwrap();
@@ -152,6 +160,8 @@ mod tests {
         assert_eq!(a.dependencies[0], b);
         assert_eq!(a.dependencies[1].kind, Kind::Dev);
         assert_eq!(a.dependencies[1].source, Source::Path("/w/c".into()));
+        let kinds: Vec<_> = a.dependencies.iter().map(|dependency| dependency.kind).collect();
+        assert_eq!(kinds, [Kind::Normal, Kind::Dev, Kind::Dev, Kind::Normal]);
         assert!(workspace.package("b").is_none());
     }
 

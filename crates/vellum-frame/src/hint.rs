@@ -239,6 +239,7 @@ impl<'m> Hints<'m> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::{Hints, ORDERS, words_for};
     use crate::access::{Access, Atomic, Plain};

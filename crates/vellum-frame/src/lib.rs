@@ -34,6 +34,10 @@ mod x86_64;
 pub mod zones;
 
 #[cfg(test)]
+#[cfg(loom)]
+mod interleavings;
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 #[cfg(feature = "x86_64-0_15")]

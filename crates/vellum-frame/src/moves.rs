@@ -27,7 +27,7 @@
 //!   its remains on another.
 
 use crate::access::Access;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, spin_loop};
 use core::sync::atomic::Ordering::{Acquire, SeqCst};
 
 const ONE_OPEN: u64 = 1;
@@ -35,7 +35,15 @@ const ONE_ENDED: u64 = 1 << 16;
 const OPEN: u64 = ONE_ENDED - 1;
 
 /// How many times in a row a search sees the same moves open before it gives up.
-const PATIENCE: u32 = if cfg!(miri) { 64 } else { 1 << 12 };
+///
+/// (Under loom whoever waits lets all others go on first, so few looks are enough.)
+const PATIENCE: u32 = if cfg!(loom) {
+    4
+} else if cfg!(miri) {
+    64
+} else {
+    1 << 12
+};
 
 /// How many times a search is made because something moved.
 const ATTEMPTS: u32 = 64;
@@ -61,6 +69,13 @@ impl Moves {
         }
     }
 
+    /// How many moves are open.
+    #[cfg(test)]
+    #[cfg(loom)]
+    pub(crate) fn open(&self) -> u64 {
+        self.0.load(SeqCst) & OPEN
+    }
+
     /// Calls `attempt` until it finds something, or until it failed while nothing moved and the
     /// moves that were open stayed so for as long as patience lasts, or too often.
     ///
@@ -84,7 +99,7 @@ impl Moves {
                     return None;
                 }
                 patience -= 1;
-                core::hint::spin_loop();
+                spin_loop();
             }
         }
         None
@@ -92,6 +107,7 @@ impl Moves {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::Moves;
     use crate::access::Atomic;

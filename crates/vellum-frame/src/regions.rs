@@ -123,6 +123,7 @@ impl<'m> Regions<'m> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::{Ownership, Regions};
     use crate::sync::AtomicU64;

@@ -330,4 +330,5 @@ unsafe impl<M: Memory> FrameSource for Scrub<M> {
 unsafe impl<M: Memory> Memory for Scrub<M> {}
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

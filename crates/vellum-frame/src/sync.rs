@@ -1,9 +1,13 @@
-//! The one atomic type of this crate: the processor's, or loom's model of it.
+//! The one atomic type of this crate, and how to wait: the processor's, or loom's model of it.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p vellum-frame --lib` runs the tests of `tests/model.rs`
-//! over every interleaving that loom can tell apart.
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p vellum-frame --lib interleavings` runs the models
+//! of `interleavings.rs` in the orders that loom can tell apart (`cargo xtask loom` does the same).
+//! Tests that use atomics outside of loom are not compiled then.
+
+#[cfg(loom)]
+mod modelled;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::AtomicU64;
+pub(crate) use core::{hint::spin_loop, sync::atomic::AtomicU64};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::AtomicU64;
+pub(crate) use {loom::hint::spin_loop, modelled::AtomicU64};

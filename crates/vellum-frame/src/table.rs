@@ -237,4 +237,5 @@ impl<M, const SPANS: usize> fmt::Debug for FrameTable<'_, M, SPANS> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

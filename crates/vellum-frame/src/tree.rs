@@ -469,4 +469,5 @@ impl<'m> Tree<'m> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

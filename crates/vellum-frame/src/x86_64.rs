@@ -140,4 +140,5 @@ impl<S: CheckedSource + ?Sized, P: PageSize> DeallocateFrame<P> for X86Frames<'_
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -341,4 +341,5 @@ unsafe impl<S: ZoneSource, const N: usize, const NODES: usize, R: Reclaim> Frame
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -134,6 +134,7 @@ impl Count {
     }
 
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(super) const fn of(count: u32) -> Self {
         Self(AtomicU32::new(count))
     }

@@ -118,6 +118,7 @@ impl<const N: usize> Tally<N> {
     }
 
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(super) fn interrupted<R>(&self, handler: impl FnOnce() -> R) -> R {
         self.busy.store(true, Relaxed);
         let result = handler();

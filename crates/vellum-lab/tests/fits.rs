@@ -105,7 +105,10 @@ fn bad_options_are_told_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("s.csv"), format!("{HEADER}0,1,2\n")).unwrap();
     for (args, part) in [
-        (&["compare", "--fits", "--fits-stream", "no.csv", "--json", "o.json"][..], "no.csv: "),
+        (
+            &["compare", "--fits", "--fits-stream", "no.csv", "--json", "o.json"][..],
+            "--fits-stream no.csv: no such file (without",
+        ),
         (&["compare", "--fits", "--fits-stream", ".", "--json", "o.json"], ".: "),
         (&["compare", "--fits-stream", "s.csv"], "--fits"),
         (&["compare", "--fits-memory", "1G"], "--fits"),

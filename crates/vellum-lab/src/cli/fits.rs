@@ -32,6 +32,13 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
 
 /// Reads the stream, compares, writes and prints.
 pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
+    if let Some(path) = args.fits_stream.as_deref().filter(|path| !path.exists()) {
+        return Err(Failure::bad_input(format!(
+            "--fits-stream {}: no such file (without the option the embedded stream is used; \
+             `vellum-lab record-sizes` makes one)",
+            path.display()
+        )));
+    }
     let json = json_path(args, DEFAULT_JSON, args.fits_stream.as_deref())?;
     let failed = |e: FitsError| Failure {
         status: if matches!(e, FitsError::Stream(_) | FitsError::Peak { .. }) { 2 } else { 1 },

@@ -3,9 +3,9 @@
 //! ```text
 //!   build: 491 processes in 262.1 s, of 131 KiB to 360 MiB, half of them up to 3134 KiB
 //!   memory: 2874 MiB; ..
-//!    fit    compact  refused yet free external  holes examined  max internal     moved times needs
-//!    first  none           4        4    47.7%  11.21     5.05   14     31 B         -     -  132%
-//!    paging                0        0        -      -        -    -   3726 B         -     -  100%
+//!    fit    compact  refused yet free external  holes examined at most internal     moved times needs
+//!    first  none           4        4    47.7%  11.21     5.05      14     31 B         -     -  132%
+//!    paging                0        0        -      -        -       -   3726 B         -     -  100%
 //!    first: process 214 wanted 155 MiB; 677 MiB were free, the largest of 13 holes had 138 MiB
 //! ```
 //!
@@ -17,12 +17,22 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, pres
 use core::fmt::Write;
 
 const COLUMNS: [&str; 12] = [
-    "fit", "compact", "refused", "yet free", "external", "holes", "examined", "max", "internal",
-    "moved", "times", "needs",
+    "fit",
+    "compact",
+    "refused",
+    "yet free",
+    "external",
+    "holes",
+    "examined",
+    "at most",
+    "internal",
+    "moved",
+    "times",
+    "needs",
 ];
 
 /// The least that each takes, with the blank before it.
-const WIDTHS: [u16; 12] = [7, 9, 8, 9, 9, 7, 9, 5, 9, 10, 6, 6];
+const WIDTHS: [u16; 12] = [7, 9, 8, 9, 9, 7, 9, 8, 9, 10, 6, 6];
 
 /// The title, the table, and what the first refusals were like.
 #[must_use]

@@ -157,6 +157,13 @@ fn main() {
         let found = unsafe { ram::direct(pa).cast::<u64>().read() };
         assert_eq!(found, !pa, "the frame at {pa:#x} was handed out twice");
     }
+    ram::say(format_args!(
+        "{} of {} frames dealt out, {} taken before init untouched, {} reserved in between",
+        all.len(),
+        FRAMES.stats().total,
+        early.len(),
+        FRAMES.stats().reserved
+    ));
 }
 
 #[test]

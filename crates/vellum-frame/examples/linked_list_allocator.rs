@@ -151,6 +151,7 @@ fn main() {
     assert!(!allocate(64 << 20, 201), "more than there is");
     assert_eq!(FRAMES.stats().free, before, "what failed took nothing");
 
+    let count = blocks.len();
     for (block, layout, tag) in blocks {
         // SAFETY: allocated above with this layout, and freed once.
         unsafe {
@@ -162,6 +163,12 @@ fn main() {
     }
     assert_eq!(HEAP.0.lock().iter().map(Heap::used).sum::<usize>(), 0);
     assert!(FRAMES.stats().free < total, "the frames stay with the heap");
+    ram::say(format_args!(
+        "{count} blocks in {} heaps of {} bytes together; {} of {total} frames are free",
+        in_use(),
+        HEAP.0.lock().iter().map(Heap::size).sum::<usize>(),
+        FRAMES.stats().free
+    ));
 }
 
 #[test]

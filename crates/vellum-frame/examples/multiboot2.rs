@@ -136,6 +136,13 @@ fn main() {
     }
     // The boot information still says what it said.
     assert_eq!(info.memory_map_tag().map(|map| map.memory_areas()), Some(&areas[..]));
+    ram::say(format_args!(
+        "{} of {} frames dealt out, {} reserved in between; {} bytes of storage for metadata",
+        all.len(),
+        FRAMES.stats().total,
+        FRAMES.stats().reserved,
+        size_of_val(&STORAGE)
+    ));
 }
 
 #[test]

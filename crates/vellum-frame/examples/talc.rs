@@ -107,6 +107,7 @@ fn main() {
     assert!(unsafe { HEAP.alloc(huge) }.is_null());
     assert_eq!(FRAMES.stats().free, grown);
 
+    let count = objects.len();
     for (object, layout, i) in objects {
         // SAFETY: allocated above with this layout, and freed once.
         unsafe {
@@ -118,6 +119,12 @@ fn main() {
     }
     // Only the first block is left, which holds talc's lists.
     assert_eq!(FRAMES.stats().free, total - (1 << GROWTH));
+    ram::say(format_args!(
+        "{count} objects took {} frames; freed, the heap keeps {} and {} of {total} are free",
+        total - grown,
+        total - FRAMES.stats().free,
+        FRAMES.stats().free
+    ));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The machine that these examples run on: a buffer that plays physical memory from address 0 on.
 //!
-//! Not to be copied: a kernel has a direct map instead of [`direct`].
+//! Not to be copied: a kernel has a direct map instead of [`direct`], and a console of its own.
 
 use core::cell::UnsafeCell;
 
@@ -20,4 +20,10 @@ static RAM: Ram = Ram(UnsafeCell::new([0; BYTES as usize]));
 pub(crate) fn direct(pa: u64) -> *mut u8 {
     assert!(pa < BYTES, "no memory at {pa:#x}");
     RAM.0.get().cast::<u8>().wrapping_add(pa as usize)
+}
+
+/// One line about what an example did. A reader who has left is no error.
+pub(crate) fn say(line: core::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -17,18 +17,8 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, pres
 use core::fmt::Write;
 
 const COLUMNS: [&str; 12] = [
-    "fit",
-    "compact",
-    "refused",
-    "yet free",
-    "external",
-    "holes",
-    "examined",
-    "at most",
-    "internal",
-    "moved",
-    "times",
-    "needs",
+    "fit", "compact", "refused", "yet free", "external", "holes", "examined", "at most",
+    "internal", "moved", "times", "needs",
 ];
 
 /// The least that each takes, with the blank before it.

@@ -7,6 +7,7 @@
 //!
 //!   surface   every call, caches, CPUs   ->  `model`, a state for each frame
 //!   alone     Exclusive                  ->  `model`
+//!   choice    which block is taken       ->  the very one
 //!   exhaustion  k frames for every k     ->  the set of frames that are free
 //!   stress    threads, `ways` mixed      ->  an owner for each frame
 //!   interrupts  Local under signals      ->  an owner for each frame
@@ -14,6 +15,7 @@
 
 mod alone;
 mod blocks;
+mod choice;
 mod exhaustion;
 mod init;
 mod interrupts;

@@ -56,7 +56,7 @@ fn with_free(free: impl Fn(u64) -> bool, test: impl FnOnce(&FrameAllocator<'_>, 
 
 /// Runs `test` with 0, 1, 2, ... free frames in every layout.
 fn in_every_shortage(test: impl Fn(&FrameAllocator<'_>, &BTreeSet<u64>)) {
-    let step = if cfg!(miri) { 13 } else { 1 };
+    let step = if cfg!(miri) { 28 } else { 1 };
     for layout in LAYOUTS {
         for k in (0..=COUNT).step_by(step) {
             with_free(

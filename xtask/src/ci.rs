@@ -20,7 +20,7 @@ const STEPS: [Step; 7] = [
     ("doc", doc),
     ("tidy", tidy::run),
     ("msrv", oldest_compilers),
-    ("test", || test::run(true, true)),
+    ("test", || test::run(test::Parts::ALL)),
 ];
 
 /// With which features the oldest compilers check.

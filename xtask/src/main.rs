@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   compare ARGS...   the laboratory, in release mode          --> vellum-lab compare
-//!   test              host tests, doc tests, then the image    --> cargo test, QEMU
+//!   test              host, doc tests, models, then the image  --> cargo test, loom, Miri, QEMU
 //!   run               the image under QEMU                     --> QEMU
 //!   bench NAME        ours beside the peers                    --> the crate's bench binary
 //!   tidy              the rules of the house                   --> cargo metadata, the files
@@ -54,14 +54,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run host tests, doc tests, and the image's tests under QEMU at 4 and 5 levels
+    /// Run host tests, doc tests, loom's models, Miri, and the image's tests under QEMU
     Test {
-        /// Only the host's tests and the doc tests
-        #[arg(long, conflicts_with = "qemu")]
-        host: bool,
-        /// Only the image's tests
-        #[arg(long)]
-        qemu: bool,
+        #[command(flatten)]
+        parts: test::Parts,
     },
     /// Boot the image under QEMU; its serial port is standard output
     Run {
@@ -103,7 +99,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Compare { args } => compare::run(&args),
-        Command::Test { host, qemu } => test::run(!qemu, !host),
+        Command::Test { parts } => test::run(parts),
         Command::Run { levels, memory, limit, words } => {
             qemu::run_image(levels, memory, limit, &words)
         }
@@ -143,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn a_test_run_is_narrowed_to_one_side_at_most() {
-        assert!(Cli::try_parse_from(["xtask", "test", "--host", "--qemu"]).is_err());
+    fn a_run_has_4_or_5_levels() {
+        assert!(Cli::try_parse_from(["xtask", "run", "--levels", "4"]).is_ok());
         assert!(Cli::try_parse_from(["xtask", "run", "--levels", "3"]).is_err());
     }
 

@@ -45,16 +45,17 @@ pub(crate) fn run(only: &[String]) -> Result {
     Err(Stop::failed(format!("Miri failed on: {}", failed.join(", "))))
 }
 
-fn command(package: &str) -> Command {
+/// The tests of one crate, under Miri.
+pub(crate) fn command(package: &str) -> Command {
     let mut miri = Command::new("rustup");
     miri.args(["run", "nightly", "cargo", "miri", "test", "--package", package]);
     miri.current_dir(root());
     let flags = std::env::var("MIRIFLAGS").unwrap_or_default();
-    miri.env("MIRIFLAGS", format!("{flags} -Zmiri-strict-provenance").trim_start());
-    // Regression files of proptest would need the host's folders; Miri shuts them off.
-    miri.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        miri.env("PROPTEST_CASES", "8");
-    }
+    let cases = std::env::var("PROPTEST_CASES").unwrap_or_else(|_| "8".to_owned());
+    // Programs under Miri do not see our own variables. Regression files would need the host's
+    // folders, which Miri shuts off.
+    let set =
+        "-Zmiri-env-set=PROPTEST_DISABLE_FAILURE_PERSISTENCE=true -Zmiri-env-set=PROPTEST_CASES=";
+    miri.env("MIRIFLAGS", format!("{flags} -Zmiri-strict-provenance {set}{cases}").trim_start());
     miri
 }

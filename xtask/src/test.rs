@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   cargo test --workspace        test result: ok. 11 passed; 0 failed; ...   (many of these)
+//!   models under loom             the same lines
+//!   unit tests under Miri         the same lines
 //!   image, 4 levels               12 passed, 0 failed                         + status 33
 //!   image, 5 levels               12 passed, 0 failed                         + status 33
 //!   image, made to end badly      status 35, status 37                        1 test each
@@ -10,11 +12,14 @@
 //! ```
 //!
 //! A part that ends badly without counting a failure (it did not compile, it hung, it crashed)
-//! counts as one, and so does a part that ends well without counting anything.
+//! counts as one, and so does a part that ends well without counting anything. Miri alone may be
+//! skipped, where it cannot be had; that is said.
 //!
 //! Every part has a limit: each test program of the host [`LIMIT_SECONDS`], where coreutils'
 //! `timeout` is there (elsewhere none), and each run of the image that of [`Machine`]. Compiling
 //! has none.
+
+mod checkers;
 
 use crate::process;
 use crate::qemu::{self, End, Machine};
@@ -65,18 +70,51 @@ impl Count {
     }
 }
 
+/// The parts of the tests; none chosen means all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Parts {
+    /// Only the host's tests and the doc tests
+    #[arg(long)]
+    host: bool,
+    /// Only the models, in every order that loom finds
+    #[arg(long)]
+    loom: bool,
+    /// Only the unit tests of the quick crates, under Miri (all crates: `cargo xtask miri`)
+    #[arg(long)]
+    miri: bool,
+    /// Only the image's tests
+    #[arg(long)]
+    qemu: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub(crate) const ALL: Self = Self { host: true, loom: true, miri: true, qemu: true };
+
+    fn or_all(self) -> Self {
+        if self == Self::default() { Self::ALL } else { self }
+    }
+}
+
 /// Runs what is asked for, and prints the last line.
-pub(crate) fn run(host: bool, image: bool) -> Result {
-    if image {
+pub(crate) fn run(parts: Parts) -> Result {
+    let parts = parts.or_all();
+    if parts.qemu {
         // Before anything that takes long: is QEMU there, and the target?
         setup::qemu()?;
         setup::target(setup::BARE_METAL)?;
     }
     let mut count = Count::default();
-    if host {
+    if parts.host {
         count += host_tests()?;
     }
-    if image {
+    if parts.loom {
+        count += checkers::loom()?;
+    }
+    if parts.miri {
+        count += checkers::miri()?;
+    }
+    if parts.qemu {
         count += image_tests()?;
     }
     say!("{} passed, {} failed", count.passed, count.failed);
@@ -84,10 +122,14 @@ pub(crate) fn run(host: bool, image: bool) -> Result {
 }
 
 fn host_tests() -> Result<Count> {
-    let mut count = Count::default();
     let mut tests = cargo();
-    tests.args(["test", "--workspace", "--no-fail-fast"]).envs(runner());
-    let status = process::each_line(&mut tests, |line| {
+    each_test(tests.args(["test", "--workspace", "--no-fail-fast"]).envs(runner()))
+}
+
+/// Runs what prints as `cargo test` does, and counts.
+fn each_test(tests: &mut Command) -> Result<Count> {
+    let mut count = Count::default();
+    let status = process::each_line(tests, |line| {
         say!("{line}");
         count += cargo_result(line).unwrap_or_default();
     })?;
@@ -176,6 +218,13 @@ fn ended(end: End) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_part_chosen_means_all_parts() {
+        assert_eq!(Parts::default().or_all(), Parts::ALL);
+        let some = Parts { loom: true, ..Parts::default() };
+        assert_eq!(some.or_all(), some);
+    }
 
     #[test]
     fn result_lines_of_cargo_are_counted() {

@@ -1,7 +1,7 @@
 //! The one atomic type of this crate, and how to wait: the processor's, or loom's model of it.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release -p vellum-frame --lib interleavings` runs the models
-//! of `interleavings.rs` in the orders that loom can tell apart (`cargo xtask loom` does the same).
+//! of `interleavings.rs` in the orders that loom can tell apart, and so does `cargo xtask test --loom`.
 //! Tests that use atomics outside of loom are not compiled then.
 
 #[cfg(loom)]

@@ -16,6 +16,26 @@
 //!   ([`World::check`]); and once all are free again, the whole memory can be had as one block;
 //! - an allocation fails only where the model says that it may.
 //!
+//! # What they see
+//!
+//! Each of these was done to the code by hand once, and failed at the model named (and mostly at
+//! others):
+//!
+//! | left out or turned round | seen by |
+//! |---|---|
+//! | any compare-and-swap of a word made a load and a store | `takes`, `moves`, `caches` |
+//! | acquire or release of a swap; release of a split's store | `who_gets_…`, `the_next_owner_…` |
+//! | a split or gather not counted in `Moves`, or too late, or not long enough | `…_found_while_…` |
+//! | `settled`: one attempt; not waiting; only open moves compared | `…_found_while_…`, `…_without_hints_…` |
+//! | a gather that does not look, or sets the bit above first | `a_full_word_is_promoted_…` |
+//! | `free` looking for a double free only once | `a_wrongful_free_…` |
+//! | hints told before the word is changed; `or`, `and` of hints not atomic, loads weaker | `hints` |
+//! | `retract`, `lower`, `sort`: no second look, or before, or at one kind | `…_comes_back_…`, `…_sorted_…` |
+//! | `set`, `raise`: not up to the first tier that has it | `an_upper_hint_…` |
+//! | `give`, `take_word`, `take_block`: plain stores | `caches` |
+//!
+//! # How much they see
+//!
 //! loom explores the executions with at most [`PREEMPTIONS`] (or `LOOM_MAX_PREEMPTIONS`) switches
 //! away from a thread that could go on, not all of them: a search reads dozens of words. Within that
 //! bound they are explored as far as loom 0.7 can tell which orders matter (`sync/modelled.rs`), with

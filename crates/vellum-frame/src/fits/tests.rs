@@ -30,6 +30,12 @@ fn bytes(fit: Fit, len: u64, records: &mut [Record]) -> Partitions<'_> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 8 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn translation_stays_within_the_limit(base in 0..1u64 << 60, limit in 1..1u64 << 60, va: u64) {
         let registers = BaseLimit::new(base, limit);

@@ -21,8 +21,8 @@ fn is_hinted(world: &World, level: usize, run: u8) -> bool {
     })
 }
 
-/// A search takes back the hint for `order` while a block of it is freed.
-fn comes_back(order: u8, others: &'static [(u64, u8)]) {
+/// A search takes back the hint for `retracted` while a block of `order` is freed.
+fn comes_back(retracted: u8, order: u8, others: &'static [(u64, u8)]) {
     explore(move || {
         let world = World::with_free(128, others);
         // What is hinted at is taken: the hint is stale.
@@ -31,7 +31,7 @@ fn comes_back(order: u8, others: &'static [(u64, u8)]) {
         world.pass(16, order, false);
         assert_eq!(world.tree().cell(0).fetch_and(!want, SeqCst) & want, want);
         world.race(
-            move |w| w.tree().levels[0].retract::<Atomic>(order, 0),
+            move |w| w.tree().levels[0].retract::<Atomic>(retracted, 0),
             move |w| w.free(16, order),
         );
         assert!(is_hinted(&world, 0, order));
@@ -41,14 +41,19 @@ fn comes_back(order: u8, others: &'static [(u64, u8)]) {
 
 #[test]
 fn a_hint_at_a_frame_that_is_taken_back_comes_back_with_a_free() {
-    comes_back(0, &[]);
+    comes_back(0, 0, &[]);
 }
 
 #[test]
 fn a_hint_at_a_run_that_is_taken_back_comes_back_with_a_free() {
-    // Alone in its group, where all hints go at once; and beside another run.
-    comes_back(3, &[]);
-    comes_back(3, &[(32, 1)]);
+    comes_back(3, 3, &[(32, 1)]);
+}
+
+#[test]
+fn hints_that_are_taken_back_all_at_once_come_back_with_a_free() {
+    // Nothing else is free in its group.
+    comes_back(3, 3, &[]);
+    comes_back(3, 1, &[]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{World, address, explore, explore_with};
 use crate::FreeError;
+use crate::access::Atomic;
 use std::rc::Rc;
 use std::vec::Vec;
 use vellum_core::PhysAddr;
@@ -71,6 +72,18 @@ fn a_given_block_is_taken_in_pieces_or_claimed() {
 fn two_frames_are_found_while_one_block_is_split() {
     explore(|| {
         let world = World::new(64);
+        let (first, second) = world.race(|w| w.alloc(0), |w| w.alloc(0));
+        assert!(first.is_some() && second.is_some());
+        world.check();
+    });
+}
+
+#[test]
+fn two_frames_are_found_without_hints_while_one_block_is_split() {
+    explore(|| {
+        let world = World::new(64);
+        // The search of each goes through the levels upward; the frames come down past it.
+        world.tree().levels[1].hints.clear::<Atomic>(u8::MAX, 0);
         let (first, second) = world.race(|w| w.alloc(0), |w| w.alloc(0));
         assert!(first.is_some() && second.is_some());
         world.check();

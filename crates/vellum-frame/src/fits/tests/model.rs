@@ -264,11 +264,11 @@ fn copy(memory: &mut [u32], m: &Move, moves: &mut u64, bytes: &mut u64) {
 }
 
 /// Under Miri fewer and shorter: each step looks at everything there is.
-const MOST_OPS: usize = if cfg!(miri) { 20 } else { 120 };
+const MOST_OPS: usize = if cfg!(miri) { 12 } else { 120 };
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 3 } else { 256 },
+        cases: if cfg!(miri) { 2 } else { 256 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

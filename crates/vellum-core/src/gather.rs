@@ -4,8 +4,8 @@
 //!  table op                 Gather                              after the flush
 //!  --------                 ------                              ---------------
 //!  clear a leaf   --leaf--> [run][run][soft][table]...  drain   Gone::Run  -> frame may be freed
-//!  clear a subtree-detach->  and one Flush that       --------> Gone::Soft -> slot may be freed
-//!  narrow a leaf  --stale->  covers them all                    reap table -> Gone..., tables freed
+//!  clear a subtree-detach->  and the Flushes that     --------> Gone::Soft -> slot may be freed
+//!  narrow a leaf  --stale->  cover them all                     reap table -> Gone..., tables freed
 //! ```
 //!
 //! Between the store that unlinks a frame and the flush, some CPU may still reach the frame
@@ -22,60 +22,34 @@
 //! - `drain` is never called while a table lock is held.
 
 use crate::{Gone, Run, Soft, VirtAddr};
+use flush::Owed;
 
-/// The virtual addresses whose cached translations are to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flush {
-    /// The first byte.
-    pub first: VirtAddr,
-    /// The last byte, inclusive: the last page of all has no end that 64 bits could hold.
-    pub last: VirtAddr,
-    /// Cached interior entries of the range have to go as well, not only leaves.
-    pub tables: bool,
-}
+mod flush;
 
-impl Flush {
-    /// The range of `len` bytes from `va`; of the one byte at `va` when `len` is 0.
-    #[must_use]
-    pub const fn new(va: VirtAddr, len: u64, tables: bool) -> Self {
-        Self { first: va, last: va.wrapping_add(len.saturating_sub(1)), tables }
-    }
-
-    /// The smallest flush that covers both.
-    #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        Self {
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-            tables: self.tables || other.tables,
-        }
-    }
-
-    /// Whether a translation of the byte at `va` goes.
-    #[must_use]
-    pub fn covers(self, va: VirtAddr) -> bool {
-        self.first <= va && va <= self.last
-    }
-}
+pub use flush::{Flush, RANGES, Scope};
 
 /// Makes every CPU forget translations of one address space. It knows that space's tag and CPUs.
 ///
 /// # Safety
 ///
-/// When `flush` returns, no CPU uses a translation of a covered address (with
-/// [`tables`](Flush::tables): nor an interior entry that leads to one) that it cached before the
-/// call, and every store through such a translation has become visible.
+/// When `flush` returns, no CPU uses a translation of an address that one of the ranges covers
+/// (with [`Scope::Tables`]: nor an interior entry that leads to one) that it cached before the
+/// call, and every store through such a translation has become visible. A range that is
+/// [`global`](Flush::global) loses its global translations as well; one with [`Scope::Fresh`] loses
+/// only absence, where the processor caches that. A translation of a leaf larger than the
+/// [`page`](Flush::page) of the range that covers it goes as well.
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
 pub unsafe trait Invalidate {
-    /// Flushes, on every CPU that may hold such translations, and waits until it is done.
-    fn flush(&self, flush: Flush);
+    /// Flushes the ranges, on every CPU that may hold such translations, and waits until it is
+    /// done: one round of interrupts for all of them.
+    fn flush(&self, flushes: &[Flush]);
 }
 
 // SAFETY: forwards to `T`, which keeps the contract.
 #[allow(unsafe_code, reason = "implements an unsafe trait by forwarding")]
 unsafe impl<T: Invalidate + ?Sized> Invalidate for &T {
-    fn flush(&self, flush: Flush) {
-        T::flush(self, flush);
+    fn flush(&self, flushes: &[Flush]) {
+        T::flush(self, flushes);
     }
 }
 
@@ -121,11 +95,12 @@ pub unsafe trait Gather<D> {
     /// Takes a soft entry that was removed from the page at `va`. Needs room for one item.
     fn soft(&mut self, va: VirtAddr, soft: Soft);
 
-    /// Notes that translations of this range are wrong now, though nothing was unlinked.
-    fn stale(&mut self, va: VirtAddr, len: u64);
+    /// Notes that translations are wrong now, though nothing was unlinked.
+    fn stale(&mut self, flush: Flush);
 
-    /// Takes a part of the table that was unlinked whole. Needs room for one item.
-    fn detach(&mut self, va: VirtAddr, len: u64, part: D);
+    /// Takes a part of the table that was unlinked whole, with the flush that it needs: of all that
+    /// it translates, with [`Scope::Tables`]. Needs room for one item.
+    fn detach(&mut self, flush: Flush, part: D);
 }
 
 enum Held<D> {
@@ -141,8 +116,8 @@ enum Held<D> {
 /// struct OneCpu;
 /// // SAFETY: the example has no CPU that could cache anything.
 /// unsafe impl Invalidate for OneCpu {
-///     fn flush(&self, flush: Flush) {
-///         assert!(flush.covers(VirtAddr::new(0x1000)));
+///     fn flush(&self, flushes: &[Flush]) {
+///         assert!(flushes[0].covers(VirtAddr::new(0x1000)));
 ///     }
 /// }
 ///
@@ -166,7 +141,7 @@ pub struct Batch<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> {
     sink: S,
     held: [Option<Held<D>>; N],
     len: usize,
-    owed: Option<Flush>,
+    owed: Owed,
 }
 
 impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
@@ -180,7 +155,7 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
     #[allow(unsafe_code, reason = "what comes out is trusted to be out of every TLB")]
     pub unsafe fn new(invalidate: I, sink: S) -> Self {
         const { assert!(N > 0, "a gather that holds nothing can unlink nothing") };
-        Self { invalidate, sink, held: [const { None }; N], len: 0, owed: None }
+        Self { invalidate, sink, held: [const { None }; N], len: 0, owed: Owed::NOTHING }
     }
 
     /// Flushes what is owed, delivers what is held, and ends.
@@ -189,8 +164,9 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
     }
 
     fn settle(&mut self) {
-        if let Some(flush) = self.owed.take() {
-            self.invalidate.flush(flush);
+        if !self.owed.is_nothing() {
+            self.invalidate.flush(self.owed.ranges());
+            self.owed = Owed::NOTHING;
         }
         for slot in self.held.iter_mut().take(self.len) {
             match slot.take() {
@@ -200,10 +176,6 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
             }
         }
         self.len = 0;
-    }
-
-    fn owe(&mut self, flush: Flush) {
-        self.owed = Some(self.owed.map_or(flush, |owed| owed.union(flush)));
     }
 
     fn hold(&mut self, item: Held<D>) {
@@ -240,7 +212,7 @@ unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
     }
 
     fn leaf(&mut self, run: Run) {
-        self.owe(Flush::new(run.va, run.len, false));
+        self.owed.add(Flush::new(run.va, run.len, run.page, run.attr));
         match self.last_run() {
             Some(last) if last.continues_with(&run) => last.len += run.len,
             _ => self.hold(Held::Gone(Gone::Run(run))),
@@ -252,12 +224,12 @@ unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
         self.hold(Held::Gone(Gone::Soft(va, soft)));
     }
 
-    fn stale(&mut self, va: VirtAddr, len: u64) {
-        self.owe(Flush::new(va, len, false));
+    fn stale(&mut self, flush: Flush) {
+        self.owed.add(flush);
     }
 
-    fn detach(&mut self, va: VirtAddr, len: u64, part: D) {
-        self.owe(Flush::new(va, len, true));
+    fn detach(&mut self, flush: Flush, part: D) {
+        self.owed.add(flush.with_scope(Scope::Tables));
         self.hold(Held::Part(part));
     }
 }
@@ -265,7 +237,7 @@ unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
 impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Drop for Batch<I, S, D, N> {
     fn drop(&mut self) {
         debug_assert!(
-            self.owed.is_none() && self.len == 0,
+            self.owed.is_nothing() && self.len == 0,
             "a gather was dropped without `finish`: its frames are leaked"
         );
     }
@@ -275,7 +247,7 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> core::fmt::Debug
     for Batch<I, S, D, N>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Batch").field("held", &self.len).field("owed", &self.owed).finish()
+        f.debug_struct("Batch").field("held", &self.len).field("owed", &self.owed.ranges()).finish()
     }
 }
 
@@ -318,9 +290,9 @@ unsafe impl<S: FnMut(Gone), D: Reap> Gather<D> for Direct<S> {
         (self.sink)(Gone::Soft(va, soft));
     }
 
-    fn stale(&mut self, _: VirtAddr, _: u64) {}
+    fn stale(&mut self, _: Flush) {}
 
-    fn detach(&mut self, _: VirtAddr, _: u64, part: D) {
+    fn detach(&mut self, _: Flush, part: D) {
         part.reap(&mut self.sink);
     }
 }

@@ -36,7 +36,7 @@ use core::fmt;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{
-    Attr, Canonical, Cause, Change, Entry, Gather, Need, OutOfFrames, PAGE_SHIFT, PAGE_SIZE,
+    Attr, Canonical, Cause, Change, Entry, Flush, Gather, Need, OutOfFrames, PAGE_SHIFT, PAGE_SIZE,
     PageTable, RangeError, ReplaceError, Run, Sink, Span, VirtAddr, Walk, pte,
 };
 
@@ -164,7 +164,9 @@ impl<'t, S: Store> Space<'t, S> {
 fn settle<G: Gather<Infallible>>(va: VirtAddr, step: Step, gather: &mut G) {
     match (decode(step.old), decode(step.new)) {
         (Entry::Leaf(a, old), Entry::Leaf(b, new)) if a == b && !old.narrows_to(new) => {}
-        (Entry::Leaf(a, _), Entry::Leaf(b, _)) if a == b => gather.stale(va, PAGE_SIZE),
+        (Entry::Leaf(a, old), Entry::Leaf(b, _)) if a == b => {
+            gather.stale(Flush::new(va, PAGE_SIZE, PAGE_SHIFT, old));
+        }
         (Entry::Leaf(pa, attr), _) => gather.leaf(Run::new(va, pa, PAGE_SIZE, attr)),
         (Entry::Soft(old), new) if new != Entry::Soft(old) => gather.soft(va, old),
         _ => {}
@@ -307,7 +309,7 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
         // The next owner of the identifier must not meet translations of this one, nor of pages that
         // went into another gather which is yet to be finished.
         for (va, half) in CANONICAL.halves() {
-            gather.stale(va, half);
+            gather.stale(Flush::tables(va, half, true));
         }
         gather.drain();
         self.table.asids().release(self.asid);

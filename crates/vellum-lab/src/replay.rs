@@ -148,7 +148,7 @@ struct NoCpu;
 // no byte is ever reached.
 #[allow(unsafe_code, reason = "implements an unsafe trait for tables that no CPU uses")]
 unsafe impl Invalidate for NoCpu {
-    fn flush(&self, _: Flush) {}
+    fn flush(&self, _: &[Flush]) {}
 }
 
 /// One process, and how far it has come.

@@ -41,7 +41,7 @@ use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use node::{Node, Slot};
 use vellum_core::{
-    Attr, Canonical, Cause, Change, Entry, Gather, Memory, Need, OutOfFrames, PAGE_SHIFT,
+    Attr, Canonical, Cause, Change, Entry, Flush, Gather, Memory, Need, OutOfFrames, PAGE_SHIFT,
     PageTable, PhysAddr, RangeError, Ref, ReplaceError, Run, Sink, Span, VirtAddr, Walk,
 };
 
@@ -292,7 +292,8 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
             gather.drain();
         }
         let [(lower, half), (upper, _)] = F::CANONICAL.halves();
-        gather.stale(upper, half);
-        gather.detach(lower, half, Detached::new(self.mem, self.root, 0, 0));
+        gather.stale(Flush::tables(upper, half, true));
+        let flush = Flush::tables(lower, half, true);
+        gather.detach(flush, Detached::new(self.mem, self.root, 0, 0));
     }
 }

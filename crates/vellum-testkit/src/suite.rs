@@ -163,8 +163,8 @@ pub struct Recorder {
 
 // SAFETY: nothing walks a table of the suite but the test's own thread, through `walk`.
 unsafe impl Invalidate for Recorder {
-    fn flush(&self, flush: Flush) {
-        self.flushes.borrow_mut().push(flush);
+    fn flush(&self, flushes: &[Flush]) {
+        self.flushes.borrow_mut().extend_from_slice(flushes);
     }
 }
 
@@ -197,7 +197,7 @@ impl Recorder {
             if let Gone::Run(run) = gone {
                 let last = run.va.wrapping_add(run.len - 1);
                 let flushed = |flush: &Flush| flush.covers(run.va) && flush.covers(last);
-                assert!(self.flushes.borrow().last().is_some_and(flushed), "{run:?} not flushed");
+                assert!(self.flushes.borrow().iter().any(flushed), "{run:?} not flushed");
             }
             self.gone.borrow_mut().push(gone);
         })
@@ -258,7 +258,7 @@ impl Nodes {
     pub fn check(&self, arena: &Arena, flushes: &[Flush]) {
         for &(pa, first, span) in &self.entries {
             let last = first.wrapping_add((1 << span) - 1);
-            let covers = |f: &Flush| f.tables && f.covers(first) && f.covers(last);
+            let covers = |f: &Flush| f.has_tables() && f.covers(first) && f.covers(last);
             let flushed = flushes.iter().any(covers);
             assert!(arena.is_in_use(pa) || flushed, "node of {pa}, for 2^{span} from {first}");
         }

@@ -3,12 +3,12 @@ use crate::{Attr, PAGE_SIZE, PhysAddr};
 use core::cell::RefCell;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
-use std::vec::Vec;
+use std::{vec, vec::Vec};
 
 /// Everything that happens, in order.
 #[derive(Debug, PartialEq)]
 enum Event {
-    Flushed(Flush),
+    Flushed(Vec<Flush>),
     Got(Gone),
 }
 
@@ -17,8 +17,8 @@ struct Log<'a>(&'a RefCell<Vec<Event>>);
 // SAFETY: no CPU is involved.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl Invalidate for Log<'_> {
-    fn flush(&self, flush: Flush) {
-        self.0.borrow_mut().push(Event::Flushed(flush));
+    fn flush(&self, flushes: &[Flush]) {
+        self.0.borrow_mut().push(Event::Flushed(flushes.to_vec()));
     }
 }
 
@@ -59,15 +59,16 @@ fn events(ops: impl FnOnce(&mut Batch<Log<'_>, &mut dyn FnMut(Gone), Part, 4>)) 
 
 #[test]
 fn nothing_is_delivered_before_the_flush() {
+    let subtree = Flush::tables(page(512), 512 * PAGE_SIZE, true);
     let got = events(|batch| {
         batch.leaf(run(1, 7));
-        batch.detach(page(512), 512 * PAGE_SIZE, Part(run(600, 9)));
+        batch.detach(subtree, Part(run(600, 9)));
     });
-    let flush = Flush { first: page(1), last: VirtAddr::new(1024 * PAGE_SIZE - 1), tables: true };
+    let leaf = Flush::new(page(1), PAGE_SIZE, 12, Attr::RW);
     assert_eq!(
         got,
         [
-            Event::Flushed(flush),
+            Event::Flushed(vec![leaf, subtree]),
             Event::Got(Gone::Run(run(1, 7))),
             Event::Got(Gone::Run(run(600, 9)))
         ]
@@ -97,8 +98,9 @@ fn soft_entries_alone_flush_nothing() {
 
 #[test]
 fn narrowing_alone_flushes_and_delivers_nothing() {
-    let got = events(|batch| batch.stale(page(3), PAGE_SIZE));
-    assert_eq!(got, [Event::Flushed(Flush::new(page(3), PAGE_SIZE, false))]);
+    let flush = Flush::new(page(3), PAGE_SIZE, 12, Attr::GLOBAL);
+    let got = events(|batch| batch.stale(flush));
+    assert_eq!(got, [Event::Flushed(vec![flush])]);
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn forgetting_a_flush_panics_in_debug() {
     let mut delivered = 0;
     let forgotten = catch_unwind(AssertUnwindSafe(|| {
         let mut batch = new_batch(&log, |_| delivered += 1);
-        batch.stale(page(1), PAGE_SIZE);
+        batch.stale(Flush::new(page(1), PAGE_SIZE, 12, Attr::NONE));
     }));
     assert!(forgotten.is_err());
     assert_eq!((delivered, log.borrow().len()), (0, 0));
@@ -128,9 +130,9 @@ fn forgetting_a_flush_panics_in_debug() {
 #[test]
 fn the_last_page_of_all_can_be_flushed() {
     let top = VirtAddr::new(u64::MAX - PAGE_SIZE + 1);
-    let flush = Flush::new(top, PAGE_SIZE, false);
+    let flush = Flush::new(top, PAGE_SIZE, 12, Attr::NONE);
     assert_eq!(flush.last, VirtAddr::new(u64::MAX));
-    assert!(flush.union(Flush::new(page(0), 0, false)).covers(page(77)));
+    assert!(flush.union(Flush::new(page(0), 0, 12, Attr::NONE)).covers(page(77)));
 }
 
 #[test]
@@ -142,7 +144,8 @@ fn direct_delivers_at_once() {
         let mut direct = unsafe { Direct::new(|gone| got.push(gone)) };
         let gather: &mut dyn FnMut(Run) = &mut |r| Gather::<Part>::leaf(&mut direct, r);
         gather(run(1, 2));
-        Gather::<Part>::detach(&mut direct, page(9), PAGE_SIZE, Part(run(9, 9)));
+        let flush = Flush::tables(page(9), PAGE_SIZE, false);
+        Gather::<Part>::detach(&mut direct, flush, Part(run(9, 9)));
     }
     assert_eq!(got, [Gone::Run(run(1, 2)), Gone::Run(run(9, 9))]);
 }

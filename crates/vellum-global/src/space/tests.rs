@@ -133,7 +133,7 @@ struct Tlb<'a>(&'a Maps, Asid);
 
 // SAFETY: nothing here caches a translation.
 unsafe impl Invalidate for Tlb<'_> {
-    fn flush(&self, _: Flush) {
+    fn flush(&self, _: &[Flush]) {
         assert!(self.0.asids.claim(self.1).is_err(), "released before the flush");
     }
 }

@@ -114,15 +114,16 @@ const FEW_PAGES: u64 = 32;
 // SAFETY: there is one CPU. INVLPG drops the page's translation whatever its leaf and all interior
 // entries (SDM vol. 3A, 5.10.4.1), and the other way drops everything, global entries included.
 unsafe impl Invalidate for Tlb {
-    fn flush(&self, flush: Flush) {
-        let first = flush.first.number().as_u64();
-        let last = flush.last.number().as_u64();
-        if last.wrapping_sub(first) >= FEW_PAGES {
+    fn flush(&self, flushes: &[Flush]) {
+        let steps = flushes.iter().fold(0, |sum: u64, flush| sum.saturating_add(flush.steps()));
+        if steps > FEW_PAGES {
             machine::flush_all();
             return;
         }
-        for page in first..=last {
-            machine::flush_page(page << PAGE_SHIFT);
+        for flush in flushes {
+            for step in 0..flush.steps() {
+                machine::flush_page(flush.first.wrapping_add(step << flush.page).as_u64());
+            }
         }
     }
 }

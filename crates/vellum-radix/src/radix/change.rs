@@ -17,7 +17,7 @@ use super::node::{Node, Slot, index};
 use super::{Detached, Radix, node};
 use crate::format::{Decoded, Format};
 use vellum_core::{
-    Attr, Cause, Change, Entry, Gather, Memory, PhysAddr, RangeError, Run, VirtAddr,
+    Attr, Cause, Change, Entry, Flush, Gather, Memory, PhysAddr, RangeError, Run, VirtAddr,
 };
 
 /// What happens to entries that lie in the range whole.
@@ -110,7 +110,7 @@ impl Edit for Protect {
             match stored {
                 Ok(()) => {
                     if attr.narrows_to(new) {
-                        gather.stale(at.va, 1 << at.page);
+                        gather.stale(Flush::new(at.va, 1 << at.page, at.page, attr));
                     }
                     break;
                 }
@@ -255,7 +255,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 Err(now) => raw = now,
             }
         }
-        gather.stale(at.va, 1 << at.page);
+        gather.stale(Flush::tables(at.va, 1 << at.page, true));
         Ok(child)
     }
 
@@ -269,7 +269,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ) {
         let len = 1 << F::LEVELS[depth].span();
         let low = va.as_u64() & (u64::MAX >> (64 - F::CANONICAL.bits()));
-        gather.detach(va, len, Detached::new(self.mem.clone(), pa, depth, low));
+        let part = Detached::new(self.mem.clone(), pa, depth, low);
+        gather.detach(Flush::tables(va, len, true), part);
     }
 
     /// Notes that the node which `link` links has `n` fewer entries that are not holes.

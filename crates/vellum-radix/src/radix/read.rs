@@ -11,7 +11,7 @@ use super::node::{Node, Slot, index};
 use super::{Detached, Radix};
 use crate::format::{Decoded, Format, Level};
 use core::ops::ControlFlow;
-use vellum_core::{Attr, Entry, Gather, Memory, Span, VirtAddr};
+use vellum_core::{Attr, Entry, Flush, Gather, Memory, Span, VirtAddr};
 
 /// An entry that is not a hole, and the part of it that is in the range.
 struct Piece<'m, M> {
@@ -67,7 +67,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 }
                 match slot.compare_exchange(raw, raw & !bits) {
                     Ok(()) => {
-                        gather.stale(span.va.align_down(level.shift), 1 << level.shift);
+                        let (va, page) = (span.va.align_down(level.shift), level.shift);
+                        gather.stale(Flush::new(va, 1 << page, page, attr));
                         let within = span.va.as_u64() & ((1 << level.shift) - 1);
                         f(Span { entry: Entry::Leaf(pa.wrapping_add(within), attr), ..span });
                         break;

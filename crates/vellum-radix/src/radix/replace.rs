@@ -14,7 +14,7 @@ use super::change::make_room;
 use super::node::Slot;
 use super::{Detached, Radix, Stock};
 use crate::format::{Decoded, Format, Level};
-use vellum_core::{Attr, Cause, Entry, Gather, Memory, Need, ReplaceError, Run, VirtAddr};
+use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, Need, ReplaceError, Run, VirtAddr};
 
 /// A leaf's place, and the link to the node that it is in.
 struct Target<'m, M> {
@@ -157,7 +157,7 @@ fn exchange<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
                     _ => false,
                 };
                 if narrowed {
-                    gather.stale(va, len);
+                    gather.stale(Flush::new(va, len, level.shift, attr));
                 }
             }
             Entry::Leaf(pa, attr) => gather.leaf(Run { va, pa, len, attr, page: level.shift }),

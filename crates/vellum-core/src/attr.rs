@@ -1,11 +1,14 @@
 //! What a mapping allows, how it is cached, and what hardware has noted about it.
 //!
 //! ```text
-//!  31            17 16    13 12  10 9  7  6   5   4   3   2   1   0
-//! +----------------+--------+------+----+---+---+---+---+---+---+---+
-//! | 0              | key    | type |soft| D | A | G | U | X | W | R |
-//! +----------------+--------+------+----+---+---+---+---+---+---+---+
+//!  31        17 16    13 12  11..9   8   7   6   5   4   3    2   1   0
+//! +------------+--------+---+------+---+----+---+---+---------+---+---+---+
+//! | 0          | key    | X | soft | G |typ2| D | A |type 1..0| U | W | R |
+//! +------------+--------+---+------+---+----+---+---+---------+---+---+---+
 //! ```
+//!
+//! The low twelve bits lie where a 4 KiB entry of x86-64 has them, so that decoding the most common
+//! format is a mask. Nothing else follows from the positions.
 //!
 //! These are portable: a format encodes them, or says that it cannot. Read, write and execute are
 //! separate, so that "no access" (`PROT_NONE`) is a mapping with none of them, and still a mapping.
@@ -47,7 +50,9 @@ pub enum MemoryType {
     WriteProtect,
 }
 
-const TYPE_SHIFT: u32 = 10;
+/// The memory type's two lower bits, and its upper one.
+const TYPE_LOW_SHIFT: u32 = 3;
+const TYPE_HIGH_SHIFT: u32 = 7;
 const KEY_SHIFT: u32 = 13;
 
 impl Attr {
@@ -58,28 +63,28 @@ impl Attr {
     /// Stores are allowed.
     pub const WRITE: Self = Self(1 << 1);
     /// Instruction fetches are allowed.
-    pub const EXEC: Self = Self(1 << 2);
+    pub const EXEC: Self = Self(1 << 12);
     /// User mode may use the mapping.
-    pub const USER: Self = Self(1 << 3);
+    pub const USER: Self = Self(1 << 2);
     /// The same in every address space: survives a change of space in the TLB.
-    pub const GLOBAL: Self = Self(1 << 4);
+    pub const GLOBAL: Self = Self(1 << 8);
     /// A walker has used the mapping since this was last cleared.
     pub const ACCESSED: Self = Self(1 << 5);
     /// A store has gone through the mapping since this was last cleared.
     pub const DIRTY: Self = Self(1 << 6);
     /// Three bits that are software's own.
-    pub const SOFT: [Self; 3] = [Self(1 << 7), Self(1 << 8), Self(1 << 9)];
+    pub const SOFT: [Self; 3] = [Self(1 << 9), Self(1 << 10), Self(1 << 11)];
     /// The whole field of the memory type: a mask, for [`Change`].
-    pub const MEMORY_MASK: Self = Self(0b111 << TYPE_SHIFT);
+    pub const MEMORY_MASK: Self = Self(0b11 << TYPE_LOW_SHIFT | 1 << TYPE_HIGH_SHIFT);
     /// The whole field of the protection key: a mask, for [`Change`].
     pub const KEY_MASK: Self = Self(0b1111 << KEY_SHIFT);
 
     /// Loads and stores.
     pub const RW: Self = Self(0b011);
     /// Loads and instruction fetches.
-    pub const RX: Self = Self(0b101);
+    pub const RX: Self = Self(1 | 1 << 12);
     /// Read, write and execute: a mask, not a recommendation.
-    pub const RWX: Self = Self(0b111);
+    pub const RWX: Self = Self(0b11 | 1 << 12);
     /// The bits that hardware sets.
     pub const STATUS: Self = Self(0b11 << 5);
 
@@ -110,7 +115,7 @@ impl Attr {
     /// The same with another memory type.
     #[must_use]
     pub const fn with_memory(self, memory: MemoryType) -> Self {
-        let field = match memory {
+        let field: u32 = match memory {
             MemoryType::WriteBack => 0,
             MemoryType::WriteThrough => 1,
             MemoryType::UncachedMinus => 2,
@@ -118,13 +123,16 @@ impl Attr {
             MemoryType::WriteCombining => 4,
             MemoryType::WriteProtect => 5,
         };
-        Self(self.0 & !Self::MEMORY_MASK.0 | field << TYPE_SHIFT)
+        let field = (field & 0b11) << TYPE_LOW_SHIFT | (field >> 2) << TYPE_HIGH_SHIFT;
+        Self(self.0 & !Self::MEMORY_MASK.0 | field)
     }
 
     /// The memory type; `None` for the two field values that name none.
     #[must_use]
     pub const fn memory(self) -> Option<MemoryType> {
-        Some(match (self.0 & Self::MEMORY_MASK.0) >> TYPE_SHIFT {
+        let low = self.0 >> TYPE_LOW_SHIFT & 0b11;
+        let high = self.0 >> TYPE_HIGH_SHIFT & 1;
+        Some(match low | high << 2 {
             0 => MemoryType::WriteBack,
             1 => MemoryType::WriteThrough,
             2 => MemoryType::UncachedMinus,

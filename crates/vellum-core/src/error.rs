@@ -48,6 +48,13 @@ pub enum Cause {
     },
     /// The soft entry's value has more bits than the table can hold.
     SoftTooWide(u64),
+    /// Both writable and executable, which the table's policy refuses.
+    WriteAndExecute(Attr),
+    /// This address is in a part of the table that belongs to another one and is only shared.
+    Shared(VirtAddr),
+    /// The pages around this address do not make one larger leaf: a hole, a soft entry, another
+    /// attribute, or a frame that does not follow.
+    Uneven(VirtAddr),
 }
 
 impl fmt::Display for Cause {
@@ -66,6 +73,11 @@ impl fmt::Display for Cause {
             Self::PhysTooWide(pa) => write!(f, "the format cannot hold physical address {pa}"),
             Self::NoLeaf { page } => write!(f, "the table has no leaf of 2^{page} bytes"),
             Self::SoftTooWide(value) => write!(f, "the table cannot hold soft value {value:#x}"),
+            Self::WriteAndExecute(attr) => {
+                write!(f, "{attr:?} is writable and executable, against the table's policy")
+            }
+            Self::Shared(va) => write!(f, "{va} is in a part that another table owns"),
+            Self::Uneven(va) => write!(f, "the pages around {va} do not make one leaf"),
         }
     }
 }

@@ -36,19 +36,17 @@
 //! Source: Intel SDM vol. 3A, 5.5 "4-level paging and 5-level paging" (tables 5-17 to 5-20), 5.9.2
 //! "Paging and Memory Typing", 13.12 "Page Attribute Table".
 
-use crate::{Attr, Cause, Entry, MemoryType, PAGE_SHIFT, PhysAddr, Soft};
+use crate::{Attr, Cause, Entry, PAGE_SHIFT, PhysAddr, Soft};
 
 /// P: hardware uses the entry.
 pub const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
 /// A: a walker has used the entry.
 pub const ACCESSED: u64 = 1 << 5;
 /// D: a store has gone through the leaf.
 pub const DIRTY: u64 = 1 << 6;
 /// PS: above the lowest level, the entry is a leaf.
 pub const LARGE: u64 = 1 << 7;
-const GLOBAL: u64 = 1 << 8;
 const NO_EXECUTE: u64 = 1 << 63;
 /// Bits 51:12.
 pub const FRAME: u64 = 0x000f_ffff_ffff_f000;
@@ -62,34 +60,14 @@ pub const SOFT_BITS: u8 = 62;
 /// reset, then WC, WP, UC-, UC.
 pub const PAT: u64 = 0x00_07_05_01_00_07_04_06;
 
-/// Software bit `i` of [`Attr::SOFT`] is bit `9 + i`.
-const SOFT: [(Attr, u64); 3] =
-    [(Attr::SOFT[0], 1 << 9), (Attr::SOFT[1], 1 << 10), (Attr::SOFT[2], 1 << 11)];
-
-const PLAIN: [(Attr, u64); 5] = [
-    (Attr::WRITE, WRITABLE),
-    (Attr::USER, USER),
-    (Attr::GLOBAL, GLOBAL),
-    (Attr::ACCESSED, ACCESSED),
-    (Attr::DIRTY, DIRTY),
-];
-
-/// PAT, PCD and PWT as an index, and the memory type at that index of [`PAT`].
-const TYPES: [MemoryType; 8] = [
-    MemoryType::WriteBack,
-    MemoryType::WriteThrough,
-    MemoryType::UncachedMinus,
-    MemoryType::Uncached,
-    MemoryType::WriteCombining,
-    MemoryType::WriteProtect,
-    MemoryType::UncachedMinus,
-    MemoryType::Uncached,
-];
-
-/// The bit of PAT in a leaf of 2<sup>`page`</sup> bytes.
-const fn pat_bit(page: u8) -> u64 {
-    if page == PAGE_SHIFT { 1 << 7 } else { 1 << 12 }
-}
+/// The low bits that mean the same, in the same place, in [`Attr`] and in a 4 KiB leaf: PAT, PCD and
+/// PWT too, which index [`PAT`] by the number of the memory type.
+const SAME: u64 = 0xfff;
+const PAT_BIT: u64 = 1 << 7;
+/// Where PAT is in a large leaf.
+const LARGE_PAT: u64 = 1 << 12;
+/// From [`PAT_BIT`] to [`LARGE_PAT`].
+const PAT_MOVES: u32 = 5;
 
 /// The entry in 64 bits; `page` is log2 of a leaf's bytes.
 ///
@@ -98,6 +76,7 @@ const fn pat_bit(page: u8) -> u64 {
 /// [`Cause::Misaligned`] or [`Cause::PhysTooWide`] for the frame, [`Cause::Unencodable`] for
 /// attributes that x86-64 cannot express (write or execute without read),
 /// [`Cause::SoftTooWide`].
+#[inline]
 pub fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {
     let (pa, attr) = match entry {
         Entry::Hole => return Ok(0),
@@ -119,38 +98,24 @@ pub fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {
 /// # Errors
 ///
 /// [`Cause::Unencodable`].
+#[inline]
 pub fn encode_attr(attr: Attr, page: u8) -> Result<u64, Cause> {
     let readable = attr.contains(Attr::READ);
-    if !readable && attr.intersects(Attr::WRITE | Attr::EXEC) {
+    let misses_read = !readable && attr.intersects(Attr::WRITE | Attr::EXEC);
+    if misses_read || attr.memory().is_none() {
         return Err(Cause::Unencodable(attr));
     }
-    let index = match attr.memory() {
-        Some(MemoryType::WriteBack) => 0,
-        Some(MemoryType::WriteThrough) => 1,
-        Some(MemoryType::UncachedMinus) => 2,
-        Some(MemoryType::Uncached) => 3,
-        Some(MemoryType::WriteCombining) => 4,
-        Some(MemoryType::WriteProtect) => 5,
-        None => return Err(Cause::Unencodable(attr)),
-    };
-    let mut raw = (index & 0b11) << 3;
-    if index & 0b100 != 0 {
-        raw |= pat_bit(page);
+    let mut raw = u64::from(attr.bits()) & SAME;
+    if page > PAGE_SHIFT {
+        raw = raw & !PAT_BIT | (raw & PAT_BIT) << PAT_MOVES | LARGE;
     }
-    for (bit, hard) in PLAIN.into_iter().chain(SOFT) {
-        if attr.contains(bit) {
-            raw |= hard;
-        }
+    if !readable {
+        raw |= WRITABLE;
     }
-    raw |= u64::from(attr.key()) << KEY_SHIFT;
-    raw |= if readable { PRESENT } else { WRITABLE };
     if !attr.contains(Attr::EXEC) {
         raw |= NO_EXECUTE;
     }
-    if page > PAGE_SHIFT {
-        raw |= LARGE;
-    }
-    Ok(raw)
+    Ok(raw | u64::from(attr.key()) << KEY_SHIFT)
 }
 
 /// The entry that 64 bits hold at a place where leaves have 2<sup>`page`</sup> bytes.
@@ -158,6 +123,7 @@ pub fn encode_attr(attr: Attr, page: u8) -> Result<u64, Cause> {
 /// Bits that have no meaning in a leaf are passed over, a large leaf's frame is cut to its size:
 /// every value decodes.
 #[must_use]
+#[inline]
 pub fn decode(raw: u64, page: u8) -> Entry {
     if raw & (PRESENT | WRITABLE) == 0 {
         return Soft::new(raw >> SOFT_SHIFT).map_or(Entry::Hole, Entry::Soft);
@@ -167,26 +133,22 @@ pub fn decode(raw: u64, page: u8) -> Entry {
 
 /// The attributes of a leaf of 2<sup>`page`</sup> bytes (present or `PROT_NONE`).
 #[must_use]
+#[inline]
 pub fn decode_attr(raw: u64, page: u8) -> Attr {
-    let mut attr = Attr::NONE;
-    for (bit, hard) in PLAIN.into_iter().chain(SOFT) {
-        if raw & hard != 0 {
-            attr |= bit;
-        }
+    let mut low = raw & SAME;
+    if page > PAGE_SHIFT {
+        low = low & !PAT_BIT | (raw & LARGE_PAT) >> PAT_MOVES;
     }
-    if raw & PRESENT == 0 {
-        attr = attr - Attr::WRITE;
-    } else {
-        attr |= Attr::READ;
-        if raw & NO_EXECUTE == 0 {
-            attr |= Attr::EXEC;
-        }
-    }
-    let high = if raw & pat_bit(page) != 0 { 4 } else { 0 };
-    let index = usize::try_from((raw >> 3 & 0b11) | high).unwrap_or(0);
-    let memory = TYPES.get(index).copied().unwrap_or_default();
-    let key = u8::try_from(raw >> KEY_SHIFT & 0xf).unwrap_or(0);
-    attr.with_memory(memory).with_key(key)
+    // Entries 6 and 7 of `PAT` are the types of 2 and 3.
+    let doubled = low >> 4 & low >> 7 & 1;
+    low &= !(doubled << 7);
+    // What is not present is not writable: there the bit means `PROT_NONE`.
+    let present = low & PRESENT;
+    low &= !WRITABLE | present << 1;
+    let executable = !(raw >> 63) & present;
+    let bits = low | executable << 12 | (raw >> KEY_SHIFT & 0xf) << 13;
+    // All of it is below bit 17.
+    Attr::from_bits(u32::try_from(bits).unwrap_or(0))
 }
 
 /// Whether hardware will write nothing more to this leaf that could matter: it is not present, or
@@ -197,6 +159,7 @@ pub fn decode_attr(raw: u64, page: u8) -> Attr {
 /// before a flush, write a D into it whose store then faults (those with CET do not). A plain store
 /// loses that D, and with it nothing: there was no write.
 #[must_use]
+#[inline]
 pub const fn is_quiet(raw: u64) -> bool {
     raw & PRESENT == 0 || raw & ACCESSED != 0 && (raw & DIRTY != 0 || raw & WRITABLE == 0)
 }

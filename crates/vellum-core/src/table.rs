@@ -50,6 +50,10 @@ pub trait PageTable: Walk {
     /// The leaf sizes: bit `n` is set where a leaf of 2<sup>n</sup> bytes exists.
     const LEAVES: u64;
 
+    /// Those of [`LEAVES`](Self::LEAVES) that are one entry, so that [`replace`](Self::replace) can
+    /// exchange them. A leaf of several entries (Arm's contiguous hint) takes `&mut self` to change.
+    const REPLACEABLE: u64 = Self::LEAVES;
+
     /// How many bits of a [`Soft`](crate::Soft) value an entry can hold.
     const SOFT_BITS: u8;
 
@@ -79,7 +83,8 @@ pub trait PageTable: Walk {
     ///
     /// # Errors
     ///
-    /// See [`ReplaceError`]; nothing visible has changed with any of them.
+    /// See [`ReplaceError`]; nothing visible has changed with any of them. `Changed` with what was
+    /// expected says that somebody is in the middle of replacing it, and is to be taken as any other.
     fn replace<G: Gather<Self::Detached>>(
         &self,
         va: VirtAddr,
@@ -91,7 +96,7 @@ pub trait PageTable: Walk {
     ) -> Result<(), ReplaceError>;
 
     /// Maps a run where nothing is, with the largest leaves that `run.page`, the alignment of both
-    /// addresses and the design allow.
+    /// addresses and the design allow; the smallest ones where `run.page` is below those.
     ///
     /// # Errors
     ///

@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(target_arch = "x86_64")]
+mod access;
+pub mod controls;
+#[cfg(target_arch = "x86_64")]
+mod cpu;
+mod cpuid;
+mod cr3;
+pub mod errata;
+mod fault;
+#[cfg(target_arch = "x86_64")]
+mod instructions;
+pub mod pat;
+mod plan;
+
+#[cfg(target_arch = "x86_64")]
+pub use access::UserAccess;
+pub use controls::{Controls, Step, Steps};
+#[cfg(target_arch = "x86_64")]
+pub use cpu::Cpu;
+pub use cpuid::{Feature, Features, Registers, Signature, Vendor};
+pub use cr3::{Cr3, Pair, Pcid, TooWide};
+pub use fault::{Access, Cause, ErrorCode};
+pub use pat::Pat;
+pub use plan::{Mode, Operation, Plan, Target, plan};

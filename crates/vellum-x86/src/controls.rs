@@ -271,6 +271,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::proptest_config())]
+
         #[test]
         fn no_step_faults_and_all_that_can_be_is_on(
             (has, wanted) in any::<(u32, u32)>(), (low, cr4, nxe, ac) in any::<(u16, u64, bool, bool)>(),

@@ -291,6 +291,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::proptest_config())]
+
         #[test]
         fn what_is_written_is_what_is_read(root in any::<u64>(), pcid in 0u16..4096, keep in any::<bool>()) {
             let cr3 = Cr3::new(PhysAddr::new(root & ROOT), Pcid(pcid)).unwrap();

@@ -4,6 +4,13 @@
 #[cfg(test)]
 extern crate std;
 
+/// How properties run: fewer cases under Miri, and no files beside the source.
+#[cfg(test)]
+fn proptest_config() -> proptest::test_runner::Config {
+    let cases = if cfg!(miri) { 8 } else { 1024 };
+    proptest::test_runner::Config { cases, failure_persistence: None, ..Default::default() }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod access;
 pub mod controls;

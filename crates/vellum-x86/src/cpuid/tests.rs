@@ -145,6 +145,8 @@ fn names_are_shown_as_vendors_write_them() {
 }
 
 proptest! {
+    #![proptest_config(crate::proptest_config())]
+
     #[test]
     fn whatever_the_leaves_hold_widths_are_possible(words in any::<[u32; 4]>(), high in any::<u32>()) {
         let [eax, ebx, ecx, edx] = words;

@@ -195,7 +195,7 @@ fn everything_cached(pcids: bool) -> Vec<Cached> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2000 }))]
+    #![proptest_config(crate::proptest_config())]
 
     #[test]
     fn nothing_that_has_to_go_stays(

@@ -6,7 +6,12 @@
 extern crate std;
 
 pub mod format;
+pub mod policy;
 pub mod radix;
 
 pub use format::{Flat, Format, Level, X86_64};
+pub use policy::{Policy, WriteXorExecute};
 pub use radix::Radix;
+
+/// The most levels that a format has.
+pub const MAX_DEPTH: usize = 5;

@@ -1,6 +1,7 @@
 //! Every format of the crate, held to the promises of every page table.
 
 use vellum_core::OutOfFrames;
+use vellum_radix::format::node_order;
 use vellum_radix::{Flat, Format, Radix, X86_64};
 use vellum_testkit::{Arena, Design};
 
@@ -12,7 +13,7 @@ impl<F: Format> Design for Of<F> {
     type Table<'s> = Radix<F, &'s Arena>;
 
     /// Room for two roots, and as much again.
-    const FRAMES: usize = max(1 << 12, 4 << F::LEVELS[0].order());
+    const FRAMES: usize = max(1 << 12, 4 << node_order::<F>(0));
 
     fn shared(arena: &Arena) -> Result<&Arena, OutOfFrames> {
         Ok(arena)

@@ -13,6 +13,7 @@
 //! Source: H. Levy and P. Lipman, "Virtual Memory Management in the VAX/VMS Operating System",
 //! IEEE Computer 15(3), 1982: linear page tables.
 
+use super::x86_64::status;
 use super::{Decoded, Format, Level};
 use vellum_core::{Attr, Canonical, Cause, Entry, PAGE_SHIFT, PhysAddr, pte};
 
@@ -23,7 +24,7 @@ pub struct Flat<const BITS: u8>;
 impl<const BITS: u8> Flat<BITS> {
     const ROOT: Level = {
         assert!(BITS > PAGE_SHIFT && BITS <= 48, "a flat table has 13 to 48 bits");
-        Level { shift: PAGE_SHIFT, bits: BITS - PAGE_SHIFT, leaf: true }
+        Level::new(PAGE_SHIFT, BITS - PAGE_SHIFT, true)
     };
 }
 
@@ -35,28 +36,42 @@ unsafe impl<const BITS: u8> Format for Flat<BITS> {
     const CANONICAL: Canonical = Canonical::unsigned(BITS);
     const SOFT_BITS: u8 = pte::SOFT_BITS;
 
+    #[inline]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {
         pte::encode(entry, page)
     }
 
+    #[inline]
     fn decode(raw: u64, page: u8) -> Decoded {
         Decoded::Entry(pte::decode(raw, page))
     }
 
-    fn table_entry(_: PhysAddr, _: u16) -> u64 {
+    /// Never asked: there is one node.
+    fn table_entry(_: PhysAddr, _: u8, _: bool) -> u64 {
         0
     }
 
-    fn count(_: u64) -> u16 {
-        0
+    #[inline]
+    fn frame_mask(page: u8) -> u64 {
+        pte::FRAME & u64::MAX << page
     }
 
-    const ONE_MORE: u64 = 0;
-
-    fn status(attr: Attr) -> u64 {
-        <super::X86_64<4>>::status(attr)
+    #[inline]
+    fn step(page: u8) -> u64 {
+        1 << page
     }
 
+    #[inline]
+    fn set_status(raw: u64, attr: Attr) -> u64 {
+        raw | status(attr)
+    }
+
+    #[inline]
+    fn clear_status(raw: u64, attr: Attr) -> u64 {
+        raw & !status(attr)
+    }
+
+    #[inline]
     fn is_quiet(raw: u64) -> bool {
         pte::is_quiet(raw)
     }

@@ -26,20 +26,21 @@ pub struct X86_64<const LEVELS: usize>;
 
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-const COUNT_SHIFT: u32 = 52;
-const COUNT_MASK: u64 = 0x3ff << COUNT_SHIFT;
-
-const fn level(shift: u8, leaf: bool) -> Level {
-    Level { shift, bits: 9, leaf }
-}
+const NO_EXECUTE: u64 = 1 << 63;
 
 /// PML5, PML4, page-directory-pointer table, page directory, page table.
-const ALL: &[Level; 5] =
-    &[level(48, false), level(39, false), level(30, true), level(21, true), level(12, true)];
+const ALL: &[Level; 5] = &[
+    Level::new(48, 9, false),
+    Level::new(39, 9, false),
+    Level::new(30, 9, true),
+    Level::new(21, 9, true),
+    Level::new(12, 9, true),
+];
 
 // SAFETY: the levels continue each other and end in pages (checked when a table is made); the
-// codec is vellum_core::pte, whose property tests show the round trip; a table entry has P set and
-// PS clear, and its address is bits 51:12, which the count in 61:52 does not touch.
+// codec is vellum_core::pte, whose property tests show the round trip, and a leaf's frame is the
+// part of bits 51:12 from `page` up; a table entry has P set and PS clear, and its address is bits
+// 51:12, which the count in 61:52 does not touch; accessed and dirty are bits 5 and 6 of a leaf.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     const LEVELS: &'static [Level] = {
@@ -48,11 +49,14 @@ unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     };
     const CANONICAL: Canonical = Canonical::signed(if LEVELS == 5 { 57 } else { 48 });
     const SOFT_BITS: u8 = pte::SOFT_BITS;
+    const COUNT_SHIFT: Option<u32> = Some(52);
 
+    #[inline]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {
         pte::encode(entry, page)
     }
 
+    #[inline]
     fn decode(raw: u64, page: u8) -> Decoded {
         if page > PAGE_SHIFT && raw & (pte::PRESENT | pte::LARGE) == pte::PRESENT {
             return Decoded::Table(PhysAddr::new(raw & pte::FRAME));
@@ -60,26 +64,72 @@ unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         Decoded::Entry(pte::decode(raw, page))
     }
 
-    fn table_entry(pa: PhysAddr, count: u16) -> u64 {
-        let flags = pte::PRESENT | WRITABLE | USER | pte::ACCESSED;
-        pa.as_u64() & pte::FRAME | flags | u64::from(count) << COUNT_SHIFT
+    #[inline]
+    fn table_entry(pa: PhysAddr, _: u8, user: bool) -> u64 {
+        let user = if user { USER } else { 0 };
+        pa.as_u64() & pte::FRAME | pte::PRESENT | WRITABLE | user | pte::ACCESSED
     }
 
-    fn count(table_entry: u64) -> u16 {
-        u16::try_from((table_entry & COUNT_MASK) >> COUNT_SHIFT).unwrap_or(0)
+    #[inline]
+    fn table_rights(raw: u64, _: u8) -> Attr {
+        let mut rights = Attr::READ;
+        if raw & WRITABLE != 0 {
+            rights |= Attr::WRITE;
+        }
+        if raw & NO_EXECUTE == 0 {
+            rights |= Attr::EXEC;
+        }
+        if raw & USER != 0 {
+            rights |= Attr::USER;
+        }
+        rights
     }
 
-    const ONE_MORE: u64 = 1 << COUNT_SHIFT;
-
-    fn status(attr: Attr) -> u64 {
-        let accessed = if attr.contains(Attr::ACCESSED) { pte::ACCESSED } else { 0 };
-        let dirty = if attr.contains(Attr::DIRTY) { pte::DIRTY } else { 0 };
-        accessed | dirty
+    fn has_reserved_bits(raw: u64, page: u8) -> bool {
+        let large = raw & pte::LARGE != 0;
+        raw & pte::PRESENT != 0
+            && match page {
+                PAGE_SHIFT => false,
+                21 | 30 => large && raw & low_frame_bits(page) != 0,
+                _ => large,
+            }
     }
 
+    #[inline]
+    fn frame_mask(page: u8) -> u64 {
+        pte::FRAME & u64::MAX << page
+    }
+
+    #[inline]
+    fn step(page: u8) -> u64 {
+        1 << page
+    }
+
+    #[inline]
+    fn set_status(raw: u64, attr: Attr) -> u64 {
+        raw | status(attr)
+    }
+
+    #[inline]
+    fn clear_status(raw: u64, attr: Attr) -> u64 {
+        raw & !status(attr)
+    }
+
+    #[inline]
     fn is_quiet(raw: u64) -> bool {
         pte::is_quiet(raw)
     }
+}
+
+/// In a large leaf, bits between PAT (12) and the frame: they must be 0 (tables 5-17 and 5-18).
+const fn low_frame_bits(page: u8) -> u64 {
+    ((1 << page) - 1) & !0x1fff
+}
+
+/// The status bits that `attr` names, as bits of a leaf.
+pub(super) fn status(attr: Attr) -> u64 {
+    // They lie where a 4 KiB entry has them, and other pages' have them there too.
+    u64::from((attr & Attr::STATUS).bits())
 }
 
 #[cfg(test)]
@@ -96,24 +146,28 @@ mod tests {
 
     #[test]
     fn a_table_entry_as_the_manual_draws_it() {
-        // SDM vol. 3A, table 5-19: P, R/W, U/S, A; address 0x1234_5000; 512 in bits 61:52.
-        let raw = <X86_64<4>>::table_entry(PhysAddr::new(0x1234_5000), 512);
-        assert_eq!(raw, 0x2000_0000_1234_5027);
+        // SDM vol. 3A, table 5-19: P, R/W, U/S, A; address 0x1234_5000.
+        let raw = <X86_64<4>>::table_entry(PhysAddr::new(0x1234_5000), 21, true);
+        assert_eq!(raw, 0x1234_5027);
+        assert_eq!(<X86_64<4>>::table_entry(PhysAddr::new(0x1234_5000), 21, false), 0x1234_5023);
+    }
+
+    #[test]
+    fn status_bits_are_where_the_manual_has_them() {
+        assert_eq!(status(Attr::ACCESSED), pte::ACCESSED);
+        assert_eq!(status(Attr::DIRTY | Attr::RWX), pte::DIRTY);
     }
 
     proptest! {
         #![proptest_config(vellum_testkit::suite::config(256))]
 
         #[test]
-        fn counts_and_addresses_do_not_touch(frame in 0u64..1 << 40, count in 0u16..=512) {
+        fn counts_and_addresses_do_not_touch(frame in 0u64..1 << 40, count in 0u64..1024) {
             let pa = PhysAddr::new(frame << 12);
-            let raw = <X86_64<4>>::table_entry(pa, count);
-            prop_assert_eq!(<X86_64<4>>::count(raw), count);
             for page in [21, 30, 39] {
+                let raw = <X86_64<4>>::table_entry(pa, page, true) + (count << 52);
                 prop_assert_eq!(<X86_64<4>>::decode(raw, page), Decoded::Table(pa));
             }
-            let more = <X86_64<4>>::table_entry(pa, 0) + <X86_64<4>>::ONE_MORE * u64::from(count);
-            prop_assert_eq!(more, raw);
         }
     }
 }

@@ -8,120 +8,70 @@
 //!             | first | it      the subtree      detach it
 //! ```
 //!
+//! On the lowest level an edit gets all the range's entries of a node at once.
+//!
 //! # Invariants
 //!
 //! - When an edit fails at an entry, everything before it was changed and nothing from it on; the
 //!   counts are right all the same.
 
-use super::node::{Node, Slot, index};
-use super::{Detached, Radix, node};
-use crate::format::{Decoded, Format};
-use vellum_core::{
-    Attr, Cause, Change, Entry, Flush, Gather, Memory, PhysAddr, RangeError, Run, VirtAddr,
-};
+use super::group::Group;
+use super::node::{Link, Node, index};
+use super::{Detached, Radix};
+use crate::format::{Decoded, Format, Level};
+use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, PhysAddr, RangeError, VirtAddr};
+
+/// Neighbouring entries of one node, none of which links a node or is part of a group.
+pub(super) struct Stretch<'m, F, M> {
+    pub(super) node: Node<'m, F, M>,
+    pub(super) level: Level,
+    /// The first of them, and how many.
+    pub(super) first: u64,
+    pub(super) count: u64,
+    /// What the first of them translates.
+    pub(super) va: VirtAddr,
+}
+
+impl<F, M> Stretch<'_, F, M> {
+    /// What entry `i` of the stretch translates.
+    #[inline]
+    pub(super) const fn va_of(&self, i: u64) -> VirtAddr {
+        self.va.wrapping_add(i << self.level.shift)
+    }
+}
+
+/// How an edit of a stretch went: how many entries became holes, and at which it failed.
+pub(super) type Edited = (u64, Result<(), (Cause, u64)>);
 
 /// What happens to entries that lie in the range whole.
-pub(super) trait Edit {
+pub(super) trait Edit<F: Format, M: Memory> {
     /// Whether whole subtrees go.
     const DETACH: bool;
 
     /// Whether this leaf would be the same afterwards, so that a part of it needs no split.
     fn keeps(&self, attr: Attr) -> bool;
 
-    /// Changes a leaf or a soft entry; `true` if it has become a hole.
-    fn edit<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
+    /// Changes leaves and soft entries.
+    fn stretch<G: Gather<Detached<F, M>>>(
         &mut self,
-        at: &Place<'_, M>,
-        raw: u64,
+        stretch: &Stretch<'_, F, M>,
+        gather: &mut G,
+    ) -> Edited;
+
+    /// Changes a leaf of several entries; whether they became holes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot; then nothing has changed.
+    fn group<G: Gather<Detached<F, M>>>(
+        &mut self,
+        group: &Group<'_, F, M>,
         gather: &mut G,
     ) -> Result<bool, Cause>;
 }
 
-/// An entry, and what it translates: 2<sup>`page`</sup> bytes from `va`.
-pub(super) struct Place<'m, M> {
-    slot: Slot<'m, M>,
-    va: VirtAddr,
-    page: u8,
-}
-
-/// Removes.
-pub(super) struct Unmap;
-
-/// Changes attributes.
-pub(super) struct Protect(pub(super) Change);
-
-impl Edit for Unmap {
-    const DETACH: bool = true;
-
-    fn keeps(&self, _: Attr) -> bool {
-        false
-    }
-
-    fn edit<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
-        &mut self,
-        at: &Place<'_, M>,
-        raw: u64,
-        gather: &mut G,
-    ) -> Result<bool, Cause> {
-        make_room(gather);
-        let last = if G::LIVE && !F::is_quiet(raw) {
-            at.slot.swap(0)
-        } else {
-            at.slot.store(0);
-            raw
-        };
-        match F::decode(last, at.page).entry() {
-            Entry::Leaf(pa, attr) => {
-                gather.leaf(Run { va: at.va, pa, len: 1 << at.page, attr, page: at.page });
-            }
-            Entry::Soft(soft) => gather.soft(at.va, soft),
-            Entry::Hole => {}
-        }
-        Ok(true)
-    }
-}
-
-impl Edit for Protect {
-    const DETACH: bool = false;
-
-    fn keeps(&self, attr: Attr) -> bool {
-        self.0.apply(attr) == attr
-    }
-
-    fn edit<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
-        &mut self,
-        at: &Place<'_, M>,
-        mut raw: u64,
-        gather: &mut G,
-    ) -> Result<bool, Cause> {
-        // Hardware may set accessed or dirty between the load and the store: then once more, from
-        // what it is now.
-        while let Entry::Leaf(pa, attr) = F::decode(raw, at.page).entry() {
-            let new = self.0.apply(attr);
-            let changed = F::encode(Entry::Leaf(pa, new), at.page)?;
-            let stored = if changed == raw {
-                Ok(())
-            } else if G::LIVE && !F::is_quiet(raw) {
-                at.slot.compare_exchange(raw, changed)
-            } else {
-                at.slot.store(changed);
-                Ok(())
-            };
-            match stored {
-                Ok(()) => {
-                    if attr.narrows_to(new) {
-                        gather.stale(Flush::new(at.va, 1 << at.page, at.page, attr));
-                    }
-                    break;
-                }
-                Err(now) => raw = now,
-            }
-        }
-        Ok(false)
-    }
-}
-
 /// Sees to it that the gather can take an item. There is no lock here that a drain could meet.
+#[inline]
 pub(super) fn make_room<D, G: Gather<D>>(gather: &mut G) {
     if gather.room() == 0 {
         gather.drain();
@@ -135,10 +85,13 @@ struct Part {
     len: u64,
 }
 
+/// How many entries of a node have become holes, and at which address an edit failed.
+type Changed = (u64, Result<(), (Cause, u64)>);
+
 impl<F: Format, M: Memory> Radix<F, M> {
-    /// Applies an edit to everything in a range that was checked.
-    pub(super) fn change<E: Edit, G: Gather<Detached<F, M>>>(
-        &mut self,
+    /// Applies an edit to everything in a range that was checked. The caller has `&mut self`.
+    pub(super) fn change<E: Edit<F, M>, G: Gather<Detached<F, M>>>(
+        &self,
         va: VirtAddr,
         len: u64,
         edit: &mut E,
@@ -153,26 +106,35 @@ impl<F: Format, M: Memory> Radix<F, M> {
         result.map_err(|(cause, at)| RangeError { cause, done: at.wrapping_sub(va.as_u64()) })
     }
 
-    /// How many entries of the node have become holes, and at which address an edit failed.
-    fn change_node<E: Edit, G: Gather<Detached<F, M>>>(
+    fn change_node<E: Edit<F, M>, G: Gather<Detached<F, M>>>(
         &self,
-        node: Node<'_, M>,
+        node: Node<'_, F, M>,
         depth: usize,
         part: Part,
         edit: &mut E,
         gather: &mut G,
-    ) -> (u64, Result<(), (Cause, u64)>) {
+    ) -> Changed {
         let level = F::LEVELS[depth];
+        if depth + 1 == F::LEVELS.len() {
+            return Self::change_pages(node, level, part, edit, gather);
+        }
         let size = 1u64 << level.shift;
         let (mut low, mut left, mut holes) = (part.low, part.len, 0);
         while left > 0 {
-            let offset = low & (size - 1);
-            let len = left.min(size - offset);
-            let va = VirtAddr::new(low);
-            let slot = node.slot(index(va, level));
-            let at = Place { slot, va: va.align_down(level.shift), page: level.shift };
-            match self.change_entry(&at, depth, Part { low, len }, edit, gather) {
-                Ok(became_hole) => holes += u64::from(became_hole),
+            let mut len = left.min(size - (low & (size - 1)));
+            let at = index(VirtAddr::new(low), level);
+            let changed = match Self::group_at(node, level, at, VirtAddr::new(low)) {
+                Some(group) => {
+                    len = left.min(group_rest(&group, low));
+                    Self::change_group(&group, Part { low, len }, edit, gather)
+                }
+                None => {
+                    self.change_entry(node, depth, at, Part { low, len }, edit, gather).map(Some)
+                }
+            };
+            match changed {
+                Ok(Some(n)) => holes += n,
+                Ok(None) => continue,
                 Err(e) => return (holes, Err(e)),
             }
             low = low.wrapping_add(len);
@@ -181,82 +143,123 @@ impl<F: Format, M: Memory> Radix<F, M> {
         (holes, Ok(()))
     }
 
-    /// Edits the part of one entry that is in the range; `true` if it has become a hole.
-    fn change_entry<E: Edit, G: Gather<Detached<F, M>>>(
-        &self,
-        at: &Place<'_, M>,
-        depth: usize,
+    /// Edits the lowest level's entries.
+    fn change_pages<E: Edit<F, M>, G: Gather<Detached<F, M>>>(
+        node: Node<'_, F, M>,
+        level: Level,
         part: Part,
         edit: &mut E,
         gather: &mut G,
-    ) -> Result<bool, (Cause, u64)> {
-        let raw = at.slot.load();
-        let whole = part.len == 1 << at.page;
-        let child = match F::decode(raw, at.page) {
-            Decoded::Entry(Entry::Hole) => return Ok(false),
-            Decoded::Table(pa) if whole && E::DETACH => {
-                make_room(gather);
-                at.slot.store(0);
-                self.detach(pa, depth + 1, at.va, gather);
-                return Ok(true);
+    ) -> Changed {
+        let (mut low, mut left, mut holes) = (part.low, part.len, 0);
+        while left > 0 {
+            let va = VirtAddr::new(low);
+            let first = index(va, level);
+            if let Some(group) = Self::group_at(node, level, first, va) {
+                let len = left.min(group_rest(&group, low));
+                match Self::change_group(&group, Part { low, len }, edit, gather) {
+                    Ok(Some(n)) => holes += n,
+                    Ok(None) => continue,
+                    Err(e) => return (holes, Err(e)),
+                }
+                low = low.wrapping_add(len);
+                left -= len;
+                continue;
+            }
+            let count = ungrouped_from::<F, M>(node, level, first, left >> level.shift);
+            let stretch = Stretch { node, level, first, count, va };
+            let (n, result) = edit.stretch(&stretch, gather);
+            holes += n;
+            if let Err((cause, i)) = result {
+                return (holes, Err((cause, stretch.va_of(i).as_u64())));
+            }
+            low = low.wrapping_add(count << level.shift);
+            left -= count << level.shift;
+        }
+        (holes, Ok(()))
+    }
+
+    /// Edits a group that lies in the range whole, or whose part needs no change; how many holes
+    /// that made. `None`: it was taken apart, and is to be looked at again.
+    fn change_group<E: Edit<F, M>, G: Gather<Detached<F, M>>>(
+        group: &Group<'_, F, M>,
+        part: Part,
+        edit: &mut E,
+        gather: &mut G,
+    ) -> Result<Option<u64>, (Cause, u64)> {
+        let level = group.level;
+        let fails = |cause| (cause, part.low);
+        if part.len == 1 << level.group_shift() {
+            make_room(gather);
+            let gone = edit.group(group, gather).map_err(fails)?;
+            return Ok(Some(if gone { 1 << level.group } else { 0 }));
+        }
+        if matches!(group.leaf(), Entry::Leaf(_, attr) if edit.keeps(attr)) {
+            return Ok(Some(0));
+        }
+        group.remake(|attr| attr, false, gather).map_err(fails)?;
+        Ok(None)
+    }
+
+    /// Edits the part of one entry above the lowest level that is in the range; how many holes that
+    /// made.
+    fn change_entry<E: Edit<F, M>, G: Gather<Detached<F, M>>>(
+        &self,
+        node: Node<'_, F, M>,
+        depth: usize,
+        at: u64,
+        part: Part,
+        edit: &mut E,
+        gather: &mut G,
+    ) -> Result<u64, (Cause, u64)> {
+        let level = F::LEVELS[depth];
+        let link = node.link(level, at);
+        let va = VirtAddr::new(part.low).align_down(level.shift);
+        let raw = link.slot.load();
+        let whole = part.len == 1 << level.shift;
+        let pinned = self.half.is_pinned(depth, at);
+        let child = match F::decode(raw, level.shift) {
+            Decoded::Entry(Entry::Hole) => return Ok(0),
+            Decoded::Table(pa) if whole && E::DETACH && !pinned => {
+                self.unlink(link, (depth, at), pa, va, gather);
+                return Ok(1);
             }
             Decoded::Table(pa) => pa,
-            Decoded::Entry(Entry::Leaf(_, attr)) if !whole && edit.keeps(attr) => {
-                return Ok(false);
-            }
-            Decoded::Entry(Entry::Leaf(..)) if !whole => {
-                self.split(at, depth, raw, gather).map_err(|cause| (cause, part.low))?
-            }
+            Decoded::Entry(Entry::Leaf(_, attr)) if !whole && edit.keeps(attr) => return Ok(0),
+            Decoded::Entry(Entry::Leaf(..)) if !whole => self
+                .split_leaf(link, (depth, at), raw, va, gather)
+                .map_err(|cause| (cause, part.low))?,
             Decoded::Entry(_) => {
-                return edit.edit::<F, M, G>(at, raw, gather).map_err(|cause| (cause, part.low));
+                let stretch = Stretch { node, level, first: at, count: 1, va };
+                let (holes, result) = edit.stretch(&stretch, gather);
+                self.mirror(depth, at);
+                return result.map(|()| holes).map_err(|(cause, _)| (cause, part.low));
             }
         };
         let (holes, result) = self.change_node(self.node(child), depth + 1, part, edit, gather);
-        self.note_fewer(at.slot, holes);
+        link.sub(holes);
         // After a failure an emptied node stays: the next change of the range will find it.
-        if result.is_ok() && holes > 0 && F::count(at.slot.load()) == 0 {
-            make_room(gather);
-            at.slot.store(0);
-            self.detach(child, depth + 1, at.va, gather);
-            return Ok(true);
+        if result.is_ok() && !pinned && link.count() == 0 {
+            self.unlink(link, (depth, at), child, va, gather);
+            return Ok(1);
         }
-        result.map(|()| false)
+        result.map(|()| 0)
     }
 
-    /// Turns a large leaf into a node of smaller ones that map the same, and links that; the node.
-    fn split<G: Gather<Detached<F, M>>>(
+    /// Unlinks a node at level `depth + 1`, in entry `at` of one at `depth`, and gives it and all
+    /// below it to the gather.
+    pub(super) fn unlink<G: Gather<Detached<F, M>>>(
         &self,
-        at: &Place<'_, M>,
-        depth: usize,
-        mut raw: u64,
+        link: Link<'_, F, M>,
+        (depth, at): (usize, u64),
+        child: PhysAddr,
+        va: VirtAddr,
         gather: &mut G,
-    ) -> Result<PhysAddr, Cause> {
-        let below = F::LEVELS[depth + 1];
-        let child = node::alloc(&self.mem, below)?;
-        let node = self.node(child);
-        let count = 1u16 << below.bits;
-        let entry = F::table_entry(child, count);
-        // It stays a leaf: only hardware writes here beside `&mut self`, and only status bits.
-        while let Entry::Leaf(pa, attr) = F::decode(raw, at.page).entry() {
-            for i in 0..u64::from(count) {
-                let pa = pa.wrapping_add(i << below.shift);
-                match F::encode(Entry::Leaf(pa, attr), below.shift) {
-                    Ok(small) => node.slot(i).store(small),
-                    Err(cause) => {
-                        // SAFETY: taken above for this level, and not linked.
-                        unsafe { node::free(&self.mem, child, below) };
-                        return Err(cause);
-                    }
-                }
-            }
-            // A bit that hardware sets in the large leaf meanwhile must reach the small ones.
-            match at.slot.compare_exchange(raw, entry) {
-                Ok(()) => break,
-                Err(now) => raw = now,
-            }
-        }
-        gather.stale(Flush::tables(at.va, 1 << at.page, true));
-        Ok(child)
+    ) {
+        make_room(gather);
+        link.clear();
+        self.mirror(depth, at);
+        self.detach(child, depth + 1, va, gather);
     }
 
     /// Gives a node that was just unlinked, and all below it, to the gather, which has room.
@@ -270,13 +273,32 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let len = 1 << F::LEVELS[depth].span();
         let low = va.as_u64() & (u64::MAX >> (64 - F::CANONICAL.bits()));
         let part = Detached::new(self.mem.clone(), pa, depth, low);
-        gather.detach(Flush::tables(va, len, true), part);
+        gather.detach(Flush::tables(va, len, self.may_be_global()), part);
     }
+}
 
-    /// Notes that the node which `link` links has `n` fewer entries that are not holes.
-    fn note_fewer(&self, link: Slot<'_, M>, n: u64) {
-        if n > 0 {
-            link.store(link.load().wrapping_sub(F::ONE_MORE.wrapping_mul(n)));
-        }
+/// How many bytes there are from address `low` to the end of the group.
+fn group_rest<F, M>(group: &Group<'_, F, M>, low: u64) -> u64 {
+    let size = 1u64 << group.level.group_shift();
+    size - (low & (size - 1))
+}
+
+/// How many of `count` entries from `first` on, which is not grouped, come before a group.
+#[inline]
+fn ungrouped_from<F: Format, M: Memory>(
+    node: Node<'_, F, M>,
+    level: Level,
+    first: u64,
+    count: u64,
+) -> u64 {
+    let end = ((1 << level.bits) - first).min(count);
+    if level.group == 0 {
+        return end;
     }
+    let size = 1 << level.group;
+    let mut next = size - (first & (size - 1));
+    while next < end && !F::is_grouped(node.slot(first + next).load(), level.shift) {
+        next += size;
+    }
+    next.min(end)
 }

@@ -5,9 +5,12 @@
 //! ```
 //!
 //! Until the flush hardware may still walk the subtree through an interior entry that it has
-//! cached, and set accessed and dirty in it. What is reported here is therefore final.
+//! cached, and set accessed and dirty in it. What is reported here is therefore final, and read
+//! plainly.
 
-use super::node::{self, Node};
+use super::group;
+use super::node::{self, Node, Pattern};
+use super::unmap::pattern_len;
 use crate::format::{Decoded, Format};
 use core::fmt;
 use core::marker::PhantomData;
@@ -21,6 +24,8 @@ pub struct Detached<F, M> {
     depth: usize,
     /// The low bits of the first address that it translates.
     base: u64,
+    /// How many of its entries are its own; the others are another table's.
+    entries: u64,
     format: PhantomData<fn() -> F>,
 }
 
@@ -28,29 +33,54 @@ impl<F: Format, M: Memory> Detached<F, M> {
     /// The node at `pa` of level `depth`, which nothing links any more, and which is the caller's
     /// to give away.
     pub(super) fn new(mem: M, pa: PhysAddr, depth: usize, base: u64) -> Self {
-        Self { mem, pa, depth, base, format: PhantomData }
+        let entries = 1 << F::LEVELS[depth].bits;
+        Self { mem, pa, depth, base, entries, format: PhantomData }
     }
 
-    fn reap_node(&self, pa: PhysAddr, depth: usize, base: u64, sink: &mut impl FnMut(Gone)) {
+    /// The same, of which only the first so many entries are looked at.
+    pub(super) fn with_entries(self, entries: u64) -> Self {
+        Self { entries, ..self }
+    }
+
+    fn reap_node(&self, at: At, entries: u64, sink: &mut impl FnMut(Gone)) {
+        let At { pa, depth, base } = at;
         let level = F::LEVELS[depth];
         // SAFETY: the root of the subtree, or linked from a node of it: not given back before the
         // end of this function.
-        let node = unsafe { Node::new(&self.mem, pa) };
+        let node = unsafe { Node::<F, M>::new(&self.mem, pa) };
         let mut runs = Runs { sink, run: None };
-        for index in 0..1u64 << level.bits {
-            let raw = node.slot(index).load();
+        let mut i = 0;
+        while i < entries {
+            let raw = node.slot(i).load();
             if raw == 0 {
+                i += node.count_zeros(i, entries - i).max(1);
                 continue;
             }
-            let low = base + (index << level.shift);
+            let low = base + (i << level.shift);
             let va = F::CANONICAL.extend(low);
+            let mut n = 1;
             match F::decode(raw, level.shift) {
-                Decoded::Table(child) => {
+                Decoded::Table(pa) => {
                     runs.end();
-                    self.reap_node(child, depth + 1, low, runs.sink);
+                    let all = 1 << F::LEVELS[depth + 1].bits;
+                    self.reap_node(At { pa, depth: depth + 1, base: low }, all, runs.sink);
+                }
+                Decoded::Entry(Entry::Leaf(..))
+                    if level.group > 0 && F::is_grouped(raw, level.shift) =>
+                {
+                    if let Entry::Leaf(pa, attr) = group::leaf(node, level, i) {
+                        let page = level.group_shift();
+                        runs.add(Run { va, pa, len: 1 << page, attr, page });
+                    }
+                    n = 1 << level.group;
                 }
                 Decoded::Entry(Entry::Leaf(pa, attr)) => {
-                    runs.add(Run { va, pa, len: 1 << level.shift, attr, page: level.shift });
+                    let page = level.shift;
+                    let pattern = Pattern { raw, step: F::step(page) };
+                    let most = pattern_len::<F>(raw, page).min(entries - i);
+                    // SAFETY: nothing links the subtree, and a gather reaps it only after the flush.
+                    n = unsafe { node.count_matching_alone(i, most, pattern) }.max(1);
+                    runs.add(Run { va, pa, len: n << page, attr, page });
                 }
                 Decoded::Entry(Entry::Soft(soft)) => {
                     runs.end();
@@ -58,12 +88,21 @@ impl<F: Format, M: Memory> Detached<F, M> {
                 }
                 Decoded::Entry(Entry::Hole) => {}
             }
+            i += n;
         }
         runs.end();
         // SAFETY: taken for this level; the subtree is linked from nowhere, and a gather reaps it
         // only after the flush, so that nobody has an interior entry that leads to it.
-        unsafe { node::free(&self.mem, pa, level) };
+        unsafe { node::free::<F, M>(&self.mem, pa, depth) };
     }
+}
+
+/// A node of the subtree: where it lies, its level, and the low bits of its first address.
+#[derive(Clone, Copy)]
+struct At {
+    pa: PhysAddr,
+    depth: usize,
+    base: u64,
 }
 
 /// Joins leaves that continue each other.
@@ -92,7 +131,8 @@ impl<S: FnMut(Gone)> Runs<'_, S> {
 
 impl<F: Format, M: Memory> Reap for Detached<F, M> {
     fn reap(self, sink: &mut impl FnMut(Gone)) {
-        self.reap_node(self.pa, self.depth, self.base, sink);
+        let at = At { pa: self.pa, depth: self.depth, base: self.base };
+        self.reap_node(at, self.entries, sink);
     }
 }
 

@@ -9,46 +9,95 @@
 //! ```
 //!
 //! A step covers at most one node. Either all of its stores happen or none: what could fail (a
-//! conflict, an encoding, memory) is found before.
+//! conflict, an encoding, memory) is found before. The entries of a step follow each other by one
+//! addition, which is checked on the last of them.
 
 use super::change::make_room;
-use super::node::{self, Node, Slot, index};
-use super::{Detached, MAX_DEPTH, Radix};
-use crate::format::{Decoded, Format, Level};
+use super::node::{self, Link, Node, Pattern, index};
+use super::{Detached, Radix};
+use crate::MAX_DEPTH;
+use crate::format::{Decoded, Format, Level, base_shift};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use vellum_core::{
-    Cause, Entry, Gather, Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, RangeError, Run, Span,
+    Cause, Entry, Flush, Gather, Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, RangeError, Run, Span,
 };
 
 /// Whether a leaf of this level can be the next of the run.
+#[inline]
 fn fits(run: &Run, level: Level) -> bool {
     level.leaf
         && level.shift <= run.page
-        && run.va.is_aligned(level.shift)
-        && run.pa.is_aligned(level.shift)
+        && (run.va.as_u64() | run.pa.as_u64()) & ((1 << level.shift) - 1) == 0
         && run.len >> level.shift > 0
 }
 
-/// How many leaves of this level the run fills in the node that its first address is in.
-fn leaves_in_node(run: &Run, level: Level) -> u64 {
-    ((1 << level.bits) - index(run.va, level)).min(run.len >> level.shift)
+/// A hole on the way to a leaf.
+pub(super) struct Missing<'m, F, M> {
+    /// The entry that is the hole, at index `at` of a node at level `depth`.
+    pub(super) above: Link<'m, F, M>,
+    pub(super) depth: usize,
+    pub(super) at: u64,
+    /// What links that node.
+    pub(super) link: Option<Link<'m, F, M>>,
 }
 
-/// The entry for leaf `i` of the run.
-fn leaf<F: Format>(run: &Run, level: Level, i: u64) -> Result<u64, Cause> {
-    let pa = run.pa.wrapping_add(i << level.shift);
-    F::encode(Entry::Leaf(pa, run.attr), level.shift)
+/// The next entries of a run in one node.
+struct Piece {
+    level: Level,
+    first: u64,
+    count: u64,
+    pattern: Pattern,
+}
+
+impl Piece {
+    /// As many entries as the run fills in the node that its first address is in: single leaves, or
+    /// one group.
+    #[inline]
+    fn of<F: Format>(run: &Run, level: Level) -> Result<Self, Cause> {
+        let first = index(run.va, level);
+        let mut count = ((1 << level.bits) - first).min(run.len >> level.shift);
+        let mut page = level.shift;
+        if level.group > 0 {
+            let groups = Level { shift: level.group_shift(), ..level };
+            if fits(run, groups) {
+                (count, page) = (1 << level.group, groups.shift);
+            } else if groups.shift <= run.page {
+                let size = 1 << level.group;
+                count = count.min(size - (first & (size - 1)));
+            }
+        }
+        let raw = F::encode(Entry::Leaf(run.pa, run.attr), page)?;
+        let pattern = Pattern { raw, step: F::step(page) };
+        if page == level.shift && count > 1 {
+            let last = run.pa.wrapping_add((count - 1) << page);
+            if F::encode(Entry::Leaf(last, run.attr), page)? != pattern.at(count - 1) {
+                // The frame's bits are not in one piece, and the run crosses from one to the next.
+                count = 1;
+            }
+        }
+        Ok(Self { level, first, count, pattern })
+    }
+
+    const fn len(&self) -> u64 {
+        self.count << self.level.shift
+    }
 }
 
 impl<F: Format, M: Memory> Radix<F, M> {
+    #[inline]
     pub(super) fn map_run<G: Gather<Detached<F, M>>>(
         &mut self,
         run: Run,
         gather: &mut G,
     ) -> Result<(), RangeError> {
-        Self::check(run.va, run.len)?;
+        self.check_own(run.va, run.len)?;
+        if run.page < PAGE_SHIFT {
+            return Err(Cause::NoLeaf { page: run.page }.into());
+        }
+        let run = Run { page: run.page.max(const { base_shift::<F>() }), ..run };
         check_frames::<F>(&run)?;
+        self.admit(run.va, run.attr)?;
         let mut done = 0;
         while done < run.len {
             done += self
@@ -59,6 +108,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
     }
 
     /// Maps the beginning of the run, at most to the end of a node; how many bytes.
+    #[inline]
     fn map_step<G: Gather<Detached<F, M>>>(
         &mut self,
         run: Run,
@@ -69,47 +119,71 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let mut depth = 0;
         loop {
             let level = F::LEVELS[depth];
-            if fits(&run, level) {
-                return self.fill(node, depth, link, &run, gather);
+            let at = index(run.va, level);
+            if fits(&run, level) && !self.half.is_pinned(depth, at) {
+                let piece = Piece::of::<F>(&run, level)?;
+                return self.fill(node, depth, link, &run, &piece, gather);
             }
-            let slot = node.slot_of(run.va, level);
-            match F::decode(slot.load(), level.shift) {
+            let next = node.link(level, at);
+            match F::decode(next.slot.load(), level.shift) {
                 Decoded::Table(pa) => {
                     node = self.node(pa);
-                    link = Some(slot);
+                    link = Some(next);
                     depth += 1;
                 }
-                Decoded::Entry(Entry::Hole) => return self.graft(slot, depth, link, &run),
-                Decoded::Entry(entry) => {
-                    let va = run.va.align_down(level.shift);
-                    return Err(Cause::Mapped(Span { va, len: 1 << level.shift, entry }));
+                Decoded::Entry(Entry::Hole) => {
+                    return self.graft(&Missing { above: next, depth, at, link }, &run, gather);
                 }
+                Decoded::Entry(_) => return Err(Cause::Mapped(self.span_at(run.va))),
             }
         }
     }
 
     /// Fills entries of an existing node with leaves.
+    #[inline]
     fn fill<G: Gather<Detached<F, M>>>(
         &self,
-        node: Node<'_, M>,
+        node: Node<'_, F, M>,
         depth: usize,
-        link: Option<Slot<'_, M>>,
+        link: Option<Link<'_, F, M>>,
         run: &Run,
+        piece: &Piece,
         gather: &mut G,
     ) -> Result<u64, Cause> {
-        let level = F::LEVELS[depth];
-        let (first, count) = (index(run.va, level), leaves_in_node(run, level));
+        let Piece { level, first, count, pattern } = *piece;
+        let holes = node.count_zeros(first, count);
+        if holes < count {
+            return self.fill_over(node, depth, link, run, piece, gather);
+        }
+        // Before the stores: a count may be too high, and never too low.
+        if let Some(link) = link {
+            link.add(count);
+        }
+        node.store_run(first, count, pattern);
+        self.mirror_run(depth, first, count);
+        self.owe_fresh(run, level.shift, piece.len(), gather);
+        Ok(piece.len())
+    }
+
+    /// Fills entries of which some link nodes; those may be in the way, or empty.
+    #[cold]
+    fn fill_over<G: Gather<Detached<F, M>>>(
+        &self,
+        node: Node<'_, F, M>,
+        depth: usize,
+        link: Option<Link<'_, F, M>>,
+        run: &Run,
+        piece: &Piece,
+        gather: &mut G,
+    ) -> Result<u64, Cause> {
+        let Piece { level, first, count, pattern } = *piece;
         let mut holes = 0;
         for i in 0..count {
-            leaf::<F>(run, level, i)?;
             let va = run.va.wrapping_add(i << level.shift);
-            let raw = node.slot(first + i).load();
-            match F::decode(raw, level.shift) {
+            match F::decode(node.slot(first + i).load(), level.shift) {
                 Decoded::Entry(Entry::Hole) => holes += 1,
-                Decoded::Entry(entry) => {
-                    return Err(Cause::Mapped(Span { va, len: 1 << level.shift, entry }));
-                }
-                Decoded::Table(_) if F::count(raw) == 0 => {}
+                Decoded::Entry(_) => return Err(Cause::Mapped(self.span_at(va))),
+                Decoded::Table(_) if node.link(level, first + i).count() == 0 => {}
                 // All under the entry is within the run, so anything there is in the way; but it
                 // may be nodes that `&self` has emptied.
                 Decoded::Table(_) => {
@@ -124,76 +198,114 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 }
             }
         }
-        // Before the stores: a count may be too high, and never too low.
-        self.note_more(link, holes);
+        if let Some(link) = link {
+            link.add(holes);
+        }
         for i in 0..count {
-            let slot = node.slot(first + i);
-            let va = run.va.wrapping_add(i << level.shift);
-            let emptied = F::decode(slot.load(), level.shift);
-            if let Decoded::Table(pa) = emptied {
+            let (va, entry) = (run.va.wrapping_add(i << level.shift), node.link(level, first + i));
+            if let Decoded::Table(pa) = F::decode(entry.slot.load(), level.shift) {
                 make_room(gather);
-                slot.store(leaf::<F>(run, level, i)?);
-                self.detach(pa, depth + 1, va, gather);
+                if F::BREAKS && G::LIVE {
+                    // Even an empty table may be cached, and must be gone before the leaf is there.
+                    entry.clear();
+                    self.detach(pa, depth + 1, va, gather);
+                    gather.drain();
+                    entry.set(pattern.at(i), 0);
+                } else {
+                    entry.set(pattern.at(i), 0);
+                    self.detach(pa, depth + 1, va, gather);
+                }
             } else {
-                slot.store(leaf::<F>(run, level, i)?);
+                entry.slot.store(pattern.at(i));
             }
         }
-        Ok(count << level.shift)
+        self.mirror_run(depth, first, count);
+        self.owe_fresh(run, level.shift, piece.len(), gather);
+        Ok(piece.len())
     }
 
-    /// Builds the branch that is missing under `slot`, with leaves of the run in its lowest node,
-    /// and links it.
-    fn graft(
+    /// Builds the branch that is missing, with leaves of the run in its lowest node, and links it.
+    fn graft<G: Gather<Detached<F, M>>>(
         &self,
-        slot: Slot<'_, M>,
-        depth: usize,
-        link: Option<Slot<'_, M>>,
+        missing: &Missing<'_, F, M>,
         run: &Run,
+        gather: &mut G,
     ) -> Result<u64, Cause> {
-        let below = &F::LEVELS[depth + 1..];
+        let first = missing.depth + 1;
+        let below = &F::LEVELS[first..];
         let target = below.iter().position(|&level| fits(run, level)).unwrap_or(below.len() - 1);
-        let branch = self.alloc_branch(&below[..=target])?;
-        let level = below[target];
-        let (first, count) = (index(run.va, level), leaves_in_node(run, level));
-        // From the lowest node upwards; nobody can see them before the last store.
-        let mut entries = count;
-        let mut child = None;
-        for (&pa, &level) in branch.iter().zip(below).rev() {
-            let node = self.node(pa);
-            match child {
-                None => {
-                    for i in 0..count {
-                        match leaf::<F>(run, level, i) {
-                            Ok(raw) => node.slot(first + i).store(raw),
-                            Err(cause) => {
-                                self.free_branch(&branch, below);
-                                return Err(cause);
-                            }
-                        }
-                    }
-                }
-                Some(child) => {
-                    node.slot_of(run.va, level).store(table_entry::<F>(child, entries));
-                    entries = 1;
-                }
-            }
-            child = Some(pa);
+        let branch = self.alloc_branch(first, first + target)?;
+        let grafted = self.graft_branch(missing, &branch, run, first + target, gather);
+        if grafted.is_err() {
+            self.free_branch(&branch, first);
         }
-        if let Some(top) = child {
-            slot.store(table_entry::<F>(top, entries));
-            self.note_more(link, 1);
-        }
-        Ok(count << level.shift)
+        grafted
     }
 
-    /// One node a level, or none at all.
-    fn alloc_branch(&self, levels: &[Level]) -> Result<ArrayVec<PhysAddr, MAX_DEPTH>, OutOfFrames> {
+    /// Fills a branch of nodes down to level `target` with the beginning of the run, and links it;
+    /// how many bytes. When it fails, the branch is the caller's still.
+    pub(super) fn graft_branch<G: Gather<Detached<F, M>>>(
+        &self,
+        missing: &Missing<'_, F, M>,
+        branch: &[PhysAddr],
+        run: &Run,
+        target: usize,
+        gather: &mut G,
+    ) -> Result<u64, Cause> {
+        let Missing { above, depth, at, link } = *missing;
+        let piece = Piece::of::<F>(run, F::LEVELS[target])?;
+        self.link_branch(branch, depth + 1, run, &piece, above);
+        self.mirror(depth, at);
+        if let Some(link) = link {
+            link.add(1);
+        }
+        self.owe_fresh(run, F::LEVELS[depth].shift, piece.len(), gather);
+        Ok(piece.len())
+    }
+
+    /// Fills the nodes of a branch, whose first is at level `depth`, from the lowest upwards, and
+    /// links it; nobody can see them before the last store.
+    fn link_branch(
+        &self,
+        branch: &[PhysAddr],
+        depth: usize,
+        run: &Run,
+        piece: &Piece,
+        above: Link<'_, F, M>,
+    ) {
+        let user = !self.is_kernel(run.va);
+        let (mut first, mut count, mut pattern) = (piece.first, piece.count, piece.pattern);
+        // Of the node that is filled next: what its one entry links has so many entries.
+        let mut entries = None;
+        for (i, &pa) in branch.iter().enumerate().rev() {
+            let node = self.node(pa);
+            // SAFETY: taken for this level by `alloc_branch`, and not linked yet.
+            unsafe { node.init(depth + i, first, count, pattern) };
+            if let Some(entries) = entries {
+                node.link(F::LEVELS[depth + i], first).set(pattern.raw, entries);
+            }
+            entries = Some(count);
+            let parent = F::LEVELS[depth + i - 1];
+            (first, count) = (index(run.va, parent), 1);
+            pattern = Pattern { raw: F::table_entry(pa, parent.shift, user), step: 0 };
+        }
+        if let Some(entries) = entries {
+            above.set(pattern.raw, entries);
+        }
+    }
+
+    /// One node for each level from `first` to `last`, or none at all.
+    pub(super) fn alloc_branch(
+        &self,
+        first: usize,
+        last: usize,
+    ) -> Result<ArrayVec<PhysAddr, MAX_DEPTH>, OutOfFrames> {
         let mut branch = ArrayVec::new();
-        for &level in levels {
-            match node::alloc(&self.mem, level) {
+        for depth in first..=last {
+            match node::alloc::<F, M>(&self.mem, depth) {
                 Ok(pa) => branch.push(pa),
                 Err(e) => {
-                    self.free_branch(&branch, levels);
+                    self.free_branch(&branch, first);
                     return Err(e);
                 }
             }
@@ -201,36 +313,51 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Ok(branch)
     }
 
-    fn free_branch(&self, branch: &[PhysAddr], levels: &[Level]) {
-        for (&pa, &level) in branch.iter().zip(levels) {
-            // SAFETY: taken for this level by `alloc_branch`, and not linked yet.
-            unsafe { node::free(&self.mem, pa, level) };
+    /// Owes what the format asks for when holes have been filled.
+    #[inline]
+    pub(super) fn owe_fresh<G: Gather<Detached<F, M>>>(
+        &self,
+        run: &Run,
+        page: u8,
+        len: u64,
+        gather: &mut G,
+    ) {
+        if let (true, Some(scope)) = (G::LIVE, F::fresh(page)) {
+            gather.stale(Flush::new(run.va, len, base_shift::<F>(), run.attr).with_scope(scope));
         }
     }
 
-    /// Notes that the node which `link` links has `n` more entries that are not holes.
-    pub(super) fn note_more(&self, link: Option<Slot<'_, M>>, n: u64) {
-        if let Some(link) = link {
-            link.store(link.load().wrapping_add(F::ONE_MORE.wrapping_mul(n)));
+    /// Mirrors what was written to the root.
+    #[inline]
+    fn mirror_run(&self, depth: usize, first: u64, count: u64) {
+        if depth == 0 && self.user_root().is_some() {
+            for i in first..first + count {
+                self.mirror(depth, i);
+            }
         }
     }
-}
 
-/// The entry that links a node of so many entries.
-fn table_entry<F: Format>(pa: PhysAddr, entries: u64) -> u64 {
-    F::table_entry(pa, u16::try_from(entries).unwrap_or(u16::MAX))
+    /// What is at `va`, which was found not to be a hole.
+    #[cold]
+    pub(super) fn span_at(&self, va: vellum_core::VirtAddr) -> Span {
+        use vellum_core::Walk;
+        self.walk(va, &mut ()).unwrap_or(Span { va, len: 0, entry: Entry::Hole })
+    }
 }
 
 /// Refuses frames and attributes that no leaf of the run could hold.
+#[inline]
 fn check_frames<F: Format>(run: &Run) -> Result<(), Cause> {
-    if run.page < PAGE_SHIFT {
-        return Err(Cause::NoLeaf { page: run.page });
-    }
-    let Some(pages) = run.len.checked_sub(1).map(|last| last >> PAGE_SHIFT) else {
+    let base = const { base_shift::<F>() };
+    if run.len == 0 {
         return Ok(());
-    };
-    let encode = |pa| F::encode(Entry::Leaf(pa, run.attr), PAGE_SHIFT);
+    }
+    let encode = |pa| F::encode(Entry::Leaf(pa, run.attr), base);
     encode(run.pa)?;
-    let last = run.pa.checked_add(pages << PAGE_SHIFT).ok_or(Cause::PhysTooWide(run.pa))?;
+    if run.len >> base == 1 {
+        return Ok(());
+    }
+    let last = ((run.len - 1) >> base) << base;
+    let last = run.pa.checked_add(last).ok_or(Cause::PhysTooWide(run.pa))?;
     encode(last).map(drop)
 }

@@ -1,148 +1,501 @@
 //! The one place that touches the memory of tables.
 //!
 //! ```text
-//!    node (a block of frames)              slot = node + 8 * index
-//!    +--------+--------+--------+---       +--------------------------+
-//!    | entry  | entry  | entry  | ...      | one AtomicU64 in memory  |
-//!    +--------+--------+--------+---       +--------------------------+
+//!    node (a block of frames)                         slot = node + entry size * index
+//!    +--------+--------+--------+---    +--------+    +--------------------------------+
+//!    | entry  | entry  | entry  | ...   | counts |    | one atomic word, 32 or 64 bits |
+//!    +--------+--------+--------+---    +--------+    +--------------------------------+
 //! ```
 //!
 //! Hardware reads these words, and writes accessed and dirty into them, at any time. So every
-//! access is a relaxed or stronger atomic of one word, through a pointer that the memory hands out
-//! for that word; there are no references and no slices over a node.
+//! access to a node that is linked is a relaxed or stronger atomic of one word, through a pointer
+//! that the memory hands out for that word or its frame; there are no references and no slices over
+//! a node. Nodes that nothing links are written and read plainly, which compilers vectorise.
 //!
 //! # Invariants
 //!
 //! - A [`Node`] is a block that its memory handed out and that was not given back: it is the root of
 //!   a table, linked from one that is, or in the hands of the one who unlinked or allocated it.
+//! - Nothing calls out of this module while it holds a pointer: a memory may have but one window.
 
-use crate::format::{ENTRY_SHIFT, Level};
-use core::sync::atomic::{AtomicU64, Ordering};
-use vellum_core::{Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, VirtAddr};
+use crate::format::{COUNT_BYTES_SHIFT, Format, Level, node_order};
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use vellum_core::{Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 
 /// A node of a table, reached through its memory.
-pub(crate) struct Node<'m, M> {
+pub(crate) struct Node<'m, F, M> {
     mem: &'m M,
     pa: PhysAddr,
+    format: PhantomData<fn() -> F>,
 }
 
-impl<M> Clone for Node<'_, M> {
+impl<F, M> Clone for Node<'_, F, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M> Copy for Node<'_, M> {}
+impl<F, M> Copy for Node<'_, F, M> {}
 
-impl<'m, M: Memory> Node<'m, M> {
+/// Entries whose values follow each other: `raw`, `raw + step`, `raw + 2 * step`, ...
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pattern {
+    pub(crate) raw: u64,
+    pub(crate) step: u64,
+}
+
+impl Pattern {
+    /// The value of entry `i`.
+    #[inline]
+    pub(crate) fn at(self, i: u64) -> u64 {
+        self.raw.wrapping_add(self.step.wrapping_mul(i))
+    }
+}
+
+/// Which entry of a node of this level translates `va`.
+#[inline]
+pub(crate) fn index(va: VirtAddr, level: Level) -> u64 {
+    va.as_u64() >> level.shift & ((1 << level.bits) - 1)
+}
+
+impl<'m, F: Format, M: Memory> Node<'m, F, M> {
     /// The node at `pa`.
     ///
     /// # Safety
     ///
     /// `pa` is a block for a node that `mem` handed out, which is not given back while this value
     /// or a slot of it is used.
+    #[inline]
     pub(crate) unsafe fn new(mem: &'m M, pa: PhysAddr) -> Self {
-        Self { mem, pa }
+        Self { mem, pa, format: PhantomData }
     }
 
     /// Entry `index`, which is below the entries of the node.
-    pub(crate) fn slot(self, index: u64) -> Slot<'m, M> {
-        Slot { mem: self.mem, pa: self.pa.wrapping_add(index << ENTRY_SHIFT) }
+    #[inline]
+    pub(crate) fn slot(self, index: u64) -> Slot<'m, F, M> {
+        let pa = self.pa.wrapping_add(index << F::ENTRY_SHIFT);
+        Slot { mem: self.mem, pa, format: PhantomData }
     }
 
-    /// The entry of the node that translates `va`, when its level is `level`.
-    pub(crate) fn slot_of(self, va: VirtAddr, level: Level) -> Slot<'m, M> {
-        self.slot(index(va, level))
+    /// Entry `index` of this node, of level `level`, as the link to a node below.
+    #[inline]
+    pub(crate) fn link(self, level: Level, index: u64) -> Link<'m, F, M> {
+        let counts = 1 << (level.bits + F::ENTRY_SHIFT);
+        let counter = self.pa.wrapping_add(counts + (index << COUNT_BYTES_SHIFT));
+        Link { slot: self.slot(index), counter }
     }
-}
 
-/// Which entry of a node of this level translates `va`.
-pub(crate) fn index(va: VirtAddr, level: Level) -> u64 {
-    va.as_u64() >> level.shift & ((1 << level.bits) - 1)
-}
+    /// Entries per frame of a node.
+    const PER_FRAME: u64 = PAGE_SIZE >> F::ENTRY_SHIFT;
 
-/// One entry in memory.
-pub(crate) struct Slot<'m, M> {
-    mem: &'m M,
-    /// Where it lies.
-    pub(crate) pa: PhysAddr,
-}
-
-impl<M> Clone for Slot<'_, M> {
-    fn clone(&self) -> Self {
-        *self
+    /// Calls `f` for each frame that entries `first..first + count` lie in, with the first of them
+    /// there, how many there are, and how many came before; until `f` returns less than all.
+    /// How many entries it was in all. Inlined, so that loops in `f` know their entry's size.
+    #[inline(always)]
+    fn by_frame(
+        self,
+        first: u64,
+        count: u64,
+        mut f: impl FnMut(NonNull<u8>, u64, u64) -> u64,
+    ) -> u64 {
+        let mut done = 0;
+        while done < count {
+            let index = first + done;
+            let here = (Self::PER_FRAME - index % Self::PER_FRAME).min(count - done);
+            let good = self.mem.with(self.slot(index).pa, |p| f(p, here, done));
+            done += good;
+            if good < here {
+                break;
+            }
+        }
+        done
     }
-}
 
-impl<M> Copy for Slot<'_, M> {}
-
-impl<M: Memory> Slot<'_, M> {
-    fn with<R>(self, f: impl FnOnce(&AtomicU64) -> R) -> R {
-        self.mem.with(self.pa, |p| {
-            // SAFETY: the slot lies in a block that the memory handed out and that is not given
-            // back while the slot is in use (`Node::new`), so that the pointer is valid to the end
-            // of its frame; 8 bytes at a multiple of 8 do not cross that, and are aligned since
-            // frames are. All accesses to nodes that others can reach are atomic.
-            f(unsafe { AtomicU64::from_ptr(p.cast().as_ptr()) })
+    /// How many entries from `first` on are 0, of at most `count`.
+    #[inline]
+    pub(crate) fn count_zeros(self, first: u64, count: u64) -> u64 {
+        self.by_frame(first, count, |p, n, _| {
+            let mut i = 0;
+            // Eight at a time: a scan of holes that ends rarely.
+            while i + 8 <= n {
+                let or = (i..i + 8).fold(0, |or, i| {
+                    // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow
+                    // in its frame.
+                    or | unsafe { load::<F>(p, i, Ordering::Relaxed) }
+                });
+                if or != 0 {
+                    break;
+                }
+                i += 8;
+            }
+            // SAFETY: as above.
+            while i < n && unsafe { load::<F>(p, i, Ordering::Relaxed) } == 0 {
+                i += 1;
+            }
+            i
         })
     }
 
-    /// Reads the entry; acquires what was written before a node was linked.
-    pub(crate) fn load(self) -> u64 {
-        self.with(|entry| entry.load(Ordering::Acquire))
-    }
-
-    /// Writes the entry, where nobody else writes it: exclusive, or quiet.
-    pub(crate) fn store(self, raw: u64) {
-        self.with(|entry| entry.store(raw, Ordering::Release));
-    }
-
-    /// Writes the entry and returns what it was, in one step.
-    pub(crate) fn swap(self, raw: u64) -> u64 {
-        self.with(|entry| entry.swap(raw, Ordering::AcqRel))
-    }
-
-    /// Writes `new` if the entry is `old`; otherwise returns what it is.
-    pub(crate) fn compare_exchange(self, old: u64, new: u64) -> Result<(), u64> {
-        self.with(|entry| {
-            entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
+    /// How many entries from `first` on follow the pattern, of at most `count`.
+    #[inline]
+    pub(crate) fn count_matching(self, first: u64, count: u64, pattern: Pattern) -> u64 {
+        self.by_frame(first, count, |p, n, done| {
+            let mut i = 0;
+            // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
+            while i < n && unsafe { load::<F>(p, i, Ordering::Acquire) } == pattern.at(done + i) {
+                i += 1;
+            }
+            i
         })
     }
 
-    /// Adds to the entry, in one step.
-    pub(crate) fn fetch_add(self, n: u64) {
-        self.with(|entry| entry.fetch_add(n, Ordering::Relaxed));
-    }
-
-    /// Subtracts from the entry, in one step.
-    pub(crate) fn fetch_sub(self, n: u64) {
-        self.with(|entry| entry.fetch_sub(n, Ordering::Relaxed));
-    }
-}
-
-/// 4 KiB of 8 bytes each.
-const ENTRIES_PER_FRAME: usize = 512;
-
-/// Takes a block for a node of this level, all holes.
-pub(crate) fn alloc<M: Memory>(mem: &M, level: Level) -> Result<PhysAddr, OutOfFrames> {
-    let pa = mem.alloc(level.order())?;
-    for frame in 0..1u64 << level.order() {
-        mem.with(pa.wrapping_add(frame << PAGE_SHIFT), |p| {
-            // SAFETY: a frame of the block that was handed out just now, so that nobody else
-            // reaches it; the pointer is valid for its 4 KiB, and aligned as frames are.
-            unsafe { p.cast::<u64>().write_bytes(0, ENTRIES_PER_FRAME) };
+    /// Writes entries where nobody else writes: exclusive, or holes under `&mut self`.
+    #[inline]
+    pub(crate) fn store_run(self, first: u64, count: u64, pattern: Pattern) {
+        self.by_frame(first, count, |p, n, done| {
+            for i in 0..n {
+                // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
+                unsafe { store::<F>(p, i, pattern.at(done + i)) };
+            }
+            n
         });
     }
+
+    /// Passes each entry, until that returns `None`, to `f`, and stores what it returns where that
+    /// differs; how many were passed over. For entries that nobody else writes. `f` is given the
+    /// entry and its number, and must not call out.
+    #[inline(always)]
+    pub(crate) fn update(
+        self,
+        first: u64,
+        count: u64,
+        mut f: impl FnMut(u64, u64) -> Option<u64>,
+    ) -> u64 {
+        self.by_frame(first, count, |p, n, done| {
+            for i in 0..n {
+                // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
+                let raw = unsafe { load::<F>(p, i, Ordering::Acquire) };
+                match f(raw, done + i) {
+                    None => return i,
+                    // SAFETY: as above.
+                    Some(new) if new != raw => unsafe { store::<F>(p, i, new) },
+                    Some(_) => {}
+                }
+            }
+            n
+        })
+    }
+
+    /// Makes entries holes from `first` on, as long as they follow the pattern, at most `count`; how
+    /// many. `locked`: hardware may write status bits meanwhile; then an entry that it changed under
+    /// us is cleared as well, and returned besides.
+    #[inline]
+    pub(crate) fn take_matching(
+        self,
+        first: u64,
+        count: u64,
+        pattern: Pattern,
+        locked: bool,
+    ) -> (u64, Option<u64>) {
+        let mut odd = None;
+        let taken = self.by_frame(first, count, |p, n, done| {
+            for i in 0..n {
+                let expected = pattern.at(done + i);
+                // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
+                if unsafe { load::<F>(p, i, Ordering::Acquire) } != expected {
+                    return i;
+                }
+                if locked {
+                    // SAFETY: as above.
+                    let last = unsafe { swap::<F>(p, i, 0) };
+                    if last != expected {
+                        odd = Some(last);
+                        return i;
+                    }
+                } else {
+                    // SAFETY: as above.
+                    unsafe { store::<F>(p, i, 0) };
+                }
+            }
+            n
+        });
+        (taken, odd)
+    }
+
+    /// As [`update`](Self::update), by compare-and-set, beside hardware; `f` is asked again when an
+    /// entry has changed under it.
+    #[inline(always)]
+    pub(crate) fn update_locked(
+        self,
+        first: u64,
+        count: u64,
+        mut f: impl FnMut(u64, u64) -> Option<u64>,
+    ) -> u64 {
+        self.by_frame(first, count, |p, n, done| {
+            for i in 0..n {
+                // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
+                let mut raw = unsafe { load::<F>(p, i, Ordering::Acquire) };
+                loop {
+                    let Some(new) = f(raw, done + i) else { return i };
+                    if new == raw {
+                        break;
+                    }
+                    // SAFETY: as above.
+                    match unsafe { exchange::<F>(p, i, raw, new) } {
+                        Ok(()) => break,
+                        Err(now) => raw = now,
+                    }
+                }
+            }
+            n
+        })
+    }
+
+    /// Fills a node of `level` that nothing links yet: the pattern in entries
+    /// `first..first + count`, zeros in all others and in the counts.
+    ///
+    /// # Safety
+    ///
+    /// It was taken by [`alloc`] for level `depth`, and nobody else reaches it.
+    pub(crate) unsafe fn init(self, depth: usize, first: u64, count: u64, pattern: Pattern) {
+        let bytes = 1u64 << (F::LEVELS[depth].bits + F::ENTRY_SHIFT);
+        let (start, end) = (first << F::ENTRY_SHIFT, (first + count) << F::ENTRY_SHIFT);
+        let block = PAGE_SIZE << node_order::<F>(depth);
+        for (from, to) in [(0, start), (end, bytes.max(end)), (bytes, block)] {
+            let mut at = from;
+            while at < to {
+                let here = (PAGE_SIZE - at % PAGE_SIZE).min(to - at);
+                self.mem.with(self.pa.wrapping_add(at), |p| {
+                    // SAFETY: within the block by the caller's word, within one frame by `here`;
+                    // nobody else reaches it.
+                    unsafe { p.write_bytes(0, usize::try_from(here).unwrap_or(0)) };
+                });
+                at += here;
+            }
+        }
+        self.by_frame(first, count, |p, n, done| {
+            for i in 0..n {
+                // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow;
+                // nobody else reaches the node, so that the write need not be atomic.
+                unsafe { write::<F>(p, i, pattern.at(done + i)) };
+            }
+            n
+        });
+    }
+
+    /// How many entries from `first` on follow the pattern, of at most `count`, in a node that
+    /// nobody else reaches.
+    ///
+    /// # Safety
+    ///
+    /// Nothing links the node, and no CPU has an interior entry that leads to it.
+    #[inline]
+    pub(crate) unsafe fn count_matching_alone(
+        self,
+        first: u64,
+        count: u64,
+        pattern: Pattern,
+    ) -> u64 {
+        self.by_frame(first, count, |p, n, done| {
+            let mut i = 0;
+            while i + 16 <= n {
+                let differ = (i..i + 16).fold(0, |or, i| {
+                    // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow;
+                    // nobody writes them.
+                    or | unsafe { read::<F>(p, i) } ^ cut::<F>(pattern.at(done + i))
+                });
+                if differ != 0 {
+                    break;
+                }
+                i += 16;
+            }
+            // SAFETY: as above.
+            while i < n && unsafe { read::<F>(p, i) } == cut::<F>(pattern.at(done + i)) {
+                i += 1;
+            }
+            i
+        })
+    }
+}
+
+/// What of a word an entry holds.
+#[inline(always)]
+fn cut<F: Format>(raw: u64) -> u64 {
+    if F::ENTRY_SHIFT == 3 { raw } else { raw & u64::from(u32::MAX) }
+}
+
+/// The word as an entry of 32 bits.
+#[inline(always)]
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "cuts on purpose")]
+fn narrow(raw: u64) -> u32 {
+    raw as u32
+}
+
+/// Entry `i` from `p` on, as an atomic of 64 bits.
+///
+/// # Safety
+///
+/// `p` points at an entry of a node in use, of 8 bytes; entry `i` from there is in the same frame;
+/// others access it only atomically.
+#[inline(always)]
+unsafe fn wide<'p>(p: NonNull<u8>, i: u64) -> &'p AtomicU64 {
+    let i = usize::try_from(i).unwrap_or(0);
+    // SAFETY: within the frame that `p` is valid for, aligned as entries of a frame are.
+    unsafe { AtomicU64::from_ptr(p.cast::<u64>().add(i).as_ptr()) }
+}
+
+/// As [`wide`], of 32 bits.
+///
+/// # Safety
+///
+/// As of [`wide`], with entries of 4 bytes.
+#[inline(always)]
+unsafe fn half<'p>(p: NonNull<u8>, i: u64) -> &'p AtomicU32 {
+    let i = usize::try_from(i).unwrap_or(0);
+    // SAFETY: within the frame that `p` is valid for, aligned as entries of a frame are.
+    unsafe { AtomicU32::from_ptr(p.cast::<u32>().add(i).as_ptr()) }
+}
+
+/// Reads entry `i` from `p` on.
+///
+/// # Safety
+///
+/// As of [`wide`] or [`half`], by the format's entries.
+#[inline(always)]
+unsafe fn load<F: Format>(p: NonNull<u8>, i: u64, order: Ordering) -> u64 {
+    // SAFETY: passed on.
+    unsafe {
+        if F::ENTRY_SHIFT == 3 { wide(p, i).load(order) } else { u64::from(half(p, i).load(order)) }
+    }
+}
+
+/// Writes entry `i` from `p` on; what was written before is seen by who reads it.
+///
+/// # Safety
+///
+/// As of [`wide`] or [`half`], by the format's entries.
+#[inline(always)]
+unsafe fn store<F: Format>(p: NonNull<u8>, i: u64, raw: u64) {
+    // SAFETY: passed on.
+    unsafe {
+        if F::ENTRY_SHIFT == 3 {
+            wide(p, i).store(raw, Ordering::Release);
+        } else {
+            half(p, i).store(narrow(raw), Ordering::Release);
+        }
+    }
+}
+
+/// Writes entry `i` from `p` on and returns what it was.
+///
+/// # Safety
+///
+/// As of [`wide`] or [`half`], by the format's entries.
+#[inline(always)]
+unsafe fn swap<F: Format>(p: NonNull<u8>, i: u64, raw: u64) -> u64 {
+    // SAFETY: passed on.
+    unsafe {
+        if F::ENTRY_SHIFT == 3 {
+            wide(p, i).swap(raw, Ordering::AcqRel)
+        } else {
+            u64::from(half(p, i).swap(narrow(raw), Ordering::AcqRel))
+        }
+    }
+}
+
+/// Writes `new` to entry `i` from `p` on if it is `old`; otherwise returns what it is.
+///
+/// # Safety
+///
+/// As of [`wide`] or [`half`], by the format's entries.
+#[inline(always)]
+unsafe fn exchange<F: Format>(p: NonNull<u8>, i: u64, old: u64, new: u64) -> Result<(), u64> {
+    let (won, lost) = (Ordering::AcqRel, Ordering::Acquire);
+    // SAFETY: passed on.
+    unsafe {
+        if F::ENTRY_SHIFT == 3 {
+            wide(p, i).compare_exchange(old, new, won, lost).map(drop)
+        } else {
+            let swapped = half(p, i).compare_exchange(narrow(old), narrow(new), won, lost);
+            swapped.map(drop).map_err(u64::from)
+        }
+    }
+}
+
+/// Writes entry `i` from `p` on, plainly.
+///
+/// # Safety
+///
+/// The entry lies in the frame of `p`, and nobody else reaches it.
+#[inline(always)]
+unsafe fn write<F: Format>(p: NonNull<u8>, i: u64, raw: u64) {
+    let i = usize::try_from(i).unwrap_or(0);
+    // SAFETY: the caller's word.
+    unsafe {
+        if F::ENTRY_SHIFT == 3 {
+            p.cast::<u64>().add(i).write(raw);
+        } else {
+            p.cast::<u32>().add(i).write(narrow(raw));
+        }
+    }
+}
+
+/// Reads entry `i` from `p` on, plainly.
+///
+/// # Safety
+///
+/// The entry lies in the frame of `p`, is initialised, and nobody writes it.
+#[inline(always)]
+unsafe fn read<F: Format>(p: NonNull<u8>, i: u64) -> u64 {
+    let i = usize::try_from(i).unwrap_or(0);
+    // SAFETY: the caller's word.
+    unsafe {
+        if F::ENTRY_SHIFT == 3 {
+            p.cast::<u64>().add(i).read()
+        } else {
+            u64::from(p.cast::<u32>().add(i).read())
+        }
+    }
+}
+
+mod slot;
+
+pub(crate) use slot::{Link, Slot};
+
+/// Takes a block for a node of level `depth`. Its contents are whatever they were.
+pub(crate) fn alloc<F: Format, M: Memory>(mem: &M, depth: usize) -> Result<PhysAddr, OutOfFrames> {
+    let order = node_order::<F>(depth);
+    let pa = mem.alloc(order)?;
+    if F::check_table(pa).is_ok() {
+        return Ok(pa);
+    }
+    // SAFETY: taken above, and nobody knows of it.
+    unsafe { mem.free(pa, order) };
+    Err(OutOfFrames { order })
+}
+
+/// Takes a block for a node of level `depth`, all holes.
+pub(crate) fn alloc_empty<F: Format, M: Memory>(
+    mem: &M,
+    depth: usize,
+) -> Result<PhysAddr, OutOfFrames> {
+    let pa = alloc::<F, M>(mem, depth)?;
+    // SAFETY: taken just now for this level.
+    unsafe { Node::<F, M>::new(mem, pa).init(depth, 0, 0, Pattern { raw: 0, step: 0 }) };
     Ok(pa)
 }
 
-/// Gives a node back.
+/// Gives a node of level `depth` back.
 ///
 /// # Safety
 ///
 /// It was taken by [`alloc`] for this level, and nobody reaches it any more: it is not linked, and
 /// no CPU has an interior entry that leads to it.
-pub(crate) unsafe fn free<M: Memory>(mem: &M, pa: PhysAddr, level: Level) {
-    // SAFETY: passed on to the caller.
-    unsafe { mem.free(pa, level.order()) };
+pub(crate) unsafe fn free<F: Format, M: Memory>(mem: &M, pa: PhysAddr, depth: usize) {
+    // SAFETY: passed on to the caller. The order is that of `alloc`.
+    unsafe { mem.free(pa, node_order::<F>(depth)) };
 }
+
+const _: () = assert!(PAGE_SHIFT == 12, "frames are what `Memory` deals in");

@@ -7,19 +7,26 @@
 //!
 //! A hole is passed over as wide as the level shows it: nothing below an absent node is read.
 
-use super::node::{Node, Slot, index};
-use super::{Detached, Radix};
+use super::node::{Node, Pattern, index};
+use super::unmap::pattern_len;
+use super::{Detached, Radix, group};
 use crate::format::{Decoded, Format, Level};
 use core::ops::ControlFlow;
-use vellum_core::{Attr, Entry, Flush, Gather, Memory, Span, VirtAddr};
+use vellum_core::{Attr, Entry, Flush, Gather, Memory, PhysAddr, Span, VirtAddr};
 
-/// An entry that is not a hole, and the part of it that is in the range.
-struct Piece<'m, M> {
-    slot: Slot<'m, M>,
+/// Entries of one node that are neither holes nor tables, and the part of them in the range.
+struct Piece<'m, F, M> {
+    node: Node<'m, F, M>,
     level: Level,
-    raw: u64,
+    /// The first of them; `span` says how far they go.
+    index: u64,
+    /// log2 of a leaf's bytes, which may be a group.
+    page: u8,
     span: Span,
 }
+
+/// A part of a range within one node: its first address, and its length.
+type Part = (VirtAddr, u64);
 
 impl<F: Format, M: Memory> Radix<F, M> {
     /// Visits a range that was checked.
@@ -29,19 +36,19 @@ impl<F: Format, M: Memory> Radix<F, M> {
         len: u64,
         f: &mut impl FnMut(Span) -> ControlFlow<()>,
     ) {
-        let mut joined: Option<(Span, Level)> = None;
-        let mut tell = |piece: Piece<'_, M>| {
-            if let Some((span, level)) = &mut joined {
-                if *level == piece.level && continues(span, &piece.span) {
+        let mut joined: Option<(Span, u8)> = None;
+        let mut tell = |piece: Piece<'_, F, M>| {
+            if let Some((span, page)) = &mut joined {
+                if *page == piece.page && continues(span, &piece.span) {
                     span.len += piece.span.len;
                     return ControlFlow::Continue(());
                 }
                 f(*span)?;
             }
-            joined = Some((piece.span, piece.level));
+            joined = Some((piece.span, piece.page));
             ControlFlow::Continue(())
         };
-        let stopped = self.pieces(va, len, &mut tell).is_break();
+        let stopped = self.pieces(va, len, true, &mut tell).is_break();
         if let Some((span, _)) = joined.filter(|_| !stopped) {
             // The last one; there is nothing left to stop.
             let _ = f(span);
@@ -51,74 +58,95 @@ impl<F: Format, M: Memory> Radix<F, M> {
     /// Clears status bits in a range that was checked.
     pub(super) fn harvest_leaves<G: Gather<Detached<F, M>>>(
         &self,
-        (va, len): (VirtAddr, u64),
+        (va, len): Part,
         clear: Attr,
         gather: &mut G,
         f: &mut impl FnMut(Span),
     ) {
-        let bits = F::status(clear);
-        let mut harvest = |piece: Piece<'_, M>| {
-            let Piece { slot, level, mut raw, span } = piece;
-            // By compare-and-set: another thread may put a soft entry here at any time, and its
-            // bits are not ours to clear.
-            while let Entry::Leaf(pa, attr) = F::decode(raw, level.shift).entry() {
-                if !attr.intersects(clear & Attr::STATUS) {
-                    break;
-                }
-                match slot.compare_exchange(raw, raw & !bits) {
-                    Ok(()) => {
-                        let (va, page) = (span.va.align_down(level.shift), level.shift);
-                        gather.stale(Flush::new(va, 1 << page, page, attr));
-                        let within = span.va.as_u64() & ((1 << level.shift) - 1);
-                        f(Span { entry: Entry::Leaf(pa.wrapping_add(within), attr), ..span });
-                        break;
+        let clear = clear & Attr::STATUS;
+        let mut harvest = |piece: Piece<'_, F, M>| {
+            let entries = 1 << (piece.page - piece.level.shift);
+            let first = piece.index & !(entries - 1);
+            let mut had: Option<Entry> = None;
+            for i in first..first + entries {
+                let cleared = clear_one(&piece, i, clear);
+                had = match (had, cleared) {
+                    (Some(Entry::Leaf(pa, attr)), Some(Entry::Leaf(_, more))) => {
+                        Some(Entry::Leaf(pa, attr | (more & Attr::STATUS)))
                     }
-                    Err(now) => raw = now,
-                }
+                    (had, cleared) => had.or(cleared),
+                };
+            }
+            if let (Some(Entry::Leaf(_, attr)), Entry::Leaf(pa, _)) = (had, piece.span.entry) {
+                let page = piece.page;
+                let start = piece.span.va.align_down(page);
+                gather.stale(Flush::new(start, 1 << page, page, attr));
+                f(Span { entry: Entry::Leaf(pa, attr), ..piece.span });
             }
             ControlFlow::Continue(())
         };
-        let _ = self.pieces(va, len, &mut harvest);
+        let _ = self.pieces(va, len, false, &mut harvest);
     }
 
-    /// Every entry in the range that is neither a hole nor a table, ascending.
+    /// Every entry in the range that is neither a hole nor a table, ascending; with `runs`, leaves
+    /// of one node that continue each other are told together.
     fn pieces(
         &self,
         va: VirtAddr,
         len: u64,
-        f: &mut impl FnMut(Piece<'_, M>) -> ControlFlow<()>,
+        runs: bool,
+        f: &mut impl FnMut(Piece<'_, F, M>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.pieces_of(self.node(self.root), 0, (va, len), f)
+        self.pieces_of(self.node(self.root), 0, (va, len), runs, f)
     }
 
     fn pieces_of(
         &self,
-        node: Node<'_, M>,
+        node: Node<'_, F, M>,
         depth: usize,
-        (mut va, mut left): (VirtAddr, u64),
-        f: &mut impl FnMut(Piece<'_, M>) -> ControlFlow<()>,
+        (mut va, mut left): Part,
+        runs: bool,
+        f: &mut impl FnMut(Piece<'_, F, M>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let level = F::LEVELS[depth];
         let size = 1u64 << level.shift;
         while left > 0 {
             let offset = va.as_u64() & (size - 1);
-            let len = left.min(size - offset);
-            let slot = node.slot(index(va, level));
-            let raw = slot.load();
-            let span = |entry| Span { va, len, entry };
-            // Most entries of a sparse table are holes, and cost no decoding.
-            if raw != 0 {
-                match F::decode(raw, level.shift) {
-                    Decoded::Table(child) => {
-                        self.pieces_of(self.node(child), depth + 1, (va, len), f)?;
-                    }
-                    Decoded::Entry(Entry::Hole) => {}
-                    Decoded::Entry(Entry::Leaf(pa, attr)) => {
-                        let entry = Entry::Leaf(pa.wrapping_add(offset), attr);
-                        f(Piece { slot, level, raw, span: span(entry) })?;
-                    }
-                    Decoded::Entry(soft) => f(Piece { slot, level, raw, span: span(soft) })?,
+            let mut len = left.min(size - offset);
+            let at = index(va, level);
+            // How many entries the rest of the range has in this node.
+            let rest = ((offset + left).div_ceil(size)).min((1 << level.bits) - at);
+            let raw = node.slot(at).load();
+            let mut page = level.shift;
+            let mut entry = match F::decode(raw, level.shift) {
+                Decoded::Table(child) => {
+                    self.pieces_of(self.node(child), depth + 1, (va, len), runs, f)?;
+                    Entry::Hole
                 }
+                Decoded::Entry(Entry::Hole) => {
+                    let holes = node.count_zeros(at, rest).max(1);
+                    len = left.min((holes << level.shift) - offset);
+                    Entry::Hole
+                }
+                Decoded::Entry(entry) => entry,
+            };
+            if level.group > 0 && entry != Entry::Hole && F::is_grouped(raw, level.shift) {
+                page = level.group_shift();
+                entry = group::leaf(node, level, at);
+                len = left.min((1 << page) - (va.as_u64() & ((1 << page) - 1)));
+            } else if let (Entry::Leaf(..), true) = (entry, runs) {
+                let pattern = Pattern { raw, step: F::step(page) };
+                let most = pattern_len::<F>(raw, page).min(rest);
+                // Itself, whatever it has become meanwhile.
+                let n = node.count_matching(at, most, pattern).max(1);
+                len = left.min((n << page) - offset);
+            }
+            if let Entry::Leaf(pa, attr) = entry {
+                entry = Entry::Leaf(pa.wrapping_add(va.as_u64() & ((1 << page) - 1)), attr);
+            }
+            if entry != Entry::Hole {
+                let span = Span { va, len, entry };
+                f(Piece { node, level, index: at, page, span })?;
             }
             va = va.wrapping_add(len);
             left -= len;
@@ -126,19 +154,44 @@ impl<F: Format, M: Memory> Radix<F, M> {
         ControlFlow::Continue(())
     }
 
-    /// Bytes of this node, of level `depth`, and of all below it.
-    pub(super) fn bytes_below(&self, pa: vellum_core::PhysAddr, depth: usize) -> u64 {
+    /// Bytes of this node, of level `depth`, and of all below its first `entries` entries.
+    pub(super) fn bytes_below(&self, pa: PhysAddr, depth: usize, entries: u64) -> u64 {
         let level = F::LEVELS[depth];
-        let mut bytes = vellum_core::order_bytes(level.order());
+        let mut bytes = Self::node_bytes(depth);
         if depth + 1 < F::LEVELS.len() {
             let node = self.node(pa);
-            for i in 0..1u64 << level.bits {
+            let all = 1 << F::LEVELS[depth + 1].bits;
+            for i in 0..entries {
                 if let Decoded::Table(child) = F::decode(node.slot(i).load(), level.shift) {
-                    bytes += self.bytes_below(child, depth + 1);
+                    bytes += self.bytes_below(child, depth + 1, all);
                 }
             }
         }
         bytes
+    }
+
+    /// Bytes of a node of level `depth`.
+    pub(super) const fn node_bytes(depth: usize) -> u64 {
+        vellum_core::order_bytes(crate::format::node_order::<F>(depth))
+    }
+}
+
+/// Clears status in one entry; what it was if it had any.
+fn clear_one<F: Format, M: Memory>(piece: &Piece<'_, F, M>, i: u64, clear: Attr) -> Option<Entry> {
+    let slot = piece.node.slot(i);
+    let mut raw = slot.load();
+    // By compare-and-set: another thread may put a soft entry here at any time, and its bits are
+    // not ours to clear.
+    loop {
+        let entry = F::decode(raw, piece.page).entry();
+        match entry {
+            Entry::Leaf(_, attr) if attr.intersects(clear) => {}
+            _ => return None,
+        }
+        match slot.compare_exchange(raw, F::clear_status(raw, clear)) {
+            Ok(()) => return Some(entry),
+            Err(now) => raw = now,
+        }
     }
 }
 

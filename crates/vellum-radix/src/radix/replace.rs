@@ -9,17 +9,31 @@
 //!
 //! A node's count goes up before its entry is filled and down after one was emptied, so that it
 //! is never too low: below zero it would borrow from the bits above it.
+//!
+//! Where the format demands break-before-make, the entry is first made invalid in a way that still
+//! tells what it was ([`Format::broken`]), flushed, and then made. Who meets it meanwhile is told
+//! `Changed`: in effect, to come again.
 
 use super::change::make_room;
-use super::node::Slot;
+use super::node::{Link, Slot, index};
 use super::{Detached, Radix, Stock};
 use crate::format::{Decoded, Format, Level};
 use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, Need, ReplaceError, Run, VirtAddr};
 
 /// A leaf's place, and the link to the node that it is in.
-struct Target<'m, M> {
-    slot: Slot<'m, M>,
-    link: Option<Slot<'m, M>>,
+struct Target<'m, F, M> {
+    slot: Slot<'m, F, M>,
+    link: Option<Link<'m, F, M>>,
+}
+
+/// What is asked for: at `va`, in an entry of `level`, `new`, which is `raw` there.
+#[derive(Clone, Copy)]
+struct Request {
+    va: VirtAddr,
+    level: Level,
+    expect: Entry,
+    new: Entry,
+    raw: u64,
 }
 
 impl<F: Format, M: Memory> Radix<F, M> {
@@ -34,136 +48,205 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let depth = leaf_depth::<F>(len)?;
         let level = F::LEVELS[depth];
         F::CANONICAL.check(va, len, level.shift)?;
+        self.half.check::<F>(va, len)?;
+        if self.half.is_pinned(depth, index(va, level)) {
+            return Err(ReplaceError::Structure);
+        }
         if matches!(new, Entry::Soft(_)) && depth + 1 < F::LEVELS.len() {
             return Err(Cause::NoLeaf { page: level.shift }.into());
         }
         let raw = F::encode(new, level.shift)?;
-        match self.descend(va, depth, expect, new, stock)? {
-            Some(target) => exchange::<F, M, G>(&target, (va, level), expect, (new, raw), gather),
-            None => Ok(()),
+        if let Entry::Leaf(_, attr) = new {
+            self.admit(va, attr)?;
         }
+        let request = Request { va, level, expect, new, raw };
+        let Some(target) = self.descend(&request, depth, stock)? else { return Ok(()) };
+        self.exchange(&target, &request, gather)?;
+        self.mirror(depth, index(va, level));
+        Ok(())
     }
 
-    /// The entry of level `target` for `va`, with every node on the way to it; `None` where a hole
-    /// is to stay one.
+    /// The entry at level `target` for the request, with every node on the way to it; `None` where
+    /// a hole is to stay one.
     fn descend(
         &self,
-        va: VirtAddr,
+        request: &Request,
         target: usize,
-        expect: Entry,
-        new: Entry,
         stock: &mut Stock<F, M>,
-    ) -> Result<Option<Target<'_, M>>, ReplaceError> {
+    ) -> Result<Option<Target<'_, F, M>>, ReplaceError> {
+        let Request { va, expect, new, .. } = *request;
         let mut node = self.node(self.root);
         let mut link = None;
         let mut depth = 0;
         loop {
             let level = F::LEVELS[depth];
-            let slot = node.slot_of(va, level);
+            let at = index(va, level);
+            let next = node.link(level, at);
             if depth == target {
-                return Ok(Some(Target { slot, link }));
+                return Ok(Some(Target { slot: next.slot, link }));
             }
-            match F::decode(slot.load(), level.shift) {
+            match F::decode(next.slot.load(), level.shift) {
                 Decoded::Table(pa) => {
+                    // Whoever linked it may not have got to the other root yet.
+                    self.mirror(depth, at);
                     node = self.node(pa);
-                    link = Some(slot);
+                    link = Some(next);
                     depth += 1;
                 }
                 Decoded::Entry(Entry::Hole) if expect != Entry::Hole => {
                     return Err(ReplaceError::Changed(Entry::Hole));
                 }
                 Decoded::Entry(Entry::Hole) if new == Entry::Hole => return Ok(None),
-                Decoded::Entry(Entry::Hole) => self.link_node(slot, link, target - depth, stock)?,
+                Decoded::Entry(Entry::Hole) => {
+                    self.link_node(next, link, (va, depth, target), stock)?;
+                }
                 Decoded::Entry(_) => return Err(ReplaceError::Structure),
             }
         }
     }
 
-    /// Links an empty node of the stock into a hole, unless somebody has just linked another.
-    /// `missing` nodes are needed to get down to the leaf; without them nothing is begun. What
-    /// another memory's table put into the stock does not count.
+    /// Links an empty node of the stock into a hole at level `depth`, unless somebody has just
+    /// linked another. A node is needed for each level down to `target`; without them nothing is
+    /// begun. What another memory's table put into the stock does not count.
+    #[cold]
     fn link_node(
         &self,
-        slot: Slot<'_, M>,
-        link: Option<Slot<'_, M>>,
-        missing: usize,
+        next: Link<'_, F, M>,
+        link: Option<Link<'_, F, M>>,
+        (va, depth, target): (VirtAddr, usize, usize),
         stock: &mut Stock<F, M>,
     ) -> Result<(), ReplaceError> {
-        if stock.nodes.len() < missing || stock.mem != self.mem {
-            return Err(ReplaceError::Need(Need::new(u32::try_from(missing).unwrap_or(u32::MAX))));
+        let needed = need(depth + 1, target);
+        if stock.mem != self.mem || !stock.has(depth + 1..=target) {
+            return Err(ReplaceError::Need(needed));
         }
-        let Some(&pa) = stock.nodes.last() else { return Ok(()) };
+        let Some(pa) = stock.node(depth + 1) else { return Err(ReplaceError::Need(needed)) };
         if let Some(link) = link {
-            link.fetch_add(F::ONE_MORE);
+            link.fetch_add();
         }
-        if slot.compare_exchange(0, F::table_entry(pa, 0)).is_ok() {
-            stock.nodes.pop();
+        let entry = F::table_entry(pa, F::LEVELS[depth].shift, !self.is_kernel(va));
+        // Its count is 0 already, wherever it is kept.
+        if next.slot.compare_exchange(0, entry).is_ok() {
+            stock.spend(depth + 1);
         } else if let Some(link) = link {
-            link.fetch_sub(F::ONE_MORE);
+            link.fetch_sub();
         }
         Ok(())
     }
+
+    fn exchange<G: Gather<Detached<F, M>>>(
+        &self,
+        target: &Target<'_, F, M>,
+        request: &Request,
+        gather: &mut G,
+    ) -> Result<(), ReplaceError> {
+        let Target { slot, link } = *target;
+        let Request { va, level, expect, new, .. } = *request;
+        loop {
+            let raw = slot.load();
+            let Decoded::Entry(old) = F::decode(raw, level.shift) else {
+                return Err(ReplaceError::Structure);
+            };
+            if level.group > 0 && F::is_grouped(raw, level.shift) {
+                return Err(ReplaceError::Structure);
+            }
+            if !old.same_but_status(expect) || F::BREAKS && F::is_broken(raw) {
+                return Err(ReplaceError::Changed(old));
+            }
+            let stored = made::<F>(request, old);
+            if stored == raw {
+                return Ok(());
+            }
+            make_room(gather);
+            let link = link.filter(|_| old == Entry::Hole || new == Entry::Hole);
+            if let Some(link) = link.filter(|_| old == Entry::Hole) {
+                link.fetch_add();
+            }
+            let must_break = F::BREAKS && G::LIVE && F::needs_break(raw, stored, level.shift);
+            let swapped = if must_break {
+                break_and_make::<F, M, G>(slot, request, (raw, old), gather)
+            } else {
+                slot.compare_exchange(raw, stored)
+            };
+            if let Some(link) = link.filter(|_| swapped.is_ok() == (new == Entry::Hole)) {
+                link.fetch_sub();
+            }
+            if swapped.is_ok() {
+                settle::<F, _, G>((va, level), old, new, gather);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The entry to be stored where `old` is: with its status, if the frame stays.
+#[inline]
+fn made<F: Format>(request: &Request, old: Entry) -> u64 {
+    match (old, request.new) {
+        (Entry::Leaf(from, attr), Entry::Leaf(to, _)) if from == to => {
+            F::set_status(request.raw, attr & Attr::STATUS)
+        }
+        _ => request.raw,
+    }
+}
+
+/// Makes the entry invalid, flushes it, and stores the new one, if it is `raw` now.
+fn break_and_make<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
+    slot: Slot<'_, F, M>,
+    request: &Request,
+    (raw, old): (u64, Entry),
+    gather: &mut G,
+) -> Result<(), u64> {
+    let (va, page) = (request.va, request.level.shift);
+    slot.compare_exchange(raw, F::broken(raw))?;
+    let Entry::Leaf(_, attr) = old else { return Ok(()) };
+    gather.stale(Flush::new(va, 1 << page, page, attr));
+    gather.drain();
+    // Nobody else changes a broken entry but for its status, which the new one keeps.
+    let mut broken = F::broken(raw);
+    loop {
+        let stored = made::<F>(request, F::decode(broken, page).entry());
+        match slot.compare_exchange(broken, stored) {
+            Ok(()) => return Ok(()),
+            Err(now) => broken = now,
+        }
+    }
+}
+
+/// Tells the gather what left the table or lost something.
+#[inline]
+fn settle<F: Format, D, G: Gather<D>>(
+    (va, level): (VirtAddr, Level),
+    old: Entry,
+    new: Entry,
+    gather: &mut G,
+) {
+    let (len, page) = (1 << level.shift, level.shift);
+    match (old, new) {
+        (Entry::Leaf(from, attr), Entry::Leaf(to, new)) if from == to => {
+            if attr.narrows_to(new | (attr & Attr::STATUS)) {
+                gather.stale(Flush::new(va, len, page, attr));
+            }
+        }
+        (Entry::Leaf(pa, attr), _) => gather.leaf(Run { va, pa, len, attr, page }),
+        (Entry::Soft(soft), _) => gather.soft(va, soft),
+        (Entry::Hole, _) => {}
+    }
+    if let (true, Entry::Leaf(_, attr), Some(scope)) = (G::LIVE, new, F::fresh(page)) {
+        gather.stale(Flush::new(va, len, page, attr).with_scope(scope));
+    }
+}
+
+/// A node for each level from `first` to `last`, as a number.
+fn need(first: usize, last: usize) -> Need {
+    let byte = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    Need::new(u32::from_le_bytes([byte(first), byte(last), 0, 0]))
 }
 
 /// The level whose leaves have `len` bytes, counted from the root.
+#[inline]
 fn leaf_depth<F: Format>(len: u64) -> Result<usize, Cause> {
     let page = len.checked_ilog2().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
     let is_leaf = |level: &Level| level.leaf && 1 << level.shift == len;
     F::LEVELS.iter().position(is_leaf).ok_or(Cause::NoLeaf { page })
-}
-
-fn exchange<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
-    target: &Target<'_, M>,
-    (va, level): (VirtAddr, Level),
-    expect: Entry,
-    (new, new_raw): (Entry, u64),
-    gather: &mut G,
-) -> Result<(), ReplaceError> {
-    let Target { slot, link } = *target;
-    loop {
-        let raw = slot.load();
-        let Decoded::Entry(old) = F::decode(raw, level.shift) else {
-            return Err(ReplaceError::Structure);
-        };
-        if !old.same_but_status(expect) {
-            return Err(ReplaceError::Changed(old));
-        }
-        let same_frame = match (old, new) {
-            (Entry::Leaf(old, _), Entry::Leaf(new, _)) => old == new,
-            _ => false,
-        };
-        let stored = if same_frame { new_raw | raw & F::status(Attr::STATUS) } else { new_raw };
-        if stored == raw {
-            return Ok(());
-        }
-        make_room(gather);
-        let fills = old == Entry::Hole;
-        if let Some(link) = link.filter(|_| fills) {
-            link.fetch_add(F::ONE_MORE);
-        }
-        let swapped = slot.compare_exchange(raw, stored);
-        let emptied = swapped.is_ok() && new == Entry::Hole;
-        if let Some(link) = link.filter(|_| emptied || fills && swapped.is_err()) {
-            link.fetch_sub(F::ONE_MORE);
-        }
-        if swapped.is_err() {
-            continue;
-        }
-        let len = 1 << level.shift;
-        match old {
-            Entry::Leaf(_, attr) if same_frame => {
-                let narrowed = match new {
-                    Entry::Leaf(_, new) => attr.narrows_to(new | (attr & Attr::STATUS)),
-                    _ => false,
-                };
-                if narrowed {
-                    gather.stale(Flush::new(va, len, level.shift, attr));
-                }
-            }
-            Entry::Leaf(pa, attr) => gather.leaf(Run { va, pa, len, attr, page: level.shift }),
-            Entry::Soft(soft) => gather.soft(va, soft),
-            Entry::Hole => {}
-        }
-        return Ok(());
-    }
 }

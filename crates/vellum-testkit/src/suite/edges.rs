@@ -193,8 +193,10 @@ pub fn unencodable_attributes_are_refused<D: Design>() {
         let va = VirtAddr::new(0x3000);
         map(&mut table, &mut oracle, va, 2, Attr::READ);
         map(&mut table, &mut oracle, va.wrapping_add(2 * PAGE_SIZE), 2, Attr::NONE);
-        for bits in 0..8 {
-            let attr = Attr::from_bits(bits);
+        for bits in 0..8u8 {
+            let rights = [Attr::READ, Attr::WRITE, Attr::EXEC].into_iter().enumerate();
+            let named = rights.filter(|&(i, _)| bits >> i & 1 == 1);
+            let attr = named.fold(Attr::NONE, |all, (_, right)| all | right);
             if D::encodes(attr) {
                 continue;
             }

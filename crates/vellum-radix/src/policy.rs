@@ -1,0 +1,59 @@
+//! What a table refuses beyond what its format cannot express.
+//!
+//! ```text
+//!   WriteXorExecute::Allow     anything that the format has
+//!   WriteXorExecute::Refuse    a mapping that becomes writable and executable is an error
+//!   WriteXorExecute::Report    it is made, and a function is told: for finding them all first
+//! ```
+//!
+//! Rights are decided by the leaves: the tables above them are permissive, so that changing a leaf
+//! is enough. Only in the part that starts at [`Policy::kernel_from`] do they keep user mode out,
+//! which holds even where a leaf there is wrong by accident.
+
+use vellum_core::{Attr, Cause, VirtAddr};
+
+/// What happens to a mapping that is both writable and executable.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub enum WriteXorExecute {
+    /// It is made.
+    #[default]
+    Allow,
+    /// It is refused with [`Cause::WriteAndExecute`].
+    Refuse,
+    /// It is made, and this is called with the first address that it was asked for at.
+    Report(fn(VirtAddr, Attr)),
+}
+
+/// The policy of one table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    /// Of mappings that are writable and executable.
+    pub write_xor_execute: WriteXorExecute,
+    /// From this address on, rounded down to what an entry of the root spans, tables keep user mode
+    /// out, and [`Attr::USER`] is refused with [`Cause::Unencodable`].
+    pub kernel_from: Option<VirtAddr>,
+}
+
+impl Policy {
+    /// Whether a mapping at `va` may get these attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::WriteAndExecute`], or [`Cause::Unencodable`] for the user's right where only the
+    /// kernel is.
+    #[inline]
+    pub(crate) fn check(&self, va: VirtAddr, attr: Attr, is_kernel: bool) -> Result<(), Cause> {
+        if attr.contains(Attr::WRITE | Attr::EXEC) {
+            match self.write_xor_execute {
+                WriteXorExecute::Allow => {}
+                WriteXorExecute::Refuse => return Err(Cause::WriteAndExecute(attr)),
+                WriteXorExecute::Report(report) => report(va, attr),
+            }
+        }
+        if is_kernel && attr.contains(Attr::USER) {
+            return Err(Cause::Unencodable(attr));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Removing everything in a range.
+//!
+//! ```text
+//!   entries   . . L L L L . S L l L        one run per stretch of leaves that continue each other;
+//!                 |-----|   | | | |        a leaf whose status hardware changed under us (l) is
+//!                   run    soft             a run of its own
+//! ```
+
+use super::change::{Edit, Edited, Stretch, make_room};
+use super::group::Group;
+use super::node::Pattern;
+use super::{Detached, Radix};
+use crate::format::Format;
+use vellum_core::{Attr, Cause, Entry, Gather, Memory, RangeError, Run, VirtAddr};
+
+struct Unmap;
+
+impl<F: Format, M: Memory> Radix<F, M> {
+    pub(super) fn unmap_range<G: Gather<Detached<F, M>>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+    ) -> Result<(), RangeError> {
+        self.check_own(va, len)?;
+        self.change(va, len, &mut Unmap, gather)
+    }
+}
+
+impl<F: Format, M: Memory> Edit<F, M> for Unmap {
+    const DETACH: bool = true;
+
+    fn keeps(&self, _: Attr) -> bool {
+        false
+    }
+
+    fn stretch<G: Gather<Detached<F, M>>>(
+        &mut self,
+        stretch: &Stretch<'_, F, M>,
+        gather: &mut G,
+    ) -> Edited {
+        let Stretch { node, level, first, count, .. } = *stretch;
+        let (mut i, mut holes) = (0, 0);
+        loop {
+            i += node.count_zeros(first + i, count - i);
+            if i == count {
+                return (holes, Ok(()));
+            }
+            let raw = node.slot(first + i).load();
+            make_room(gather);
+            let gone = match F::decode(raw, level.shift).entry() {
+                Entry::Leaf(pa, attr) => {
+                    let pattern = Pattern { raw, step: F::step(level.shift) };
+                    let most = pattern_len::<F>(raw, level.shift).min(count - i);
+                    let locked = G::LIVE && !F::is_quiet(raw);
+                    let (n, odd) = node.take_matching(first + i, most, pattern, locked);
+                    let page = level.shift;
+                    if n > 0 {
+                        gather.leaf(Run { va: stretch.va_of(i), pa, len: n << page, attr, page });
+                    }
+                    if let Some(raw) = odd {
+                        make_room(gather);
+                        take_one::<F, M, G>(stretch, i + n, raw, gather);
+                    }
+                    n + u64::from(odd.is_some())
+                }
+                _ => {
+                    node.slot(first + i).store(0);
+                    take_one::<F, M, G>(stretch, i, raw, gather);
+                    1
+                }
+            };
+            i += gone;
+            holes += gone;
+        }
+    }
+
+    fn group<G: Gather<Detached<F, M>>>(
+        &mut self,
+        group: &Group<'_, F, M>,
+        gather: &mut G,
+    ) -> Result<bool, Cause> {
+        group.unmap(gather);
+        Ok(true)
+    }
+}
+
+/// Gives to the gather what entry `i` of the stretch held: `raw`.
+fn take_one<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
+    stretch: &Stretch<'_, F, M>,
+    i: u64,
+    raw: u64,
+    gather: &mut G,
+) {
+    let (va, page) = (stretch.va_of(i), stretch.level.shift);
+    match F::decode(raw, page).entry() {
+        Entry::Leaf(pa, attr) => gather.leaf(Run { va, pa, len: 1 << page, attr, page }),
+        Entry::Soft(soft) => gather.soft(va, soft),
+        Entry::Hole => {}
+    }
+}
+
+/// How many leaves can follow each other from this one before the frame leaves its field.
+#[inline]
+pub(super) fn pattern_len<F: Format>(raw: u64, page: u8) -> u64 {
+    let (mask, step) = (F::frame_mask(page), F::step(page));
+    ((mask - (raw & mask)) / step.max(1)).saturating_add(1)
+}

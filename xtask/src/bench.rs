@@ -47,22 +47,42 @@ macro_rules! frame_rows {
     };
 }
 
+/// The same for the other bench.
+macro_rules! radix_rows {
+    () => {
+        include_str!("../../crates/vellum-bench/src/radix/rows.txt")
+    };
+}
+
 /// Each crate adds its line here.
-const BENCHES: &[Bench] = &[Bench {
-    name: "frame",
-    package: "vellum-bench",
-    target: ["--bin", "frame"],
-    rows: frame_rows!(),
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "frame",
+        package: "vellum-bench",
+        target: ["--bin", "frame"],
+        rows: frame_rows!(),
+    },
+    Bench {
+        name: "radix",
+        package: "vellum-bench",
+        target: ["--bin", "radix"],
+        rows: radix_rows!(),
+    },
+];
 
 /// Below the options that `--help` lists.
 pub(crate) const EXAMPLES: &str = concat!(
     "Benches:
   frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
+  radix         vellum-radix beside the published page-table crates (docs/bench-radix.md)
 
 Rows of frame, for --only:
 ",
     frame_rows!(),
+    "
+Rows of radix, for --only:
+",
+    radix_rows!(),
     "
 Examples:
   cargo xtask bench frame
@@ -72,7 +92,9 @@ Examples:
   cargo xtask bench frame --json rows.json
       the tables, and the rows for a program that reads them
   cargo xtask bench frame --markdown > figures.md
-      one table for all sections, as docs/bench-frame.md has it"
+      one table for all sections, as docs/bench-frame.md has it
+  cargo xtask bench radix --only seq --only instructions
+      one row, and its instructions"
 );
 
 /// What the bench programs can be told.

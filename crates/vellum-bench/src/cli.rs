@@ -26,7 +26,7 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rounds: Option<u32>,
 
-    /// Instead of all else: N pairs of allocator NAME, for counting instructions
+    /// Instead of all else: what NAME says, N times, for counting instructions
     #[arg(long, hide = true, num_args = 2, value_names = ["NAME", "N"])]
     pub pairs: Option<Vec<String>>,
 }

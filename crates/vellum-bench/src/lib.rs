@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+pub mod callgrind;
 pub mod cli;
 pub mod clock;
 pub mod frame;
+pub mod radix;
 pub mod random;
 pub mod report;
 pub mod rounds;

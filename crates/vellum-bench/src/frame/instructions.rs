@@ -12,8 +12,8 @@
 
 use super::allocator::{Allocator, Size, Visit};
 use super::rows::pairs;
+use crate::callgrind::collected;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Counts of the two runs; their difference is a round number.
 const FEW: u64 = 2000;
@@ -51,18 +51,6 @@ pub fn child(name: &str, count: &str) -> Result<(), String> {
     if run.found { Ok(()) } else { Err(format!("there is no allocator `{name}`")) }
 }
 
-/// Whether valgrind can be started.
-#[must_use]
-pub fn available() -> bool {
-    let version = Command::new("valgrind")
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    version.is_ok_and(|status| status.success())
-}
-
 /// Instructions of one pair of the allocator of this name; `program` is this program.
 ///
 /// # Errors
@@ -73,37 +61,9 @@ pub fn per_pair(program: &Path, name: &str) -> Result<f64, String> {
     Ok((many? - few?) as f64 / (MANY - FEW) as f64)
 }
 
-fn collected(program: &Path, name: &str, count: u64) -> Result<u64, String> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .args(["--pairs", name, &count.to_string()])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("valgrind does not start: {e}"))?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.lines()
-        .find_map(count_in)
-        .filter(|_| output.status.success())
-        .ok_or_else(|| format!("valgrind counted nothing for {name}: {}", output.status))
-}
-
-/// `==123== Collected : 456`.
-fn count_in(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once("Collected")?;
-    rest.trim_start_matches([' ', ':']).split(' ').next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_count_is_read_from_valgrinds_words() {
-        assert_eq!(count_in("==123== Collected : 45678"), Some(45678));
-        assert_eq!(count_in("==123== Collected : 45678 1 2"), Some(45678));
-        assert_eq!(count_in("==123== Events    : Ir"), None);
-    }
 
     #[test]
     fn a_child_takes_the_name_of_an_allocator_and_a_number() {

@@ -11,6 +11,7 @@ use super::fragmentation::{self, OCCUPANCIES, Outcome};
 use super::rows::{Amounts, Label, Mixed, Single};
 use super::tables::{self, Column};
 use super::{instructions, scale, stream, threads};
+use crate::callgrind;
 use crate::cli::Options;
 use crate::report::{Better, Report};
 use crate::rounds::{Contender, Limits, contest};
@@ -197,7 +198,7 @@ impl<'a> Plan<'a> {
             }
         }
         let program = match std::env::current_exe() {
-            Ok(program) if instructions::available() => program,
+            Ok(program) if callgrind::available() => program,
             _ => {
                 self.notes.push("Instructions were not counted: there is no valgrind.".to_owned());
                 return;

@@ -1,0 +1,101 @@
+//! `radix`: vellum-radix beside the published page-table crates.
+//!
+//! ```text
+//!   Table types --> checked --> turns: build, measure, give back --> least of each --> Report
+//!                               ours  peer  peer  peer  peer             |
+//!        sections   time           a table that no CPU reaches           |
+//!                   instructions   the same, counted by valgrind         |
+//!                   in use         ours with a Batch                     |
+//!                   size           1 MiB to 64 GiB                       +--> targets, as notes
+//! ```
+//!
+//! What each row does, how each peer is used, and why that is fair: docs/bench-radix.md.
+
+pub mod check;
+pub mod flat;
+pub mod instructions;
+pub mod live;
+pub mod ours;
+pub mod peers;
+mod plan;
+pub mod ram;
+pub mod rows;
+pub mod table;
+mod targets;
+
+#[cfg(test)]
+mod tests;
+
+use crate::cli::{self, Bench, Options};
+use std::ffi::OsString;
+
+/// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
+pub const ROWS: [&str; 15] = [
+    "map",
+    "again",
+    "each",
+    "scatter",
+    "seq",
+    "random",
+    "sparse",
+    "protect",
+    "unmap",
+    "free",
+    "blind",
+    "large",
+    "live",
+    "flat",
+    "instructions",
+];
+
+const BENCH: Bench = Bench {
+    name: "radix",
+    about: "Measures vellum-radix beside the published page-table crates",
+    examples: EXAMPLES,
+    rows: &ROWS,
+};
+
+const EXAMPLES: &str = concat!(
+    "Rows:\n",
+    include_str!("radix/rows.txt"),
+    "
+Examples:
+  cargo xtask bench radix
+      everything, as tables
+  cargo xtask bench radix --only map --only unmap --rounds 100
+      two rows, more patiently
+  cargo xtask bench radix --only seq --only instructions
+      one row, and its instructions
+  cargo xtask bench radix --quick
+      whether the bench works; no figure means anything"
+);
+
+/// Runs the command line; the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let options = match cli::parse(&BENCH, args) {
+        Ok(options) => options,
+        Err(status) => return status,
+    };
+    let done = match options.pairs.as_deref() {
+        Some([what, count]) => instructions::child(what, count).map_err(|message| (2, message)),
+        Some(_) => Err((2, "--pairs takes a name and a number".to_owned())),
+        None => measure(&options).map_err(|message| (1, message)),
+    };
+    match done {
+        Ok(()) => 0,
+        Err((status, message)) => {
+            eprintln!("radix: {message}");
+            status
+        }
+    }
+}
+
+fn measure(options: &Options) -> Result<(), String> {
+    check::all()?;
+    let bar = cli::bar();
+    let mut plan = plan::Plan::new(options, &bar);
+    plan.run();
+    bar.finish_and_clear();
+    plan.into_report().print();
+    Ok(())
+}

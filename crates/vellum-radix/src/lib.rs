@@ -5,13 +5,16 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod dump;
 pub mod format;
 pub mod policy;
 pub mod radix;
+pub mod walker;
 
 pub use format::{Flat, Format, Level, X86_64};
 pub use policy::{Policy, WriteXorExecute};
 pub use radix::Radix;
+pub use walker::{Corrupt, Flaw, Item, WalkError, Walker};
 
 /// The most levels that a format has.
 pub const MAX_DEPTH: usize = 5;

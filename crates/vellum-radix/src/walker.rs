@@ -81,14 +81,15 @@ impl<F: Format, P: PhysMap, R: Fn(PhysAddr) -> bool> Walker<F, P, R> {
     ///
     /// # Safety
     ///
-    /// For every 4 KiB frame with an address that `is_memory` accepts, while this value lives:
+    /// For every 4 KiB frame that `is_memory` accepts and that the table, as it is found, leads to
+    /// (a table that may be corrupt leads to all of them), while this value lives:
     ///
     /// - `map` reaches the frame, as [`PhysMap`] promises it, and its bytes are initialised;
     /// - nobody in this program has exclusive references to its bytes, or writes them other than
     ///   by atomic operations of an entry's size, at the same time as a method of this value runs.
     ///   Hardware, and whoever else is not part of this program, may write as they like.
     ///
-    /// Nothing is demanded of `root`, nor of what the frames contain.
+    /// Nothing is demanded of `root`.
     #[allow(unsafe_code, reason = "the caller answers for what is_memory accepts")]
     pub const unsafe fn new(root: PhysAddr, map: P, is_memory: R) -> Self {
         Self { root, map, is_memory, budget: BUDGET, width: 64, format: PhantomData }

@@ -12,6 +12,9 @@ mod modelled;
 pub(crate) use core::sync::atomic::AtomicU64;
 #[cfg(loom)]
 pub(crate) use modelled::AtomicU64;
+#[cfg(test)]
+#[cfg(loom)]
+pub(crate) use modelled::{Weight, weigh};
 
 /// A function that is `const`, but for loom.
 macro_rules! const_fn {

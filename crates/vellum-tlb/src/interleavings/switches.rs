@@ -1,0 +1,134 @@
+//! CPUs that come to a space, come back to it or go, beside somebody who flushes it.
+
+use super::{Machine, World, become_cpu, explore, me};
+use crate::Local;
+use vellum_core::{Attr, Flush, Invalidate, Scope};
+
+#[test]
+fn a_switch_beside_a_flush_sees_it_or_is_seen() {
+    explore(|| {
+        let world = World::new();
+        let other = world.beside(1, |world| {
+            let mut slots = world.was_here();
+            world.enter(&mut slots, None);
+            world.touch();
+            world.shootdown.serve();
+            world.touch();
+            world.leave();
+        });
+        world.unmap(0, Scope::Leaves);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_cpu_that_leaves_and_returns_between_two_flushes_misses_neither() {
+    explore(|| {
+        let world = World::new();
+        let other = world.beside(1, |world| {
+            let mut slots = world.was_here();
+            world.enter(&mut slots, None);
+            world.touch();
+            world.leave();
+            world.enter(&mut slots, None);
+            world.touch();
+            world.leave();
+        });
+        world.unmap(0, Scope::Leaves);
+        world.unmap(1, Scope::Leaves);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_lazy_cpu_that_comes_back_has_seen_what_it_was_not_told() {
+    explore(|| {
+        let world = World::new();
+        let other = world.beside(1, |world| {
+            let mut slots = world.was_here();
+            world.enter(&mut slots, None);
+            world.touch();
+            world.lazy();
+            world.enter(&mut slots, Some(&world.space));
+            world.touch();
+            world.shootdown.serve();
+            world.touch();
+            world.leave();
+        });
+        world.unmap(0, Scope::Leaves);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_node_is_not_freed_before_a_lazy_cpu_has_forgotten_the_way_to_it() {
+    explore(|| {
+        let world = World::new();
+        let other = world.beside(1, |world| {
+            let mut slots = world.was_here();
+            world.enter(&mut slots, None);
+            world.lazy();
+            // A walk that nobody asked for: what is cached here stands for an interior entry, and
+            // the frame for the node.
+            world.touch();
+            world.shootdown.serve();
+            world.touch();
+            world.leave();
+        });
+        world.unmap(0, Scope::Tables);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_space_is_retired_when_nobody_walks_it_any_more() {
+    explore(|| {
+        let world = World::new();
+        become_cpu(1);
+        let mut slots = world.was_here();
+        world.enter(&mut slots, None);
+        world.lazy();
+        let other = world.beside(0, |world| {
+            assert_eq!(world.shootdown.retire(&world.space), Ok(()));
+            world.free(0);
+        });
+        world.touch();
+        world.shootdown.serve();
+        world.touch();
+        if me(|me| me.loaded).is_some() {
+            world.leave();
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_cpu_that_comes_online_beside_a_flush_sees_it_or_is_seen() {
+    explore(|| {
+        let world = World::new();
+        let other = world.beside(1, |world| {
+            // The kernel's half is walked from any root.
+            me(|me| me.loaded = Some(vellum_core::Asid::ZERO));
+            world.look();
+            // SAFETY: no space is loaded.
+            #[allow(unsafe_code, reason = "calls an unsafe function")]
+            unsafe {
+                world.shootdown.online();
+            }
+            world.touch();
+            world.shootdown.serve();
+            world.touch();
+            Machine.leave();
+            // SAFETY: as above, and nothing is used any more.
+            #[allow(unsafe_code, reason = "calls an unsafe function")]
+            unsafe {
+                world.shootdown.offline();
+            }
+        });
+        world.unlink(0);
+        let flush = Flush::new(super::page_of(0), 4096, 12, Attr::GLOBAL);
+        world.shootdown.of(&world.space).flush(&[flush]);
+        world.free(0);
+        other.join().unwrap();
+    });
+}

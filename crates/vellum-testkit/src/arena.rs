@@ -61,6 +61,8 @@ pub struct Arena {
 struct State {
     /// What each frame is: free, a tail, or the head of a block of this order.
     frames: Vec<u8>,
+    /// How often each frame was given back.
+    frees: Vec<u64>,
     /// Allocations that may still succeed, if there is a limit.
     budget: Option<u64>,
 }
@@ -96,7 +98,8 @@ impl Arena {
         // SAFETY: the size is not 0.
         let base = NonNull::new(unsafe { alloc(layout) });
         let base = base.unwrap_or_else(|| handle_alloc_error(layout));
-        let state = Mutex::new(State { frames: vec![FREE; frames], budget: None });
+        let state = State { frames: vec![FREE; frames], frees: vec![0; frames], budget: None };
+        let state = Mutex::new(state);
         Self { base, layout, origin, state }
     }
 
@@ -122,6 +125,13 @@ impl Arena {
     #[must_use]
     pub fn is_in_use(&self, pa: PhysAddr) -> bool {
         self.index(pa).is_some_and(|i| self.state().frames[i] != FREE)
+    }
+
+    /// How often the frame of the byte at `pa` was given back: another number says that it is not
+    /// the same block any more, even if it is in use.
+    #[must_use]
+    pub fn times_freed(&self, pa: PhysAddr) -> u64 {
+        self.index(pa).map_or(0, |i| self.state().frees[i])
     }
 
     /// Lets this many more allocations succeed, and fails all that follow; `None` lifts the limit.
@@ -214,11 +224,12 @@ unsafe impl FrameSource for Arena {
 
     unsafe fn free(&self, pa: PhysAddr, order: u8) {
         let index = self.index(pa).unwrap_or_else(|| panic!("{pa} is not in the arena"));
-        let frames = &mut self.state().frames;
+        let State { frames, frees, .. } = &mut *self.state();
         assert!(pa.is_aligned(PAGE_SHIFT), "{pa} is not the start of a frame");
         assert_eq!(frames[index], order, "{pa} is not the head of a block of this order");
         let size = 1 << order;
         frames[index..index + size].fill(FREE);
+        frees[index..index + size].iter_mut().for_each(|n| *n += 1);
         self.fill(index, size, FREED);
     }
 }
@@ -251,6 +262,7 @@ mod tests {
         // SAFETY: allocated above, and given back once.
         unsafe { arena.free(pa, 0) };
         assert_eq!(read(), FREED);
+        assert_eq!(arena.times_freed(last), 1);
     }
 
     #[test]

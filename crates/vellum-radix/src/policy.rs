@@ -36,13 +36,17 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether it is any but the default.
+    pub(crate) const fn refuses_something(&self) -> bool {
+        !matches!(self.write_xor_execute, WriteXorExecute::Allow) || self.kernel_from.is_some()
+    }
+
     /// Whether a mapping at `va` may get these attributes.
     ///
     /// # Errors
     ///
     /// [`Cause::WriteAndExecute`], or [`Cause::Unencodable`] for the user's right where only the
     /// kernel is.
-    #[inline]
     pub(crate) fn check(&self, va: VirtAddr, attr: Attr, is_kernel: bool) -> Result<(), Cause> {
         if attr.contains(Attr::WRITE | Attr::EXEC) {
             match self.write_xor_execute {

@@ -67,7 +67,11 @@ pub struct Radix<F: Format, M: Memory> {
     mem: M,
     root: PhysAddr,
     half: Half,
+    /// How many entries of the root are not another table's.
+    own_entries: u64,
     policy: Policy,
+    /// Whether the policy is any but the default.
+    has_policy: bool,
     /// A leaf with [`Attr::GLOBAL`] was mapped here at some time: flushes have to reach such.
     has_global: AtomicBool,
     format: PhantomData<fn() -> F>,
@@ -92,7 +96,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
         const { format::check_levels::<F>() };
         let root = node::alloc_empty::<F, M>(&mem, 0)?;
         let has_global = AtomicBool::new(false);
-        Ok(Self { mem, root, half: Half::Own, policy, has_global, format: PhantomData })
+        let (half, has_policy) = (Half::Own, policy.refuses_something());
+        let own_entries = half.count_own::<F>();
+        let format = PhantomData;
+        Ok(Self { mem, root, half, own_entries, policy, has_policy, has_global, format })
     }
 
     /// Where the root node lies: what is loaded into CR3, and only there does mapping begin to
@@ -116,29 +123,29 @@ impl<F: Format, M: Memory> Radix<F, M> {
         unsafe { Node::new(&self.mem, pa) }
     }
 
-    /// A walk to the entry that decides about `va`: the first on the way that links no node.
-    #[inline]
-    fn find<S: Sink>(&self, va: VirtAddr, sink: &mut S) -> Found<'_, F, M> {
+    /// A walk to the entry that decides about `va`, the first on the way that links no node; what
+    /// `end` makes of it. Inlined once for each level, where all but the address is constant.
+    #[inline(always)]
+    fn find<S: Sink, R>(
+        &self,
+        va: VirtAddr,
+        sink: &mut S,
+        end: impl Fn(Found<'_, F, M>) -> R,
+    ) -> R {
         let mut node = self.node(self.root);
-        let mut depth = 0;
-        loop {
-            let level = F::LEVELS[depth];
-            let slot = node.slot(index(va, level));
-            sink.reference(Ref {
-                pa: slot.pa,
-                bytes: 1 << F::ENTRY_SHIFT,
-                span: level.shift,
-                parallel: false,
-            });
-            let raw = slot.load();
+        let last = F::LEVELS.len() - 1;
+        for level in &F::LEVELS[..last] {
+            let (slot, raw) = step(node, *level, va, sink);
             match F::decode(raw, level.shift) {
-                Decoded::Table(pa) if depth + 1 < F::LEVELS.len() => {
-                    node = self.node(pa);
-                    depth += 1;
+                Decoded::Table(pa) => node = self.node(pa),
+                Decoded::Entry(entry) => {
+                    return end(Found { slot, node, raw, level: *level, entry });
                 }
-                decoded => return Found { slot, node, raw, level, entry: decoded.entry() },
             }
         }
+        let level = F::LEVELS[last];
+        let (slot, raw) = step(node, level, va, sink);
+        end(Found { slot, node, raw, level, entry: F::decode(raw, level.shift).entry() })
     }
 
     /// Refuses a range that the levels do not translate in whole pages.
@@ -157,7 +164,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
     /// Whether the policy lets a mapping at `va` have these attributes; notes global ones.
     #[inline]
     fn admit(&self, va: VirtAddr, attr: Attr) -> Result<(), Cause> {
-        self.policy.check(va, attr, self.is_kernel(va))?;
+        if self.has_policy {
+            self.policy.check(va, attr, self.is_kernel(va))?;
+        }
         if attr.contains(Attr::GLOBAL) {
             self.has_global.store(true, Ordering::Relaxed);
         }
@@ -177,6 +186,20 @@ impl<F: Format, M: Memory> Radix<F, M> {
     fn may_be_global(&self) -> bool {
         self.has_global.load(Ordering::Relaxed)
     }
+}
+
+/// Reads the entry of a node that translates `va`, and says so.
+#[inline(always)]
+fn step<'m, F: Format, M: Memory, S: Sink>(
+    node: Node<'m, F, M>,
+    level: Level,
+    va: VirtAddr,
+    sink: &mut S,
+) -> (Slot<'m, F, M>, u64) {
+    let slot = node.slot(index(va, level));
+    let (bytes, span) = (1 << F::ENTRY_SHIFT, level.shift);
+    sink.reference(Ref { pa: slot.pa, bytes, span, parallel: false });
+    (slot, slot.load())
 }
 
 /// The end of a walk.
@@ -200,34 +223,41 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
         if !F::CANONICAL.contains(va) {
             return Err(Cause::NonCanonical(va));
         }
-        let Found { node, raw, level, entry, .. } = self.find(va, sink);
-        if level.group > 0 && F::is_grouped(raw, level.shift) {
-            let entry = group::leaf(node, level, index(va, level));
-            let page = level.group_shift();
-            return Ok(Span { va: va.align_down(page), len: 1 << page, entry });
-        }
-        Ok(Span { va: va.align_down(level.shift), len: 1 << level.shift, entry })
+        Ok(self.find(va, sink, |found| {
+            let Found { node, raw, level, entry, .. } = found;
+            if level.group > 0 && F::is_grouped(raw, level.shift) {
+                let entry = group::leaf(node, level, index(va, level));
+                let page = level.group_shift();
+                return Span { va: va.align_down(page), len: 1 << page, entry };
+            }
+            Span { va: va.align_down(level.shift), len: 1 << level.shift, entry }
+        }))
     }
 
     fn touch(&self, va: VirtAddr, need: Attr, bits: Attr) -> Entry {
         if !F::CANONICAL.contains(va) {
             return Entry::Hole;
         }
-        let Found { slot, mut raw, level, mut entry, .. } = self.find(va, &mut ());
-        while let Entry::Leaf(_, attr) = entry {
-            let touched = F::set_status(raw, bits);
-            if !attr.contains(need) || touched == raw || F::is_broken(raw) {
-                break;
-            }
-            match slot.compare_exchange(raw, touched) {
-                Ok(()) => break,
-                // Somebody changed the leaf: judge what is there now.
-                Err(now) => {
-                    raw = now;
-                    entry = F::decode(raw, level.shift).entry();
-                }
+        self.find(va, &mut (), |found| touch_leaf(found, need, bits))
+    }
+}
+
+/// Sets status in a leaf that grants `need`; the entry as it was.
+fn touch_leaf<F: Format, M: Memory>(found: Found<'_, F, M>, need: Attr, bits: Attr) -> Entry {
+    let Found { slot, mut raw, level, mut entry, .. } = found;
+    while let Entry::Leaf(_, attr) = entry {
+        let touched = F::set_status(raw, bits);
+        if !attr.contains(need) || touched == raw || F::is_broken(raw) {
+            break;
+        }
+        match slot.compare_exchange(raw, touched) {
+            Ok(()) => break,
+            // Somebody changed the leaf: judge what is there now.
+            Err(now) => {
+                raw = now;
+                entry = F::decode(raw, level.shift).entry();
             }
         }
-        entry
     }
+    entry
 }

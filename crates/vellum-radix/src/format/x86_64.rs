@@ -51,12 +51,12 @@ unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     const SOFT_BITS: u8 = pte::SOFT_BITS;
     const COUNT_SHIFT: Option<u32> = Some(52);
 
-    #[inline]
+    #[inline(always)]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {
         pte::encode(entry, page)
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(raw: u64, page: u8) -> Decoded {
         if page > PAGE_SHIFT && raw & (pte::PRESENT | pte::LARGE) == pte::PRESENT {
             return Decoded::Table(PhysAddr::new(raw & pte::FRAME));
@@ -64,7 +64,7 @@ unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
         Decoded::Entry(pte::decode(raw, page))
     }
 
-    #[inline]
+    #[inline(always)]
     fn table_entry(pa: PhysAddr, _: u8, user: bool) -> u64 {
         let user = if user { USER } else { 0 };
         pa.as_u64() & pte::FRAME | pte::PRESENT | WRITABLE | user | pte::ACCESSED

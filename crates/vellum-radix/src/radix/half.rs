@@ -67,7 +67,7 @@ impl Half {
     }
 
     /// How many entries of a root are not another table's.
-    fn count_own<F: Format>(self) -> u64 {
+    pub(super) const fn count_own<F: Format>(self) -> u64 {
         match self {
             Self::Shared { from, .. } => from,
             _ => 1 << F::LEVELS[0].bits,
@@ -132,7 +132,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
         unsafe { copy_entries(owner.node(owner.root), Node::<F, M>::new(&mem, root), from) };
         Ok(Self {
             half: Half::Shared { from, user_root: None },
+            own_entries: from,
             policy: owner.policy,
+            has_policy: owner.has_policy,
             has_global: AtomicBool::new(owner.may_be_global()),
             mem,
             root,
@@ -199,13 +201,13 @@ impl<F: Format, M: Memory> Radix<F, M> {
     /// Bytes of the nodes that are this table's own.
     pub(super) fn own_bytes(&self) -> u64 {
         let user_root = self.user_root().map_or(0, |_| Self::node_bytes(0));
-        user_root + self.bytes_below(self.root, 0, self.half.count_own::<F>())
+        user_root + self.bytes_below(self.root, 0, self.own_entries)
     }
 
     /// Gives everything to the gather, with a flush of all of it.
     pub(super) fn give_up<G: Gather<Detached<F, M>>>(self, gather: &mut G) {
         let global = self.may_be_global();
-        let own = self.half.count_own::<F>();
+        let own = self.own_entries;
         // What no flush names yet goes first; the root's own flush covers the rest.
         let everything = everything(F::CANONICAL, global);
         gather.stale(everything[1]);

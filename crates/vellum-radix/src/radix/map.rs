@@ -20,7 +20,8 @@ use crate::format::{Decoded, Format, Level, base_shift};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use vellum_core::{
-    Cause, Entry, Flush, Gather, Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, RangeError, Run, Span,
+    Attr, Cause, Entry, Flush, Gather, Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, RangeError, Run,
+    Span, VirtAddr,
 };
 
 /// Whether a leaf of this level can be the next of the run.
@@ -91,6 +92,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
         run: Run,
         gather: &mut G,
     ) -> Result<(), RangeError> {
+        let page = const { base_shift::<F>() };
+        if run.page == page && run.len == 1 << page && self.map_page(run.va, run.pa, run.attr) {
+            return Ok(());
+        }
         self.check_own(run.va, run.len)?;
         if run.page < PAGE_SHIFT {
             return Err(Cause::NoLeaf { page: run.page }.into());
@@ -105,6 +110,41 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 .map_err(|cause| RangeError { cause, done })?;
         }
         Ok(())
+    }
+
+    /// Maps one smallest page into a hole of a node that exists: what most single calls are. `false`:
+    /// it is something else, and nothing was done.
+    #[inline]
+    fn map_page(&self, va: VirtAddr, pa: PhysAddr, attr: Attr) -> bool {
+        let last = const { F::LEVELS.len() - 1 };
+        let level = const { F::LEVELS[F::LEVELS.len() - 1] };
+        // What asks for more than stores takes the long way.
+        let plain = last > 0 && level.group == 0 && F::fresh(level.shift).is_none();
+        let own = index(va, F::LEVELS[0]) < self.own_entries;
+        let good = va.is_aligned(level.shift) && F::CANONICAL.contains(va);
+        if !(plain && own && good) || self.has_policy || attr.contains(Attr::GLOBAL) {
+            return false;
+        }
+        let Ok(raw) = F::encode(Entry::Leaf(pa, attr), level.shift) else { return false };
+        let mut node = self.node(self.root);
+        let mut link = None;
+        for level in &F::LEVELS[..last] {
+            let next = node.link(*level, index(va, *level));
+            let Decoded::Table(pa) = F::decode(next.slot.load(), level.shift) else {
+                return false;
+            };
+            node = self.node(pa);
+            link = Some(next);
+        }
+        let slot = node.slot(index(va, level));
+        if slot.load() != 0 {
+            return false;
+        }
+        if let Some(link) = link {
+            link.add(1);
+        }
+        slot.store(raw);
+        true
     }
 
     /// Maps the beginning of the run, at most to the end of a node; how many bytes.
@@ -339,7 +379,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
 
     /// What is at `va`, which was found not to be a hole.
     #[cold]
-    pub(super) fn span_at(&self, va: vellum_core::VirtAddr) -> Span {
+    pub(super) fn span_at(&self, va: VirtAddr) -> Span {
         use vellum_core::Walk;
         self.walk(va, &mut ()).unwrap_or(Span { va, len: 0, entry: Entry::Hole })
     }

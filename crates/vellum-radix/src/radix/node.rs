@@ -116,7 +116,7 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
     /// How many entries from `first` on are 0, of at most `count`.
     #[inline]
     pub(crate) fn count_zeros(self, first: u64, count: u64) -> u64 {
-        self.by_frame(first, count, |p, n, _| {
+        self.by_frame(first, count, move |p, n, _| {
             let mut i = 0;
             // Eight at a time: a scan of holes that ends rarely.
             while i + 8 <= n {
@@ -141,11 +141,12 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
     /// How many entries from `first` on follow the pattern, of at most `count`.
     #[inline]
     pub(crate) fn count_matching(self, first: u64, count: u64, pattern: Pattern) -> u64 {
-        self.by_frame(first, count, |p, n, done| {
-            let mut i = 0;
+        self.by_frame(first, count, move |p, n, done| {
+            let (mut i, mut expected) = (0, pattern.at(done));
             // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
-            while i < n && unsafe { load::<F>(p, i, Ordering::Acquire) } == pattern.at(done + i) {
+            while i < n && unsafe { load::<F>(p, i, Ordering::Acquire) } == cut::<F>(expected) {
                 i += 1;
+                expected = expected.wrapping_add(pattern.step);
             }
             i
         })
@@ -154,34 +155,48 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
     /// Writes entries where nobody else writes: exclusive, or holes under `&mut self`.
     #[inline]
     pub(crate) fn store_run(self, first: u64, count: u64, pattern: Pattern) {
-        self.by_frame(first, count, |p, n, done| {
+        self.by_frame(first, count, move |p, n, done| {
+            let mut raw = pattern.at(done);
             for i in 0..n {
                 // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
-                unsafe { store::<F>(p, i, pattern.at(done + i)) };
+                unsafe { store::<F>(p, i, raw) };
+                raw = raw.wrapping_add(pattern.step);
             }
             n
         });
     }
 
-    /// Passes each entry, until that returns `None`, to `f`, and stores what it returns where that
-    /// differs; how many were passed over. For entries that nobody else writes. `f` is given the
-    /// entry and its number, and must not call out.
-    #[inline(always)]
-    pub(crate) fn update(
+    /// Changes entries from `first` on by exclusive-or with `delta`, as long as they are of one kind
+    /// (their bits of `mask` are `flags`) or 0, which stays; at most `count`. How many were passed.
+    /// `locked`: hardware may write to these, so by compare-and-set.
+    #[inline]
+    pub(crate) fn change_kind(
         self,
-        first: u64,
-        count: u64,
-        mut f: impl FnMut(u64, u64) -> Option<u64>,
+        (first, count): (u64, u64),
+        (mask, flags): (u64, u64),
+        delta: u64,
+        locked: bool,
     ) -> u64 {
-        self.by_frame(first, count, |p, n, done| {
+        self.by_frame(first, count, move |p, n, _| {
             for i in 0..n {
                 // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
                 let raw = unsafe { load::<F>(p, i, Ordering::Acquire) };
-                match f(raw, done + i) {
-                    None => return i,
+                if raw & mask != flags {
+                    if raw == 0 {
+                        continue;
+                    }
+                    return i;
+                }
+                if delta == 0 {
+                    continue;
+                }
+                if !locked {
                     // SAFETY: as above.
-                    Some(new) if new != raw => unsafe { store::<F>(p, i, new) },
-                    Some(_) => {}
+                    unsafe { store::<F>(p, i, raw ^ delta) };
+                // SAFETY: as above.
+                } else if unsafe { exchange::<F>(p, i, raw, raw ^ delta) }.is_err() {
+                    // Of another kind now.
+                    return i;
                 }
             }
             n
@@ -201,8 +216,8 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
     ) -> (u64, Option<u64>) {
         let mut odd = None;
         let taken = self.by_frame(first, count, |p, n, done| {
+            let mut expected = cut::<F>(pattern.at(done));
             for i in 0..n {
-                let expected = pattern.at(done + i);
                 // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
                 if unsafe { load::<F>(p, i, Ordering::Acquire) } != expected {
                     return i;
@@ -218,39 +233,11 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
                     // SAFETY: as above.
                     unsafe { store::<F>(p, i, 0) };
                 }
+                expected = cut::<F>(expected.wrapping_add(pattern.step));
             }
             n
         });
         (taken, odd)
-    }
-
-    /// As [`update`](Self::update), by compare-and-set, beside hardware; `f` is asked again when an
-    /// entry has changed under it.
-    #[inline(always)]
-    pub(crate) fn update_locked(
-        self,
-        first: u64,
-        count: u64,
-        mut f: impl FnMut(u64, u64) -> Option<u64>,
-    ) -> u64 {
-        self.by_frame(first, count, |p, n, done| {
-            for i in 0..n {
-                // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow.
-                let mut raw = unsafe { load::<F>(p, i, Ordering::Acquire) };
-                loop {
-                    let Some(new) = f(raw, done + i) else { return i };
-                    if new == raw {
-                        break;
-                    }
-                    // SAFETY: as above.
-                    match unsafe { exchange::<F>(p, i, raw, new) } {
-                        Ok(()) => break,
-                        Err(now) => raw = now,
-                    }
-                }
-            }
-            n
-        })
     }
 
     /// Fills a node of `level` that nothing links yet: the pattern in entries
@@ -275,11 +262,13 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
                 at += here;
             }
         }
-        self.by_frame(first, count, |p, n, done| {
+        self.by_frame(first, count, move |p, n, done| {
+            let mut raw = pattern.at(done);
             for i in 0..n {
                 // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow;
                 // nobody else reaches the node, so that the write need not be atomic.
-                unsafe { write::<F>(p, i, pattern.at(done + i)) };
+                unsafe { write::<F>(p, i, raw) };
+                raw = raw.wrapping_add(pattern.step);
             }
             n
         });
@@ -298,18 +287,23 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
         count: u64,
         pattern: Pattern,
     ) -> u64 {
-        self.by_frame(first, count, |p, n, done| {
+        self.by_frame(first, count, move |p, n, done| {
             let mut i = 0;
-            while i + 16 <= n {
-                let differ = (i..i + 16).fold(0, |or, i| {
+            // A block is compared without a branch, which makes vectors of it; one that differs
+            // somewhere is looked at once more.
+            while i < n {
+                let end = n.min(i + 128);
+                let (mut differ, mut expected) = (0, pattern.at(done + i));
+                for i in i..end {
                     // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow;
                     // nobody writes them.
-                    or | unsafe { read::<F>(p, i) } ^ cut::<F>(pattern.at(done + i))
-                });
+                    differ |= unsafe { read::<F>(p, i) } ^ cut::<F>(expected);
+                    expected = expected.wrapping_add(pattern.step);
+                }
                 if differ != 0 {
                     break;
                 }
-                i += 16;
+                i = end;
             }
             // SAFETY: as above.
             while i < n && unsafe { read::<F>(p, i) } == cut::<F>(pattern.at(done + i)) {

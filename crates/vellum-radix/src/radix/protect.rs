@@ -122,19 +122,10 @@ impl<F: Format, M: Memory> Edit<F, M> for Protect<'_, F, M> {
                 i += 1;
                 continue;
             }
-            let step = |raw: u64, _| {
-                if raw & !mask == kind.flags {
-                    Some(raw ^ kind.delta)
-                } else {
-                    (raw == 0).then_some(0)
-                }
-            };
-            // At least one entry is of this kind, unless hardware has just made it another.
-            let n = if G::LIVE && !F::is_quiet(raw) {
-                node.update_locked(first + i, count - i, step)
-            } else {
-                node.update(first + i, count - i, step)
-            };
+            // At least this one, unless hardware has just made it another kind.
+            let locked = G::LIVE && !F::is_quiet(raw);
+            let rest = (first + i, count - i);
+            let n = node.change_kind(rest, (!mask, kind.flags), kind.delta, locked);
             if kind.old.narrows_to(kind.new) && n > 0 {
                 gather.stale(Flush::new(stretch.va_of(i), n << page, page, kind.old));
             }

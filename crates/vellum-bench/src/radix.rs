@@ -11,6 +11,7 @@
 //!
 //! What each row does, how each peer is used, and why that is fair: docs/bench-radix.md.
 
+mod acts;
 pub mod check;
 pub mod flat;
 pub mod instructions;

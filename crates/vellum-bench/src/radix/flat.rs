@@ -9,8 +9,9 @@
 //! What is small is measured over many tables, each new to the caches, since one alone would be
 //! over before a clock could tell.
 
+use super::acts;
 use super::ram;
-use super::rows::{GIB, Meter, PA, VA, look_up};
+use super::rows::{GIB, Meter};
 use super::table::{PAGE, Table};
 use core::hint::black_box;
 
@@ -44,30 +45,13 @@ pub const TITLES: [[&str; 5]; 3] = [
 /// When the contender fails, or keeps frames.
 pub fn turn<T: Table>(size: u64, meter: Meter<'_>) -> [u64; 3] {
     let count = (GIB / size).clamp(1, 256);
-    let seen = size.min(4 * GIB);
+    let (size, seen) = black_box((size, size.min(4 * GIB)));
     let mut tables: Vec<T> = (0..count).map(|_| T::new()).collect();
     let mut done = true;
-    let mut bytes = 0;
-    meter(&mut || {
-        for table in &mut tables {
-            done &= black_box(table).map(VA, PA, black_box(size));
-        }
-    });
-    meter(&mut || {
-        for table in &tables {
-            done &= look_up(table, (VA..VA + black_box(seen)).step_by(PAGE as usize));
-        }
-    });
-    meter(&mut || {
-        for table in &mut tables {
-            let mut sink = |pa, len| {
-                black_box(pa);
-                bytes += len;
-            };
-            done &= black_box(table).unmap(VA, black_box(size), &mut sink);
-        }
-    });
-    assert!(done && bytes == count * size, "{} failed with {size} bytes", T::NAME);
+    meter(&mut || done &= tables.iter_mut().all(|table| acts::map(black_box(table), size)));
+    meter(&mut || done &= tables.iter().all(|table| acts::look_up(table, seen)));
+    meter(&mut || done &= tables.iter_mut().all(|table| acts::unmap(black_box(table), size)));
+    assert!(done, "{} failed with {size} bytes", T::NAME);
     tables.into_iter().for_each(T::retire);
     ram::rewind();
     [count * size, count * seen, count * size].map(|bytes| bytes / PAGE)

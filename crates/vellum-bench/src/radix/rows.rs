@@ -13,7 +13,7 @@
 //!   unmap     1 GiB                            in one call; frames summed up
 //!   free      1 GiB                            the same, and tables are given back
 //!   blind     1 GiB                            the same, without the frames
-//!   large     an empty table                   64 times 1 GiB by 2 MiB leaves; for each leaf
+//!   large     an empty table                   256 times 1 GiB by 2 MiB leaves; for each leaf
 //! ```
 //!
 //! A turn builds its table from nothing, measures once, gives everything back, and rewinds the
@@ -26,6 +26,7 @@
 //!   black box at each, or loads of upper levels would be hoisted out of the loop.
 //! - Every result is used: summed up, or through a black box.
 
+use super::acts;
 use super::ram::{self, DATA};
 use super::table::{PAGE, Table};
 use crate::random::Random;
@@ -69,7 +70,7 @@ impl Amounts {
     /// As the rows say.
     #[must_use]
     pub fn usual() -> Self {
-        Self::new(GIB, 64 << 20, 64, 1 << 16)
+        Self::new(GIB, 64 << 20, 256, 1 << 16)
     }
 
     /// Enough for counting instructions, which do not vary, and to see that everything works.
@@ -214,7 +215,7 @@ impl Row {
             Self::Map | Self::Each | Self::Scatter | Self::Large => true,
             Self::Again => table.make_room(VA, amounts.dense),
             Self::Protect => table.map(VA, PA, amounts.protect),
-            Self::Sparse => table.map_each(scattered(amounts)),
+            Self::Sparse => acts::map_scattered(table, &amounts.scattered),
             Self::Seq | Self::Random | Self::Unmap | Self::Free | Self::Blind => {
                 table.map(VA, PA, amounts.dense)
             }
@@ -224,45 +225,19 @@ impl Row {
 
     fn act<T: Table>(self, amounts: &Amounts, table: &mut T) {
         let dense = black_box(amounts.dense);
-        let [mut sum, mut bytes] = [0u64; 2];
-        let mut sink = |pa: u64, len: u64| {
-            sum = sum.wrapping_add(pa);
-            bytes += len;
-        };
         let done = match self {
-            Self::Map | Self::Again => table.map(VA, PA, dense),
-            Self::Each => {
-                table.map_each((0..dense).step_by(PAGE as usize).map(|at| (VA + at, PA + at)))
-            }
-            Self::Scatter => table.map_each(scattered(amounts)),
-            Self::Seq => look_up(table, (VA..VA + dense).step_by(PAGE as usize)),
-            Self::Random => look_up(table, amounts.random.iter().copied()),
-            Self::Sparse => look_up(table, amounts.sparse.iter().copied()),
-            Self::Protect => (0..PASSES)
-                .all(|pass| black_box(&mut *table).protect(VA, PA, amounts.protect, pass % 2 == 1)),
-            Self::Unmap => table.unmap(VA, dense, &mut sink) && bytes == dense,
-            Self::Free => table.unmap_free(VA, dense, &mut sink) && bytes == dense,
-            Self::Blind => table.unmap_blind(VA, dense),
-            Self::Large => (0..amounts.large)
-                .all(|n| black_box(&mut *table).map_large(VA + n * GIB, PA + n * GIB, GIB)),
+            Self::Map | Self::Again => acts::map(table, dense),
+            Self::Each => acts::map_each(table, dense),
+            Self::Scatter => acts::map_scattered(table, &amounts.scattered),
+            Self::Seq => acts::look_up(table, dense),
+            Self::Random => acts::look_up_list(table, &amounts.random),
+            Self::Sparse => acts::look_up_list(table, &amounts.sparse),
+            Self::Protect => acts::protect(table, black_box(amounts.protect), PASSES),
+            Self::Unmap => acts::unmap(table, dense),
+            Self::Free => acts::unmap_free(table, dense),
+            Self::Blind => acts::unmap_blind(table, dense),
+            Self::Large => acts::map_large(table, amounts.large),
         };
-        black_box(sum);
         assert!(done, "{} failed in {self:?}", T::NAME);
     }
-}
-
-/// Pages anywhere, and frames that follow each other.
-fn scattered(amounts: &Amounts) -> impl Iterator<Item = (u64, u64)> {
-    amounts.scattered.iter().copied().zip((PA..).step_by(PAGE as usize))
-}
-
-/// Translates each page; whether all are mapped.
-#[inline]
-pub(super) fn look_up<T: Table>(table: &T, pages: impl Iterator<Item = u64>) -> bool {
-    let mut missing = 0u64;
-    for va in pages {
-        let found = black_box(table).translate(va);
-        missing += u64::from(black_box(found.unwrap_or(0)) == 0);
-    }
-    missing == 0
 }

@@ -10,8 +10,10 @@
 //!   large           3 ns
 //! ```
 //!
-//! And ahead of every peer in every row, which the tables show.
+//! Ahead of every peer in every row, which the tables show; and a page as cheap in a large range as
+//! in a small one.
 
+use super::flat;
 use super::rows::Row;
 
 /// At most so many nanoseconds and instructions for each page.
@@ -58,6 +60,23 @@ pub(super) fn verdict(
     (!parts.is_empty()).then(|| format!("Targets of ours: {}.", parts.join("; ")))
 }
 
+/// One sentence on how far our figures differ from size to size: `nanos` knows them by the titles of
+/// [`flat`]. The smallest size is left out, where each call makes or frees three tables for 256 pages.
+pub(super) fn flatness(nanos: impl Fn(&str) -> Option<f64>) -> Option<String> {
+    let parts: Vec<_> = flat::TITLES
+        .iter()
+        .filter_map(|titles| {
+            let what = titles[0].split(',').next()?;
+            let figures: Vec<_> = titles[1..].iter().filter_map(|title| nanos(title)).collect();
+            let least = figures.iter().copied().reduce(f64::min)?;
+            let most = figures.iter().copied().reduce(f64::max)?;
+            Some(format!("{what} {least} to {most} ns"))
+        })
+        .collect();
+    let sizes = "A page of ours, from the least to the most of all sizes above 1 MiB";
+    (!parts.is_empty()).then(|| format!("{sizes}: {}.", parts.join("; ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +100,18 @@ mod tests {
     #[test]
     fn without_figures_there_is_nothing_to_say() {
         assert_eq!(verdict(|_| None, |_| None), None);
+        assert_eq!(flatness(|_| None), None);
+    }
+
+    #[test]
+    fn the_spread_is_over_all_sizes_but_the_smallest() {
+        let nanos = |title: &str| match title {
+            "map, 1 MiB" => Some(9.0),
+            "map, 64 MiB" => Some(0.5),
+            "map, 1 GiB" => Some(0.25),
+            "map, 64 GiB" => Some(0.75),
+            _ => None,
+        };
+        assert!(flatness(nanos).unwrap().ends_with(": map 0.25 to 0.75 ns."));
     }
 }

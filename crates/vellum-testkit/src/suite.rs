@@ -15,6 +15,9 @@
 //! Every property runs on an [`Arena`] of its own, and ends by looking that all frames are back.
 //! Flushes are checked throughout: no frame is delivered before a flush that covers it, and no
 //! page loses a right without one.
+//!
+//! A page here is the design's smallest one, whatever its size, and the attributes that properties
+//! map with go through [`Design::portable`]: a format that has fewer of them is held to the same.
 
 #![allow(
     clippy::missing_panics_doc,
@@ -30,7 +33,7 @@ pub mod random;
 pub mod replace;
 
 use crate::Arena;
-use crate::oracle::{Oracle, pages_of_span};
+use crate::oracle::Oracle;
 use core::cell::RefCell;
 use core::mem::forget;
 use core::ops::ControlFlow;
@@ -38,9 +41,11 @@ use core::panic::AssertUnwindSafe;
 use proptest::test_runner::Config;
 use std::panic::{catch_unwind, resume_unwind};
 use vellum_core::{
-    Attr, Batch, Canonical, Entry, Flush, Gone, Invalidate, OutOfFrames, PAGE_SHIFT, PAGE_SIZE,
-    PageTable, PhysAddr, Reap, Ref, VirtAddr,
+    Attr, Batch, Canonical, Entry, Flush, Gone, Invalidate, OutOfFrames, PageTable, PhysAddr, Reap,
+    Ref, Scope, VirtAddr,
 };
+
+pub use crate::oracle::base_page;
 
 /// A design under test.
 ///
@@ -74,6 +79,15 @@ pub trait Design {
     fn encodes(attr: Attr) -> bool {
         let rights = attr.contains(Attr::READ) || !attr.intersects(Attr::WRITE | Attr::EXEC);
         rights && attr.memory().is_some()
+    }
+
+    /// What the format has that comes closest to `attr`: what it lacks is left out or replaced by
+    /// something similar, as little of it as possible. Of attributes with [`Attr::READ`] and a
+    /// memory type, and of [`Attr::NONE`], it makes something that [`encodes`](Self::encodes).
+    /// Unless a design says other, it has all of that.
+    #[must_use]
+    fn portable(attr: Attr) -> Attr {
+        attr
     }
 }
 
@@ -111,6 +125,7 @@ macro_rules! conformance {
                 huge::part_of_a_large_leaf_can_go
                 huge::a_large_leaf_keeps_its_memory_type_when_it_splits
                 huge::a_large_leaf_is_replaced_whole
+                huge::a_leaf_of_several_entries_is_not_replaced
                 huge::a_large_leaf_is_harvested_whole_and_told_cut
                 huge::emptied_structure_does_not_block_a_large_leaf
                 huge::emptied_structure_is_given_back
@@ -196,7 +211,7 @@ impl Recorder {
         Box::new(|gone| {
             if let Gone::Run(run) = gone {
                 let last = run.va.wrapping_add(run.len - 1);
-                let flushed = |flush: &Flush| flush.covers(run.va) && flush.covers(last);
+                let flushed = |f: &Flush| drops_leaves(f) && f.covers(run.va) && f.covers(last);
                 assert!(self.flushes.borrow().iter().any(flushed), "{run:?} not flushed");
             }
             self.gone.borrow_mut().push(gone);
@@ -214,6 +229,12 @@ impl Recorder {
     }
 }
 
+/// Whether a flush makes CPUs forget leaves, and not only that there were none.
+#[must_use]
+pub fn drops_leaves(flush: &Flush) -> bool {
+    flush.scope >= Scope::Leaves
+}
+
 /// Looks that every page whose cached translation is wrong now was flushed.
 pub fn check_flushes(before: &Oracle, after: &Oracle, flushes: &[Flush]) {
     for (va, old) in before.iter() {
@@ -223,7 +244,7 @@ pub fn check_flushes(before: &Oracle, after: &Oracle, flushes: &[Flush]) {
             Entry::Leaf(_, new) => attr.narrows_to(new),
             _ => attr.contains(Attr::READ),
         };
-        let flushed = flushes.iter().any(|flush| flush.covers(va));
+        let flushed = flushes.iter().any(|flush| drops_leaves(flush) && flush.covers(va));
         assert!(!stale || flushed, "page {va}: {old:?} became {:?}, unflushed", after.get(va));
     }
 }
@@ -283,12 +304,13 @@ pub fn halves(canonical: Canonical) -> Vec<(VirtAddr, u64)> {
 
 /// Everything that the table holds, page by page, as `visit` tells it.
 pub fn contents<T: PageTable>(table: &T) -> Vec<(VirtAddr, Entry)> {
+    let oracle = Oracle::of(table);
     let mut pages: Vec<(VirtAddr, Entry)> = Vec::new();
     for (va, len) in halves(table.canonical()) {
         table
             .visit(va, len, &mut |span| {
                 assert!(span.entry != Entry::Hole, "a visit tells of no holes");
-                pages.extend(pages_of_span(span.va, span.len, span.entry));
+                pages.extend(oracle.pages_of_span(span.va, span.len, span.entry));
                 ControlFlow::Continue(())
             })
             .expect("a half is canonical");
@@ -318,21 +340,20 @@ pub fn entry_at<T: PageTable>(table: &T, va: VirtAddr) -> Entry {
     }
 }
 
-/// First pages of stretches where something goes on: both ends of the space, of its halves, and a
-/// place where several levels of a radix table change at once. Each has [`WINDOW`] pages.
+/// First pages of stretches where something goes on: both ends of the space and of its halves, and
+/// the middle of each half, where every level of a radix table changes at once. Each has
+/// [`WINDOW`] pages.
 #[must_use]
-pub fn windows(canonical: Canonical) -> Vec<VirtAddr> {
+pub fn windows<T: PageTable>(table: &T) -> Vec<VirtAddr> {
+    let unit = page_bytes::<T>();
     let mut windows = Vec::new();
-    for (va, len) in halves(canonical) {
-        let across_gib = (1 << 30) - 40 * PAGE_SIZE;
-        for offset in [0, across_gib, len - WINDOW * PAGE_SIZE] {
-            if offset + WINDOW * PAGE_SIZE <= len {
-                windows.push(va.wrapping_add(offset));
-            }
+    for (va, len) in halves(table.canonical()) {
+        for offset in [0, len / 2 - 40 * unit, len - WINDOW * unit] {
+            windows.push(va.wrapping_add(offset));
         }
     }
     if cfg!(miri) {
-        // Across a GiB in the lower half, and the last pages of all.
+        // The middle of the lower half, and the last pages of all.
         windows = windows.into_iter().skip(1).step_by(4).collect();
     }
     windows
@@ -341,8 +362,24 @@ pub fn windows(canonical: Canonical) -> Vec<VirtAddr> {
 /// Pages of a window.
 pub const WINDOW: u64 = 96;
 
-/// log2 of the design's smallest leaf above 4 KiB, if it has one of at most 2 MiB.
+/// Bytes of the design's smallest page.
 #[must_use]
-pub fn next_leaf<T: PageTable>() -> Option<u8> {
-    (PAGE_SHIFT + 1..=21).find(|&n| T::LEAVES >> n & 1 == 1)
+pub fn page_bytes<T: PageTable>() -> u64 {
+    1 << base_page::<T>()
+}
+
+/// log2 of the bytes of the design's leaves of more than one and at most 2<sup>`pages`</sup>
+/// smallest pages; of fewer sizes under Miri.
+#[must_use]
+pub fn large_leaves<T: PageTable>(pages: u8) -> Vec<u8> {
+    let base = base_page::<T>();
+    let most = base + if cfg!(miri) { pages.min(9) } else { pages };
+    (base + 1..=most).filter(|&n| T::LEAVES >> n & 1 == 1).collect()
+}
+
+/// The same, or a stretch of 2<sup>9</sup> pages for a design that has only those.
+#[must_use]
+pub fn large_leaves_or_pages<T: PageTable>(pages: u8) -> Vec<u8> {
+    let leaves = large_leaves::<T>(pages);
+    if leaves.is_empty() { vec![base_page::<T>() + 9] } else { leaves }
 }

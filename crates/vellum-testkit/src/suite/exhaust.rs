@@ -1,13 +1,14 @@
 //! Out of frames, at every allocation there is: errors are exact, and nothing is leaked.
 
 use super::{
-    Design, Recorder, check_contents, grants, halves, next_leaf, on, recording, table, windows,
+    Design, Recorder, base_page, check_contents, grants, halves, large_leaves_or_pages, on,
+    page_bytes, recording, table, windows,
 };
 use crate::Arena;
 use crate::oracle::Oracle;
 use vellum_core::{
-    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError, Ref,
-    ReplaceError, Run, VirtAddr, Walk as _,
+    Attr, Cause, Change, Entry, PageTable, PhysAddr, RangeError, Ref, ReplaceError, Run, VirtAddr,
+    Walk as _,
 };
 
 const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
@@ -20,9 +21,9 @@ pub fn running_out_leaves_an_exact_prefix_and_no_leak<D: Design>() {
         let mut failures = 0;
         on::<D>(|arena, shared| {
             let mut table = table::<D>(shared);
-            let mut oracle = Oracle::default();
+            let mut oracle = Oracle::of(&table);
             arena.limit_allocations(Some(granted));
-            failures = script(&mut table, &mut oracle);
+            failures = script::<D, _>(&mut table, &mut oracle);
             arena.limit_allocations(None);
             recording(&Recorder::default(), |g| table.retire(g));
         });
@@ -51,10 +52,11 @@ fn making_one_without_memory_leaks_nothing<D: Design>() {
 }
 
 /// Maps, replaces, splits; how many steps ran out of frames.
-fn script<T: PageTable>(table: &mut T, oracle: &mut Oracle) -> usize {
+fn script<D: Design, T: PageTable>(table: &mut T, oracle: &mut Oracle) -> usize {
+    let (unit, attr) = (page_bytes::<T>(), D::portable(Attr::RW));
     let mut failures = 0;
-    for va in windows(table.canonical()) {
-        let run = Run::new(va.wrapping_add(3 * PAGE_SIZE), FRAME, 80 * PAGE_SIZE, Attr::RW);
+    for va in windows(table) {
+        let run = Run::new(va.wrapping_add(3 * unit), FRAME, 80 * unit, attr);
         let result = recording(&Recorder::default(), |g| table.map(run, g));
         failures += usize::from(ran_out(result));
         oracle.map(run, result.map_or_else(|e| e.done, |()| run.len));
@@ -62,12 +64,15 @@ fn script<T: PageTable>(table: &mut T, oracle: &mut Oracle) -> usize {
     }
     let (va, len) = halves(table.canonical())[0];
     // Beside the windows, wherever those lie in a space of this size.
-    let place = |quarters: u64| va.wrapping_add(len / 4 * quarters + 200 * PAGE_SIZE);
+    let place = |quarters: u64| va.wrapping_add(len / 4 * quarters + 200 * unit);
     for place in [place(2), place(1)] {
-        failures += usize::from(fault(table, oracle, place));
+        failures += usize::from(fault(table, oracle, place, attr));
         check_contents(table, oracle);
     }
-    failures + split(table, oracle, place(3))
+    for page in large_leaves_or_pages::<T>(11) {
+        failures += split(table, oracle, (place(3), page), attr);
+    }
+    failures
 }
 
 fn ran_out(result: Result<(), RangeError>) -> bool {
@@ -78,11 +83,11 @@ fn ran_out(result: Result<(), RangeError>) -> bool {
     }
 }
 
-fn fault<T: PageTable>(table: &T, oracle: &mut Oracle, va: VirtAddr) -> bool {
-    let entry = Entry::Leaf(FRAME, Attr::RW);
+fn fault<T: PageTable>(table: &T, oracle: &mut Oracle, va: VirtAddr, attr: Attr) -> bool {
+    let entry = Entry::Leaf(FRAME, attr);
     let mut stock = table.stock();
     let result = recording(&Recorder::default(), |g| {
-        table.replace_refilling(va, PAGE_SIZE, Entry::Hole, entry, &mut stock, g)
+        table.replace_refilling(va, page_bytes::<T>(), Entry::Hole, entry, &mut stock, g)
     });
     match result {
         Ok(()) => {
@@ -94,29 +99,36 @@ fn fault<T: PageTable>(table: &T, oracle: &mut Oracle, va: VirtAddr) -> bool {
     }
 }
 
-/// Changes pages in the middle of a large leaf, where the design has one.
-fn split<T: PageTable>(table: &mut T, oracle: &mut Oracle, va: VirtAddr) -> usize {
-    let page = next_leaf::<T>().unwrap_or(PAGE_SHIFT);
+/// Changes pages in the middle of a large leaf, where the design has one of this size, and removes
+/// the rest.
+fn split<T: PageTable>(
+    table: &mut T,
+    oracle: &mut Oracle,
+    (va, page): (VirtAddr, u8),
+    attr: Attr,
+) -> usize {
     let va = va.align_down(page);
     let size = 1 << page;
-    let run = Run::new(va, FRAME.align_down(page), size, Attr::RW).with_leaves_up_to(page);
+    let run = Run::new(va, FRAME.align_down(page), size, attr).with_leaves_up_to(page);
     let result = recording(&Recorder::default(), |g| table.map(run, g));
     oracle.map(run, result.map_or_else(|e| e.done, |()| run.len));
     let mut failures = usize::from(ran_out(result));
 
-    let (first, len) = (va.wrapping_add(size / 4), size / 2);
-    let len = len.max(PAGE_SIZE);
-    let first = first.align_down(PAGE_SHIFT);
+    // A page off the middle half: no part of it is a large leaf itself.
+    let first = va.wrapping_add(size / 4 + page_bytes::<T>()).align_down(base_page::<T>());
+    let len = size / 2;
     let change = Change::clearing(Attr::WRITE);
     let result = recording(&Recorder::default(), |g| table.protect(first, len, change, g));
     failures += usize::from(ran_out(result));
     oracle.protect(first, result.map_or_else(|e| e.done, |()| len), change, |_| true);
     check_contents(table, oracle);
 
-    let result = recording(&Recorder::default(), |g| table.unmap(first, len, g));
-    failures += usize::from(ran_out(result));
-    oracle.unmap(first, result.map_or_else(|e| e.done, |()| len));
-    check_contents(table, oracle);
+    for (first, len) in [(first, len), (va, size)] {
+        let result = recording(&Recorder::default(), |g| table.unmap(first, len, g));
+        failures += usize::from(ran_out(result));
+        oracle.unmap(first, result.map_or_else(|e| e.done, |()| len));
+        check_contents(table, oracle);
+    }
     failures
 }
 
@@ -125,10 +137,11 @@ pub fn a_stock_gives_back_what_it_holds<D: Design>() {
     on::<D>(|_, shared| {
         let table = table::<D>(shared);
         let mut stock = table.stock();
-        let va = windows(table.canonical()).pop().expect("a window");
-        let new = Entry::Leaf(FRAME, Attr::RW);
+        let va = windows(&table).pop().expect("a window");
+        let new = Entry::Leaf(FRAME, D::portable(Attr::RW));
+        let len = page_bytes::<D::Table<'_>>();
         recording(&Recorder::default(), |g| {
-            let result = table.replace(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g);
+            let result = table.replace(va, len, Entry::Hole, new, &mut stock, g);
             if let Err(ReplaceError::Need(need)) = result {
                 table.refill(&mut stock, need).expect("there are frames");
                 table.refill(&mut stock, need).expect("once more does no harm");
@@ -145,16 +158,17 @@ pub fn a_stock_of_another_memory_is_not_used<D: Design>() {
     {
         let shared = arenas.each_ref().map(|arena| D::shared(arena).expect("an empty arena"));
         let [one, two] = shared.each_ref().map(|shared| table::<D>(shared));
-        let va = windows(one.canonical()).pop().expect("a window");
-        let new = Entry::Leaf(FRAME, Attr::RW);
+        let va = windows(&one).pop().expect("a window");
+        let new = Entry::Leaf(FRAME, D::portable(Attr::RW));
+        let len = page_bytes::<D::Table<'_>>();
         let mut stock = one.stock();
         recording(&Recorder::default(), |g| {
             if let Err(ReplaceError::Need(need)) =
-                one.replace(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g)
+                one.replace(va, len, Entry::Hole, new, &mut stock, g)
             {
                 one.refill(&mut stock, need).expect("there are frames");
             }
-            let result = two.replace_refilling(va, PAGE_SIZE, Entry::Hole, new, &mut stock, g);
+            let result = two.replace_refilling(va, len, Entry::Hole, new, &mut stock, g);
             assert_eq!(result, Ok(()));
         });
         two.walk(va, &mut |r: Ref| assert!(arenas[1].is_in_use(r.pa), "{r:?} is not in its arena"))

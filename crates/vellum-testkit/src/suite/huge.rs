@@ -1,30 +1,51 @@
 //! Large leaves: used where both addresses allow, split where a part goes, never in the way.
 //!
-//! A design without leaves above 4 KiB runs the same properties; it maps the same pages.
+//! Every property runs with each size of leaf that is not too large to be looked at page by page,
+//! whether that is one entry or several. A design without large leaves maps the same pages.
 
 use super::{
-    Design, Recorder, check_contents, check_flushes, config, next_leaf, on, recording, table,
+    Design, Recorder, base_page, check_contents, check_flushes, config, drops_leaves,
+    large_leaves_or_pages, on, page_bytes, recording, table,
 };
-use crate::oracle::{Oracle, pages_of};
+use crate::oracle::Oracle;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use vellum_core::{
-    Attr, Cause, Change, Entry, Flush, Gone, MemoryType, PAGE_SHIFT, PAGE_SIZE, PageTable,
-    PhysAddr, ReplaceError, Run, Soft, Span, VirtAddr, Walk as _,
+    Attr, Cause, Change, Entry, Flush, Gone, MemoryType, PageTable, PhysAddr, ReplaceError, Run,
+    Soft, Span, VirtAddr, Walk as _,
 };
 
 /// Where the leaves go: a multiple of every leaf size tried here.
-const BASE: VirtAddr = VirtAddr::new(8 << 21);
+const BASE: VirtAddr = VirtAddr::new(1 << 30);
 const FRAMES: PhysAddr = PhysAddr::new(1 << 30);
 
-/// The leaf size under test, in bytes as log2; 2 MiB stretches where the design has only pages.
-fn size<T: PageTable>() -> u8 {
-    next_leaf::<T>().unwrap_or(21)
+/// log2 of the smallest pages of a leaf that single cases, and that random sequences, go up to.
+const CASES: u8 = 13;
+const SEQUENCES: u8 = 11;
+
+/// Runs `f` for each size of leaf that the design has, as log2; for a stretch of pages if it has
+/// none.
+fn with_each_size<D: Design>(f: impl Fn(D::Table<'_>, u8)) {
+    for size in large_leaves_or_pages::<D::Table<'_>>(CASES) {
+        on::<D>(|_, shared| {
+            let table = table::<D>(shared);
+            if fits(&table, size) { f(table, size) } else { retire(table) }
+        });
+    }
 }
 
 /// Whether [`BASE`] and what follows exists in the design's space.
-fn fits<T: PageTable>(table: &T) -> bool {
-    table.canonical().check(BASE, 8 << size::<T>(), PAGE_SHIFT).is_ok()
+fn fits<T: PageTable>(table: &T, size: u8) -> bool {
+    table.canonical().check(BASE, 8 << size, base_page::<T>()).is_ok()
+}
+
+/// Whether there are leaves of this size, and of one entry.
+fn is_leaf<T: PageTable>(size: u8) -> bool {
+    T::LEAVES >> size & 1 == 1
+}
+
+fn is_replaceable<T: PageTable>(size: u8) -> bool {
+    T::REPLACEABLE >> size & 1 == 1
 }
 
 fn map<T: PageTable>(table: &mut T, oracle: &mut Oracle, run: Run) {
@@ -36,39 +57,38 @@ fn retire<T: PageTable>(table: T) {
     recording(&Recorder::default(), |g| table.retire(g));
 }
 
+/// What a walk says of the size of the leaf at `va`.
+fn leaf_at<T: PageTable>(table: &T, va: VirtAddr) -> u64 {
+    table.walk(va, &mut ()).expect("canonical").len
+}
+
 /// A run from one page before an aligned place to one page after another has pages at its ends and
 /// large leaves between; if its frames are aligned otherwise, or it does not allow them, only pages.
 pub fn large_leaves_are_used_where_they_fit<D: Design>() {
-    on::<D>(|_, shared| {
-        let mut table = table::<D>(shared);
-        if !fits(&table) {
-            return retire(table);
-        }
-        let size = size::<D::Table<'_>>();
-        let large = next_leaf::<D::Table<'_>>().map_or(PAGE_SIZE, |n| 1 << n);
-        let va = BASE.wrapping_add((1 << size) - PAGE_SIZE);
-        let len = (2 << size) + 2 * PAGE_SIZE;
-        let congruent = FRAMES.wrapping_add((1 << size) - PAGE_SIZE);
-        for (pa, page, middle) in [
+    with_each_size::<D>(|mut table, size| {
+        let unit = page_bytes::<D::Table<'_>>();
+        let large = if is_leaf::<D::Table<'_>>(size) { 1 << size } else { unit };
+        let va = BASE.wrapping_add((1 << size) - unit);
+        let len = (2 << size) + 2 * unit;
+        let congruent = FRAMES.wrapping_add((1 << size) - unit);
+        let cases = [
             (congruent, size, large),
-            (congruent, PAGE_SHIFT, PAGE_SIZE),
-            (FRAMES, size, PAGE_SIZE),
-        ]
-        .into_iter()
-        .take(if cfg!(miri) { 1 } else { 3 })
-        {
-            let mut oracle = Oracle::default();
-            map(&mut table, &mut oracle, Run::new(va, pa, len, Attr::RW).with_leaves_up_to(page));
+            (congruent, base_page::<D::Table<'_>>(), unit),
+            (FRAMES, size, unit),
+        ];
+        for (pa, page, middle) in cases.into_iter().take(if cfg!(miri) { 1 } else { 3 }) {
+            let mut oracle = Oracle::of(&table);
+            let run = Run::new(va, pa, len, D::portable(Attr::RW)).with_leaves_up_to(page);
+            map(&mut table, &mut oracle, run);
             check_contents(&table, &oracle);
-            let leaf_at =
-                |offset| table.walk(va.wrapping_add(offset), &mut ()).expect("canonical").len;
-            assert_eq!(leaf_at(0), PAGE_SIZE);
-            assert_eq!(leaf_at(PAGE_SIZE), middle);
-            assert_eq!(leaf_at(len - 2 * PAGE_SIZE), middle);
-            assert_eq!(leaf_at(len - PAGE_SIZE), PAGE_SIZE);
+            let leaf_at = |offset| leaf_at(&table, va.wrapping_add(offset));
+            assert_eq!(leaf_at(0), unit);
+            assert_eq!(leaf_at(unit), middle);
+            assert_eq!(leaf_at(len - 2 * unit), middle);
+            assert_eq!(leaf_at(len - unit), unit);
             let recorder = Recorder::default();
             recording(&recorder, |g| table.unmap(va, len, g)).expect("a good range");
-            assert_eq!(pages_of(&recorder.take_gone()), oracle.unmap(va, len));
+            assert_eq!(oracle.pages_of(&recorder.take_gone()), oracle.unmap(va, len));
         }
         retire(table);
     });
@@ -76,21 +96,13 @@ pub fn large_leaves_are_used_where_they_fit<D: Design>() {
 
 /// Pages in a large leaf can change and go; the rest of it stays as it was.
 pub fn part_of_a_large_leaf_can_go<D: Design>() {
-    on::<D>(|_, shared| {
-        let mut table = table::<D>(shared);
-        if !fits(&table) {
-            return retire(table);
-        }
-        let size = size::<D::Table<'_>>();
-        let mut oracle = Oracle::default();
-        let attr = Attr::RW | Attr::DIRTY | Attr::SOFT[0];
-        map(
-            &mut table,
-            &mut oracle,
-            Run::new(BASE, FRAMES, 2 << size, attr).with_leaves_up_to(size),
-        );
+    with_each_size::<D>(|mut table, size| {
+        let (mut oracle, unit) = (Oracle::of(&table), page_bytes::<D::Table<'_>>());
+        let attr = D::portable(Attr::RW | Attr::DIRTY | Attr::SOFT[0]);
+        let run = Run::new(BASE, FRAMES, 2 << size, attr).with_leaves_up_to(size);
+        map(&mut table, &mut oracle, run);
 
-        let (va, len) = (BASE.wrapping_add(5 * PAGE_SIZE), 3 * PAGE_SIZE);
+        let (va, len) = (BASE.wrapping_add(5 * unit), 3 * unit);
         let (before, recorder) = (oracle.clone(), Recorder::default());
         let change = Change::clearing(Attr::WRITE);
         assert_eq!(recording(&recorder, |g| table.protect(va, len, change, g)), Ok(()));
@@ -98,10 +110,10 @@ pub fn part_of_a_large_leaf_can_go<D: Design>() {
         check_contents(&table, &oracle);
         check_flushes(&before, &oracle, &recorder.take_flushes());
 
-        let va = BASE.wrapping_add((1 << size) + 5 * PAGE_SIZE);
+        let va = BASE.wrapping_add((1 << size) + 5 * unit);
         let before = oracle.clone();
         assert_eq!(recording(&recorder, |g| table.unmap(va, len, g)), Ok(()));
-        assert_eq!(pages_of(&recorder.take_gone()), oracle.unmap(va, len));
+        assert_eq!(oracle.pages_of(&recorder.take_gone()), oracle.unmap(va, len));
         check_contents(&table, &oracle);
         check_flushes(&before, &oracle, &recorder.take_flushes());
         retire(table);
@@ -110,28 +122,20 @@ pub fn part_of_a_large_leaf_can_go<D: Design>() {
 
 /// The parts of a large leaf of an unusual memory type and key are of that type and key.
 pub fn a_large_leaf_keeps_its_memory_type_when_it_splits<D: Design>() {
-    on::<D>(|_, shared| {
-        let mut table = table::<D>(shared);
-        let attr = Attr::RW.with_memory(MemoryType::WriteCombining).with_key(9);
-        if !fits(&table) || !D::encodes(attr) {
-            return retire(table);
-        }
-        let size = size::<D::Table<'_>>();
-        let mut oracle = Oracle::default();
-        map(
-            &mut table,
-            &mut oracle,
-            Run::new(BASE, FRAMES, 1 << size, attr).with_leaves_up_to(size),
-        );
-        let whole = Change::memory(MemoryType::WriteThrough);
-        for (va, len, change) in [
-            (BASE, 1 << size, Change::setting(Attr::USER)),
-            (BASE.wrapping_add(PAGE_SIZE), PAGE_SIZE, whole),
-        ] {
-            assert_eq!(
-                recording(&Recorder::default(), |g| table.protect(va, len, change, g)),
-                Ok(())
-            );
+    let attr = D::portable(Attr::RW.with_memory(MemoryType::WriteCombining).with_key(9));
+    let types = [MemoryType::WriteThrough, MemoryType::Uncached, MemoryType::WriteCombining];
+    let other = types
+        .into_iter()
+        .find(|&memory| attr.memory() != Some(memory) && D::encodes(attr.with_memory(memory)));
+    with_each_size::<D>(|mut table, size| {
+        let (mut oracle, unit) = (Oracle::of(&table), page_bytes::<D::Table<'_>>());
+        let run = Run::new(BASE, FRAMES, 1 << size, attr).with_leaves_up_to(size);
+        map(&mut table, &mut oracle, run);
+        let whole = (BASE, run.len, Change::setting(Attr::USER));
+        let part = other.map(|memory| (BASE.wrapping_add(unit), unit, Change::memory(memory)));
+        for (va, len, change) in [whole].into_iter().chain(part) {
+            let changed = recording(&Recorder::default(), |g| table.protect(va, len, change, g));
+            assert_eq!(changed, Ok(()));
             oracle.protect(va, len, change, |_| true);
             check_contents(&table, &oracle);
         }
@@ -142,12 +146,13 @@ pub fn a_large_leaf_keeps_its_memory_type_when_it_splits<D: Design>() {
 /// `replace` deals in large leaves as in pages, and refuses to deal in parts of them, or in what
 /// pages are under.
 pub fn a_large_leaf_is_replaced_whole<D: Design>() {
-    on::<D>(|_, shared| {
-        let table = table::<D>(shared);
-        let Some(size) = next_leaf::<D::Table<'_>>().filter(|_| fits(&table)) else {
+    let [read, rw, noted] =
+        [Attr::READ, Attr::RW, Attr::RW | Attr::DIRTY].map(|attr| D::portable(attr));
+    with_each_size::<D>(|table, size| {
+        if !is_replaceable::<D::Table<'_>>(size) {
             return retire(table);
-        };
-        let len = 1u64 << size;
+        }
+        let (len, unit) = (1u64 << size, page_bytes::<D::Table<'_>>());
         let at = |n: u64, attr| Entry::Leaf(FRAMES.wrapping_add(n * len), attr);
         let mut stock = table.stock();
         let mut replace = |va, len, expect, new| {
@@ -155,26 +160,58 @@ pub fn a_large_leaf_is_replaced_whole<D: Design>() {
             let result = recording(&recorder, |g| {
                 table.replace_refilling(va, len, expect, new, &mut stock, g)
             });
-            (result, recorder.take_gone(), recorder.take_flushes())
+            let mut flushes = recorder.take_flushes();
+            flushes.retain(drops_leaves);
+            (result, recorder.take_gone(), flushes)
         };
-        let large = at(0, Attr::RW | Attr::DIRTY);
+        let large = at(0, noted);
         assert_eq!(replace(BASE, len, Entry::Hole, large), (Ok(()), vec![], vec![]));
-        assert_eq!(table.walk(BASE, &mut ()).map(|span| span.len), Ok(len));
-        let inside = BASE.wrapping_add(PAGE_SIZE);
-        let part = Entry::Leaf(FRAMES, Attr::RW);
-        assert_eq!(replace(inside, PAGE_SIZE, Entry::Hole, part).0, Err(ReplaceError::Structure));
+        assert_eq!(leaf_at(&table, BASE), len);
+        let inside = BASE.wrapping_add(unit);
+        let part = Entry::Leaf(FRAMES, rw);
+        assert_eq!(replace(inside, unit, Entry::Hole, part).0, Err(ReplaceError::Structure));
         let soft = Entry::Soft(Soft::new(1).expect("1"));
         let refused = Err(ReplaceError::Invalid(Cause::NoLeaf { page: size }));
         assert_eq!(replace(BASE, len, large, soft).0, refused);
-        let (result, gone, flushes) = replace(BASE, len, at(0, Attr::RW), at(1, Attr::READ));
+        let (result, gone, flushes) = replace(BASE, len, at(0, rw), at(1, read));
         assert_eq!((result, gone.len()), (Ok(()), 1));
-        let run = Run { page: size, ..Run::new(BASE, FRAMES, len, Attr::RW | Attr::DIRTY) };
+        let run = Run { page: size, ..Run::new(BASE, FRAMES, len, noted) };
         assert_eq!(gone, [Gone::Run(run)]);
         assert!(flushes.iter().any(|f| f.covers(BASE) && f.covers(BASE.wrapping_add(len - 1))));
-        assert_eq!(replace(BASE, len, at(1, Attr::READ), Entry::Hole).0, Ok(()));
-        assert_eq!(replace(inside, PAGE_SIZE, Entry::Hole, part).0, Ok(()));
+        assert_eq!(replace(BASE, len, at(1, read), Entry::Hole).0, Ok(()));
+        assert_eq!(replace(inside, unit, Entry::Hole, part).0, Ok(()));
         assert_eq!(replace(BASE, len, Entry::Hole, large).0, Err(ReplaceError::Structure));
         drop(stock);
+        retire(table);
+    });
+}
+
+/// A leaf of several entries cannot be replaced through `&self`, nor can a page of it, and neither
+/// attempt changes anything.
+pub fn a_leaf_of_several_entries_is_not_replaced<D: Design>() {
+    with_each_size::<D>(|mut table, size| {
+        let is_several = is_leaf::<D::Table<'_>>(size) && !is_replaceable::<D::Table<'_>>(size);
+        if !is_several {
+            return retire(table);
+        }
+        let (mut oracle, unit) = (Oracle::of(&table), page_bytes::<D::Table<'_>>());
+        let (rw, len) = (D::portable(Attr::RW), 1 << size);
+        let run = Run::new(BASE, FRAMES, len, rw).with_leaves_up_to(size);
+        map(&mut table, &mut oracle, run);
+        let mut stock = table.stock();
+        let mut replace = |va, len, expect, new| {
+            recording(&Recorder::default(), |g| {
+                table.replace_refilling(va, len, expect, new, &mut stock, g)
+            })
+        };
+        let whole = Entry::Leaf(FRAMES, rw);
+        let refused = Err(ReplaceError::Invalid(Cause::NoLeaf { page: size }));
+        assert_eq!(replace(BASE, len, whole, Entry::Hole), refused);
+        let page = Entry::Leaf(FRAMES.wrapping_add(unit), rw);
+        let va = BASE.wrapping_add(unit);
+        assert_eq!(replace(va, unit, page, Entry::Hole), Err(ReplaceError::Structure));
+        drop(stock);
+        check_contents(&table, &oracle);
         retire(table);
     });
 }
@@ -182,26 +219,29 @@ pub fn a_large_leaf_is_replaced_whole<D: Design>() {
 /// Accessed and dirty of a large leaf go as a whole; what is told is the part that was asked for,
 /// and what is flushed is the leaf.
 pub fn a_large_leaf_is_harvested_whole_and_told_cut<D: Design>() {
-    on::<D>(|_, shared| {
-        let mut table = table::<D>(shared);
-        let Some(size) = next_leaf::<D::Table<'_>>().filter(|_| fits(&table)) else {
+    with_each_size::<D>(|mut table, size| {
+        if !is_leaf::<D::Table<'_>>(size) {
             return retire(table);
-        };
-        let attr = Attr::RW | Attr::STATUS;
+        }
+        let unit = page_bytes::<D::Table<'_>>();
+        let attr = D::portable(Attr::RW | Attr::STATUS);
         let run = Run::new(BASE, FRAMES, 1 << size, attr).with_leaves_up_to(size);
-        map(&mut table, &mut Oracle::default(), run);
-        let (va, len) = (BASE.wrapping_add(2 * PAGE_SIZE), 3 * PAGE_SIZE);
+        let mut oracle = Oracle::of(&table);
+        map(&mut table, &mut oracle, run);
+        let (va, len) = (BASE.wrapping_add(2 * unit), 2 * unit);
         let (mut told, recorder) = (Vec::new(), Recorder::default());
         recording(&recorder, |g| {
             table.harvest(va, len, Attr::DIRTY, g, &mut |span| told.push(span))
         })
         .expect("a good range");
-        let entry = Entry::Leaf(FRAMES.wrapping_add(2 * PAGE_SIZE), attr);
+        let entry = Entry::Leaf(FRAMES.wrapping_add(2 * unit), attr);
         assert_eq!(told, [Span { va, len, entry }]);
-        let flushed = |f: &Flush| f.covers(BASE) && f.covers(BASE.wrapping_add(run.len - 1));
+        let last = BASE.wrapping_add(run.len - 1);
+        let flushed = |f: &Flush| drops_leaves(f) && f.covers(BASE) && f.covers(last);
         assert!(recorder.take_flushes().iter().any(flushed));
         let left = table.walk(BASE, &mut ()).expect("canonical");
-        assert_eq!(left.entry, Entry::Leaf(FRAMES, Attr::RW | Attr::ACCESSED));
+        assert_eq!(left.entry, Entry::Leaf(FRAMES, attr - Attr::DIRTY));
+        assert_eq!(left.len, run.len, "it was not taken apart");
         retire(table);
     });
 }
@@ -209,31 +249,30 @@ pub fn a_large_leaf_is_harvested_whole_and_told_cut<D: Design>() {
 /// Pages that came and went leave nothing behind that a large leaf would conflict with, whether
 /// they were removed as a range or one by one through `&self`.
 pub fn emptied_structure_does_not_block_a_large_leaf<D: Design>() {
-    on::<D>(|_, shared| {
-        let mut table = table::<D>(shared);
-        if !fits(&table) {
-            return retire(table);
-        }
-        let size = size::<D::Table<'_>>();
+    with_each_size::<D>(|mut table, size| {
+        let unit = page_bytes::<D::Table<'_>>();
         for by_range in [true, false] {
-            let mut oracle = Oracle::default();
-            map(&mut table, &mut oracle, Run::new(BASE, FRAMES, 3 * PAGE_SIZE, Attr::RW));
+            let mut oracle = Oracle::of(&table);
+            map(&mut table, &mut oracle, Run::new(BASE, FRAMES, 3 * unit, D::portable(Attr::RW)));
             if by_range {
-                recording(&Recorder::default(), |g| table.unmap(BASE, 3 * PAGE_SIZE, g))
+                recording(&Recorder::default(), |g| table.unmap(BASE, 3 * unit, g))
                     .expect("a good range");
             } else {
                 for (va, entry) in oracle.iter() {
                     let mut stock = table.stock();
                     recording(&Recorder::default(), |g| {
-                        table.replace_refilling(va, PAGE_SIZE, entry, Entry::Hole, &mut stock, g)
+                        table.replace_refilling(va, unit, entry, Entry::Hole, &mut stock, g)
                     })
                     .expect("the entry is there");
                 }
             }
-            let mut oracle = Oracle::default();
-            let run = Run::new(BASE, FRAMES, 1 << size, Attr::RX).with_leaves_up_to(size);
+            let mut oracle = Oracle::of(&table);
+            let attr = D::portable(Attr::RX);
+            let run = Run::new(BASE, FRAMES, 1 << size, attr).with_leaves_up_to(size);
             map(&mut table, &mut oracle, run);
             check_contents(&table, &oracle);
+            let large = if is_leaf::<D::Table<'_>>(size) { run.len } else { unit };
+            assert_eq!(leaf_at(&table, BASE), large);
             recording(&Recorder::default(), |g| table.unmap(BASE, 1 << size, g))
                 .expect("a good range");
         }
@@ -249,11 +288,12 @@ pub fn emptied_structure_is_given_back<D: Design>() {
         let places = if cfg!(miri) { 4 } else { 12 };
         let mut after_first = None;
         for n in 0..places {
-            let va = low.wrapping_add(len / places * n).align_down(PAGE_SHIFT);
-            let mut oracle = Oracle::default();
-            map(&mut table, &mut oracle, Run::new(va, FRAMES, 40 * PAGE_SIZE, Attr::RW));
+            let unit = page_bytes::<D::Table<'_>>();
+            let va = low.wrapping_add(len / places * n).align_down(base_page::<D::Table<'_>>());
+            let mut oracle = Oracle::of(&table);
+            map(&mut table, &mut oracle, Run::new(va, FRAMES, 40 * unit, D::portable(Attr::RW)));
             for (first, count) in [(30, 10), (0, 10), (10, 20)] {
-                let (va, len) = (va.wrapping_add(first * PAGE_SIZE), count * PAGE_SIZE);
+                let (va, len) = (va.wrapping_add(first * unit), count * unit);
                 recording(&Recorder::default(), |g| table.unmap(va, len, g)).expect("a good range");
             }
             let limit = *after_first.get_or_insert(arena.frames_in_use());
@@ -273,9 +313,21 @@ enum Op {
 
 /// Random ranges of pages and of whole large leaves over a few leaves' worth of space.
 pub fn operations_with_large_leaves_match_the_oracle<D: Design>() {
-    let pages = 4u64 << (21 - PAGE_SHIFT);
-    let rights = || prop::sample::select(vec![Attr::READ, Attr::RW, Attr::RX | Attr::USER]);
-    let ends = || prop_oneof![0..pages, (0..4u64).prop_map(|n| n << (21 - PAGE_SHIFT))];
+    // In pages, as log2.
+    let base = base_page::<D::Table<'_>>();
+    let sizes: Vec<_> = large_leaves_or_pages::<D::Table<'_>>(SEQUENCES)
+        .into_iter()
+        .map(|size| size - base)
+        .collect();
+    let largest = sizes.last().copied().unwrap_or(9);
+    let pages = 4u64 << largest;
+    let rights = || {
+        let all = [Attr::READ, Attr::RW, Attr::RX | Attr::USER];
+        prop::sample::select(all.map(|attr| D::portable(attr)).to_vec())
+    };
+    let multiples = prop::sample::select(sizes)
+        .prop_flat_map(move |size| (0..pages >> size).prop_map(move |n| n << size));
+    let ends = move || prop_oneof![0..pages, multiples.clone()];
     let range = move || {
         (ends(), ends()).prop_map(move |(a, b)| (a.min(b), if a == b { 1 } else { a.abs_diff(b) }))
     };
@@ -290,8 +342,8 @@ pub fn operations_with_large_leaves_match_the_oracle<D: Design>() {
         .run(&prop::collection::vec(op, length), |ops| {
             on::<D>(|_, shared| {
                 let mut table = table::<D>(shared);
-                if fits(&table) {
-                    let mut oracle = Oracle::default();
+                if fits(&table, base + largest) {
+                    let mut oracle = Oracle::of(&table);
                     for op in &ops {
                         step(&mut table, &mut oracle, op);
                     }
@@ -304,23 +356,24 @@ pub fn operations_with_large_leaves_match_the_oracle<D: Design>() {
 }
 
 fn step<T: PageTable>(table: &mut T, oracle: &mut Oracle, op: &Op) {
-    let at = |page: u64| BASE.wrapping_add(page * PAGE_SIZE);
+    let unit = page_bytes::<T>();
+    let at = |page: u64| BASE.wrapping_add(page * unit);
     let (before, recorder) = (oracle.clone(), Recorder::default());
     match *op {
         Op::Map(first, count, aligned, attr) => {
-            let skew = if aligned { 0 } else { PAGE_SIZE };
-            let pa = FRAMES.wrapping_add(first * PAGE_SIZE + skew);
-            let run = Run::new(at(first), pa, count * PAGE_SIZE, attr).with_leaves_up_to(30);
+            let skew = if aligned { 0 } else { unit };
+            let pa = FRAMES.wrapping_add(first * unit + skew);
+            let run = Run::new(at(first), pa, count * unit, attr).with_leaves_up_to(30);
             let result = recording(&recorder, |g| table.map(run, g));
             super::random::map_as_expected(oracle, run, result);
         }
         Op::Unmap(first, count) => {
-            let (va, len) = (at(first), count * PAGE_SIZE);
+            let (va, len) = (at(first), count * unit);
             assert_eq!(recording(&recorder, |g| table.unmap(va, len, g)), Ok(()));
-            assert_eq!(pages_of(&recorder.take_gone()), oracle.unmap(va, len));
+            assert_eq!(oracle.pages_of(&recorder.take_gone()), oracle.unmap(va, len));
         }
         Op::Protect(first, count, attr) => {
-            let (va, len) = (at(first), count * PAGE_SIZE);
+            let (va, len) = (at(first), count * unit);
             let change = Change::to(attr, Attr::RWX | Attr::USER);
             assert_eq!(recording(&recorder, |g| table.protect(va, len, change, g)), Ok(()));
             oracle.protect(va, len, change, |_| true);

@@ -1,10 +1,10 @@
 //! Random sequences of operations, on the table and on the oracle, compared after each step.
 
 use super::{
-    Design, Nodes, Recorder, WINDOW, check_contents, check_flushes, config, on, recording, table,
-    windows,
+    Design, Nodes, Recorder, WINDOW, check_contents, check_flushes, config, on, page_bytes,
+    recording, table, windows,
 };
-use crate::oracle::{Oracle, pages_of, pages_of_span};
+use crate::oracle::Oracle;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use vellum_core::{
@@ -48,7 +48,9 @@ pub enum New {
 
 /// Attributes that the design has an encoding for: all of them but what it refuses.
 pub fn attrs<D: Design>() -> impl Strategy<Value = Attr> {
-    any::<u32>().prop_map(Attr::from_bits).prop_filter("no encoding", |&attr| D::encodes(attr))
+    any::<u32>()
+        .prop_map(|bits| D::portable(Attr::from_bits(bits)))
+        .prop_filter("no encoding", |&attr| D::encodes(attr))
 }
 
 fn changes<D: Design>() -> impl Strategy<Value = Change> {
@@ -70,7 +72,7 @@ fn places() -> impl Strategy<Value = Place> {
 fn news<D: Design>() -> impl Strategy<Value = New> {
     prop_oneof![
         Just(New::Hole),
-        (1u64..1 << 20).prop_map(New::Soft),
+        (1u64..1 << <D::Table<'_>>::SOFT_BITS.min(20)).prop_map(New::Soft),
         (0u64..64, attrs::<D>()).prop_map(|(frame, attr)| New::Frame(frame, attr)),
         attrs::<D>().prop_map(New::Same),
     ]
@@ -91,20 +93,20 @@ fn ops<D: Design>() -> impl Strategy<Value = Op> {
 
 /// Sequences in a few windows at the ends of the space leave table and oracle equal.
 pub fn operations_match_the_oracle<D: Design>() {
-    run_sequences::<D>(config(96), windows);
+    run_sequences::<D>(config(96), |table| windows(table));
 }
 
 /// The same with windows so far apart that a range between them is larger than any table.
 pub fn operations_far_apart_match_the_oracle<D: Design>() {
-    run_sequences::<D>(config(24), |canonical| {
-        let (va, len) = super::halves(canonical)[0];
+    run_sequences::<D>(config(24), |table| {
+        let (va, len) = super::halves(table.canonical())[0];
         (0..8).map(|i| va.wrapping_add(len / 8 * i)).collect()
     });
 }
 
 fn run_sequences<D: Design>(
     config: proptest::test_runner::Config,
-    windows: fn(vellum_core::Canonical) -> Vec<VirtAddr>,
+    windows: impl Fn(&D::Table<'_>) -> Vec<VirtAddr>,
 ) {
     let length = if cfg!(miri) { 1..12 } else { 1..40 };
     let sequences = prop::collection::vec(ops::<D>(), length);
@@ -112,13 +114,15 @@ fn run_sequences<D: Design>(
         .run(&sequences, |ops| {
             on::<D>(|arena, shared| {
                 let mut table = table::<D>(shared);
-                let windows = windows(table.canonical());
-                let mut oracle = Oracle::default();
+                let windows = windows(&table);
+                let mut oracle = Oracle::of(&table);
                 for op in &ops {
                     let before = oracle.clone();
                     let nodes = Nodes::on_the_way(&table, &before);
                     let recorder = Recorder::default();
-                    let world = World { windows: &windows, frames: arena.first().addr() };
+                    let unit = page_bytes::<D::Table<'_>>();
+                    let frames = arena.first().addr();
+                    let world = World { windows: &windows, frames, unit };
                     world.apply::<D, _>(&mut table, &mut oracle, &recorder, op);
                     let flushes = recorder.take_flushes();
                     check_flushes(&before, &oracle, &flushes);
@@ -132,7 +136,8 @@ fn run_sequences<D: Design>(
                 let recorder = Recorder::default();
                 recording(&recorder, |g| table.retire(g));
                 let left: Vec<_> = oracle.iter().collect();
-                assert_eq!(pages_of(&recorder.take_gone()), left, "what retiring gave back");
+                let gone = oracle.pages_of(&recorder.take_gone());
+                assert_eq!(gone, left, "what retiring gave back");
             });
             Ok(())
         })
@@ -143,17 +148,19 @@ struct World<'w> {
     windows: &'w [VirtAddr],
     /// The first of the frames that are mapped; they are numbers only.
     frames: PhysAddr,
+    /// Bytes of a page.
+    unit: u64,
 }
 
 impl World<'_> {
     fn range(&self, place: Place) -> (VirtAddr, u64) {
         let Place(window, first, count) = place;
         let window = self.windows[window % self.windows.len()];
-        (window.wrapping_add(first * PAGE_SIZE), count * PAGE_SIZE)
+        (window.wrapping_add(first * self.unit), count * self.unit)
     }
 
     fn frame(&self, n: u64) -> PhysAddr {
-        self.frames.wrapping_add(n * PAGE_SIZE)
+        self.frames.wrapping_add(n * self.unit)
     }
 
     fn apply<D: Design, T: PageTable>(
@@ -174,7 +181,8 @@ impl World<'_> {
             Op::Unmap(place) => {
                 let (va, len) = self.range(place);
                 assert_eq!(recording(recorder, |g| table.unmap(va, len, g)), Ok(()));
-                assert_eq!(pages_of(&recorder.take_gone()), oracle.unmap(va, len));
+                let gone = oracle.pages_of(&recorder.take_gone());
+                assert_eq!(gone, oracle.unmap(va, len));
             }
             Op::Protect(place, change) => {
                 let (va, len) = self.range(place);
@@ -195,8 +203,9 @@ impl World<'_> {
             Op::Harvest(place, clear) => {
                 let (va, len) = self.range(place);
                 let mut told = Vec::new();
-                let mut note =
-                    |span: Span| told.extend(pages_of_span(span.va, span.len, span.entry));
+                let mut note = |span: Span| {
+                    told.extend(oracle.pages_of_span(span.va, span.len, span.entry));
+                };
                 recording(recorder, |g| table.harvest(va, len, clear, g, &mut note)).unwrap();
                 told.sort_by_key(|&(va, _)| va);
                 assert_eq!(told, harvest(oracle, va, len, clear));
@@ -236,7 +245,7 @@ impl World<'_> {
         let expect = if right { without_status(old) } else { wrong };
         let mut stock = table.stock();
         let result = recording(recorder, |g| {
-            table.replace_refilling(va, PAGE_SIZE, expect, new, &mut stock, g)
+            table.replace_refilling(va, self.unit, expect, new, &mut stock, g)
         });
         if !right {
             assert_eq!(result, Err(ReplaceError::Changed(old)));
@@ -252,7 +261,7 @@ impl World<'_> {
             _ => (new, Some((va, old))),
         };
         oracle.set(va, kept);
-        assert_eq!(pages_of(&recorder.take_gone()), Vec::from_iter(gone));
+        assert_eq!(oracle.pages_of(&recorder.take_gone()), Vec::from_iter(gone));
     }
 }
 

@@ -76,6 +76,10 @@ mod send;
 mod space;
 mod switch;
 
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+
 pub use ceiling::Ceiling;
 pub use cpus::CpuSet;
 pub use seams::{Interrupts, Local, Reach};

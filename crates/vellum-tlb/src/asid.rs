@@ -28,6 +28,10 @@ mod global;
 mod recent;
 mod slots;
 
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+
 pub use global::{AsidTag, Global, TooFew};
 pub use recent::Recent;
 pub use slots::Slots;

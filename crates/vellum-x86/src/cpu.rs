@@ -21,7 +21,7 @@ use crate::instructions::{self as cpu, ByTag};
 use crate::pat::Pat;
 use crate::plan::{Mode, Operation, Target, plan};
 use core::marker::PhantomData;
-use vellum_core::{Canonical, Flush, VirtAddr};
+use vellum_core::{Attr, Canonical, Flush, PAGE_SHIFT, VirtAddr};
 
 /// IA32_BIOS_SIGN_ID: the microcode's revision, in bits 63:32.
 const BIOS_SIGN_ID: u32 = 0x8b;
@@ -66,6 +66,18 @@ impl Cpu {
             .to_le_bytes();
             u32::from_le_bytes(revision)
         });
+        Self { features, microcode, _here: PhantomData }
+    }
+
+    /// What [`new`](Self::new) found on this processor before: without CPUID, which takes long where
+    /// a hypervisor answers it.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new); and the processor has these features. (Those of another one of the
+    /// same machine will do where all its processors are alike.)
+    #[must_use]
+    pub const unsafe fn known(features: Features, microcode: Option<u32>) -> Self {
         Self { features, microcode, _here: PhantomData }
     }
 
@@ -169,6 +181,12 @@ impl Cpu {
     pub fn flush(&self, target: Target, flushes: &[Flush], ceiling: u64) {
         let mode = self.mode();
         plan(flushes, target, mode, ceiling).each(|operation| self.perform(operation, mode));
+    }
+
+    /// Forgets all of the target's space that is not global, whatever its size.
+    pub fn flush_space(&self, target: Target) {
+        let page = Flush::new(VirtAddr::new(0), 1, PAGE_SHIFT, Attr::NONE);
+        self.flush(target, &[page], 0);
     }
 
     /// Forgets the page at `va` under the loaded tag, its global translations, and the loaded tag's

@@ -2,17 +2,23 @@
 //!
 //! ```text
 //!   boot        PVH entry, long mode, boot tables, direct map
-//!     console   serial port               interrupts  GDT, TSS, IDT, trap()
-//!     memory    start info -> frames      paging      own tables, CR3, demand faults
-//!     harness   TESTS, one by one         machine     exit code
+//!     console   serial port               descriptors GDT, TSS, IDT, the CPU's number
+//!     memory    start info -> frames      interrupts  stubs, trap()
+//!     paging    own tables, demand faults processors  the second CPU, and its work
+//!     flush     who forgets what          apic        interrupts between CPUs
+//!     harness   TESTS, one by one         machine     exit code, what protects
 //! ```
 //!
 //! # Invariants
 //!
-//! - One CPU, interrupts off. What another CPU would race for is behind a spin lock already.
+//! - Two CPUs at most. The first runs the tests, with interrupts off; the second does what it is
+//!   given, with interrupts on.
 
+mod apic;
 mod boot;
 mod console;
+mod descriptors;
+mod flush;
 mod harness;
 mod image;
 mod interrupts;
@@ -20,6 +26,7 @@ mod machine;
 mod memory;
 mod paging;
 mod probe;
+mod processors;
 mod tests;
 
 use console::println;
@@ -40,7 +47,9 @@ pub(crate) struct Kernel {
 /// Runs on the boot stack, under the boot tables.
 fn main(start_info: u64) -> ! {
     println!("vellum-kernel: {} levels of page tables", machine::levels());
-    interrupts::init();
+    machine::mask_legacy_interrupts();
+    // SAFETY: this is the first CPU, and the only one that runs.
+    unsafe { descriptors::init(0) };
     let boot = match memory::init(start_info) {
         Ok(boot) => boot,
         Err(e) => stop(format_args!("no memory: {e}")),
@@ -57,6 +66,13 @@ fn main(start_info: u64) -> ! {
     };
     println!("tables: {} bytes, root at {}", space.table_bytes(), space.root());
 
+    println!("on: {:?}", machine::cpu().controls().enabled());
+    match processors::start(boot, space) {
+        Ok(true) => println!("CPUs: 2"),
+        Ok(false) => println!("CPUs: 1"),
+        Err(e) => stop(format_args!("no second CPU: {e}")),
+    }
+
     let kernel = Kernel { boot, space };
     let filter = boot.option("filter").unwrap_or_default();
     let passed = match boot.option("provoke") {
@@ -72,7 +88,14 @@ fn main(start_info: u64) -> ! {
 
 /// Says why, and ends the machine with the status of a panic.
 fn stop(why: fmt::Arguments<'_>) -> ! {
-    // SAFETY: one CPU, interrupts off, and this function does not return.
+    x86_64::instructions::interrupts::disable();
+    if !machine::begin_stop() {
+        machine::halt();
+    }
+    // The other CPU halts on this; give it the time to, whatever it was writing.
+    apic::stop_others();
+    machine::microseconds(1000);
+    // SAFETY: the other CPU has halted, interrupts are off, and this function does not return.
     unsafe { console::force_unlock() };
     println!("{why}");
     if harness::is_running() {

@@ -22,21 +22,39 @@
 //!               [511] -> boot_pdpt_high [510]   -> boot_pd, the first GiB: the image
 //! ```
 //!
-//! They live until [`paging`](super::paging) has built the kernel's own.
+//! A CPU uses them until it loads what [`paging`](super::paging) has built: the first at once, the
+//! second when it is woken. That one begins in 16-bit mode, in a page below 1 MiB to which
+//! [`trampoline`]'s bytes were copied:
+//!
+//! ```text
+//!   SIPI, vector v         cs = v << 8, ip = 0, everything off
+//!      |
+//!   second_start16         our GDT, CR0.PE
+//!      |
+//!   second_start32         caches on (INIT leaves them off); edi = 0: no start info
+//!      |
+//!   boot_paging            as the first CPU did
+//!      |
+//!   _start64 -> second_start64     rsp = second stack, unless another CPU has taken it
+//!      |
+//!   second_entry
+//! ```
 //!
 //! # Invariants
 //!
 //! - CR4.LA57 is set here, before paging, or never: it cannot be changed in long mode. Everything
-//!   later reads the depth from CR4.
-//! - Nothing in `.boot` runs, or is read, after the switch to the kernel's own tables.
+//!   later reads the depth from CR4, and all CPUs take the same one.
+//! - Nothing in `.boot` is written after the first CPU has left it, but for the far return that each
+//!   CPU leaves by, which is the same for all.
 //!
 //! Sources: the Xen project's `docs/misc/pvh.pandoc` (entry state) and its note type 18,
 //! `XEN_ELFNOTE_PHYS32_ENTRY`; Intel SDM vol. 3A, 4.1.2 "Paging-mode enabling", 5.5 "Page tables
 //! of 4-level and 5-level paging", 10.8.5 "Initializing IA-32e mode".
 
-use super::{console, machine, main};
+use super::{console, machine, main, processors};
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use vellum_x86::Feature;
 
 /// The time-stamp counter at the first instruction of ours.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -49,9 +67,9 @@ pub(super) fn cycles_since_start() -> u64 {
 /// How many bytes of physical memory, from 0 on, the boot tables' direct map reaches.
 pub(super) fn reach_bytes() -> u64 {
     // The same question as the stub's; and leaves above the CPU's own width must not be used.
-    let (most, width) = machine::gigabyte_leaves_and_width();
-    let mapped: u64 = if most { 512 << 30 } else { 4 << 30 };
-    mapped.min(1 << width)
+    let features = machine::features();
+    let mapped: u64 = if features.has(Feature::GIB_LEAVES) { 512 << 30 } else { 4 << 30 };
+    mapped.min(1 << features.physical_bits)
 }
 
 /// Where `_start64` goes.
@@ -59,6 +77,26 @@ extern "sysv64" fn kernel_entry(start_info: u64, started: u64) -> ! {
     STARTED.store(started, Ordering::Relaxed);
     console::init();
     main(start_info)
+}
+
+/// Where `second_start64` goes, on the stack of the second CPU.
+extern "sysv64" fn second_entry() -> ! {
+    processors::second_main()
+}
+
+/// How many CPUs came by `second_start64`.
+static SECONDS: AtomicU32 = AtomicU32::new(0);
+
+/// The bytes that belong into a page below 1 MiB for CPUs to start at, at the page's beginning.
+pub(super) fn trampoline() -> &'static [u8] {
+    unsafe extern "C" {
+        static second_start16: u8;
+        static second_start16_end: u8;
+    }
+    let len = (&raw const second_start16_end).addr() - (&raw const second_start16).addr();
+    // SAFETY: the linker puts both symbols into `.rodata`, the second behind the first; nobody
+    // writes there.
+    unsafe { core::slice::from_raw_parts(&raw const second_start16, len) }
 }
 
 global_asm!(
@@ -146,6 +184,7 @@ _start32:
     mov ecx, offset boot_pml4_direct
     mov [ecx], eax
 0:
+boot_paging:
     xor eax, eax
     cpuid
     xor ecx, ecx
@@ -197,6 +236,18 @@ boot_no_long_mode:
 5:  hlt
     jmp 5b
 
+second_start32:
+    mov eax, 0x10
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov eax, cr0
+    and eax, 0x9fffffff             # without CD, NW
+    mov cr0, eax
+    mov esp, offset boot_small_stack_end
+    xor edi, edi
+    jmp boot_paging
+
     .code64
 _start64:
     xor eax, eax
@@ -205,6 +256,8 @@ _start64:
     mov fs, eax
     mov gs, eax
     mov ss, eax
+    test edi, edi
+    jz second_start64
     mov esi, esi                    # clears bits 63:32
     shl rbp, 32
     or rsi, rbp
@@ -215,10 +268,26 @@ _start64:
     movabs rax, offset {entry}
     jmp rax
 
+second_start64:
+    mov eax, 1
+    lock xadd dword ptr [{seconds}], eax
+    test eax, eax
+    jnz 6f
+    mov rsp, offset second_stack_end
+    xor ebp, ebp
+    push rbp
+    movabs rax, offset {second_entry}
+    jmp rax
+6:  cli                             # there is one stack, and it is taken
+    hlt
+    jmp 6b
+
     .balign 8
 boot_gdt:
     .quad 0
     .quad 0x00af9a000000ffff        # code, 64-bit, ring 0
+    .quad 0x00cf92000000ffff        # data
+    .quad 0x00cf9a000000ffff        # code, 32-bit, ring 0
 boot_gdt_pointer:
     .word . - boot_gdt - 1
     .long boot_gdt
@@ -228,6 +297,32 @@ boot_complaint:
     .fill 256, 1, 0
 boot_small_stack_end:
     .popsection
+
+    .pushsection .rodata.trampoline, "a", @progbits
+    .code16
+second_start16:
+    cli
+    cld
+    mov ax, cs
+    mov ds, ax
+    # LGDT of six bytes, at an offset into this page: the assembler would take a 24-bit base.
+    .byte 0x66, 0x0f, 0x01, 0x16
+    .word boot_gdt_copy - second_start16
+    mov eax, cr0
+    or al, 1                        # PE
+    mov cr0, eax
+    # A far jump to 18:second_start32, with an offset of 32 bits.
+    .byte 0x66, 0xea
+    .long second_start32
+    .word 0x18
+boot_gdt_copy:
+    .word boot_gdt_pointer - boot_gdt - 1
+    .long boot_gdt
+second_start16_end:
+    .code64
+    .popsection
     "#,
     entry = sym kernel_entry,
+    second_entry = sym second_entry,
+    seconds = sym SECONDS,
 );

@@ -1,9 +1,9 @@
 //! The parts of the image, as linker.ld lays them out.
 //!
 //! ```text
-//!   physical  image_physical_start ..................................... image_physical_end
-//!             | .boot |  .text  | .rodata | .data .bss |g| boot stack |g| fault stack |
-//!   virtual   (none)     R X       R         R W           R W           R W
+//!   physical  image_physical_start ...................................... image_physical_end
+//!             | .boot |  .text  | .rodata | .data .bss |g| stack |g| stack |g| ...
+//!   virtual   (none)     R X       R         R W          R W       R W
 //!                                                      g = guard page, never mapped
 //! ```
 //!
@@ -29,9 +29,18 @@ unsafe extern "C" {
     static boot_stack_guard: u8;
     static boot_stack_start: u8;
     static boot_stack_end: u8;
+    static entry_stack_guard: u8;
+    static entry_stack_start: u8;
+    static entry_stack_end: u8;
     static fault_stack_guard: u8;
     static fault_stack_start: u8;
     static fault_stack_end: u8;
+    static second_stack_guard: u8;
+    static second_stack_start: u8;
+    static second_stack_end: u8;
+    static second_fault_stack_guard: u8;
+    static second_fault_stack_start: u8;
+    static second_fault_stack_end: u8;
 }
 
 /// What a part may be used for.
@@ -71,34 +80,58 @@ impl Part {
     }
 }
 
+/// The part between two of the linker's symbols.
+macro_rules! part {
+    ($name:literal, $start:ident, $end:ident, $rights:ident) => {
+        Part::new($name, &raw const $start..&raw const $end, Rights::$rights)
+    };
+}
+
 /// Every part that the kernel's own tables map.
-pub(crate) fn parts() -> [Part; 5] {
+pub(crate) fn parts() -> [Part; 8] {
     [
-        Part::new("text", &raw const text_start..&raw const text_end, Rights::Execute),
-        Part::new("rodata", &raw const rodata_start..&raw const rodata_end, Rights::Read),
-        Part::new("data", &raw const data_start..&raw const data_end, Rights::Write),
-        Part::new(
-            "boot stack",
-            &raw const boot_stack_start..&raw const boot_stack_end,
-            Rights::Write,
-        ),
-        Part::new(
-            "fault stack",
-            &raw const fault_stack_start..&raw const fault_stack_end,
-            Rights::Write,
-        ),
+        part!("text", text_start, text_end, Execute),
+        part!("rodata", rodata_start, rodata_end, Read),
+        part!("data", data_start, data_end, Write),
+        part!("boot stack", boot_stack_start, boot_stack_end, Write),
+        part!("entry stack", entry_stack_start, entry_stack_end, Write),
+        part!("fault stack", fault_stack_start, fault_stack_end, Write),
+        part!("second stack", second_stack_start, second_stack_end, Write),
+        part!("second fault stack", second_fault_stack_start, second_fault_stack_end, Write),
     ]
 }
 
-/// The pages below the two stacks: an overflow meets them first.
-pub(crate) fn guards() -> [VirtAddr; 2] {
-    [&raw const boot_stack_guard, &raw const fault_stack_guard]
-        .map(|guard| VirtAddr::new(guard.addr() as u64))
+/// The page below each stack, that of the boot stack first: an overflow meets it.
+pub(crate) fn guards() -> [VirtAddr; 5] {
+    [
+        &raw const boot_stack_guard,
+        &raw const entry_stack_guard,
+        &raw const fault_stack_guard,
+        &raw const second_stack_guard,
+        &raw const second_fault_stack_guard,
+    ]
+    .map(|guard| VirtAddr::new(guard.addr() as u64))
 }
 
-/// The end of the stack that double faults run on.
-pub(crate) fn fault_stack_top() -> VirtAddr {
-    VirtAddr::new((&raw const fault_stack_end).addr() as u64)
+/// Where the stack of double faults of CPU `number` begins, growing down.
+pub(crate) fn fault_stack_top(number: usize) -> VirtAddr {
+    let end = match number {
+        0 => &raw const fault_stack_end,
+        _ => &raw const second_fault_stack_end,
+    };
+    VirtAddr::new(end.addr() as u64)
+}
+
+/// Where the stack of traps from ring 3 begins, growing down. The first CPU alone goes there.
+pub(crate) fn entry_stack_top() -> VirtAddr {
+    VirtAddr::new((&raw const entry_stack_end).addr() as u64)
+}
+
+/// Where the second CPU's stack lies.
+pub(crate) fn second_stack() -> Range<u64> {
+    let range = [&raw const second_stack_start, &raw const second_stack_end];
+    let [start, end] = range.map(|end| end.addr() as u64);
+    start..end
 }
 
 /// The image's bytes in memory, the boot stub included: first byte, and length.

@@ -1,9 +1,10 @@
-//! Descriptor tables, the 256 entry stubs, and the one function that they all end in.
+//! The 256 entry stubs, and the one function that they all end in.
 //!
 //! ```text
 //!   vector n --> stub n        push 0 unless the CPU pushed an error code; push n
-//!            --> trap_entry    push 15 registers, align rsp
+//!            --> trap_entry    push 15 registers, CLAC, align rsp
 //!            --> trap(&mut TrapFrame)
+//!                  240, 241       another CPU's: flushes to do, or work
 //!                  14, #PF        demand window? map it and retry
 //!                  in a probe     land behind the probe, with the trap as its answer
 //!                  anything else  print and end the machine
@@ -13,31 +14,31 @@
 //!
 //! # Invariants
 //!
-//! - Interrupts are off in every handler (interrupt gates), and nothing turns them on yet.
+//! - Interrupts are off in every handler (interrupt gates). The first CPU never turns them on, and
+//!   serves flushes while it waits; the second takes them when it is not in a handler.
 //! - A double fault runs on a stack of its own (IST 1), so that it survives a stack overflow.
 //! - The kernel uses no SSE (soft-float target): stubs save general registers only.
 //!
 //! Source: Intel SDM vol. 3A, 7.12 "Exception and interrupt handling", 7.14 "Exception and
 //! interrupt handling in 64-bit mode".
 
-use super::{image, machine, paging, probe, stop};
+use super::{apic, descriptors, flush, machine, paging, probe, stop};
 use core::arch::global_asm;
 use core::fmt;
-use spin::Once;
+use core::sync::atomic::{AtomicBool, Ordering};
 use vellum_core::VirtAddr;
-use x86_64::PrivilegeLevel;
-use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
-use x86_64::instructions::tables::load_tss;
+use vellum_x86::ErrorCode;
 use x86_64::registers::control::Cr2;
-use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
-use x86_64::structures::idt::{EntryOptions, InterruptDescriptorTable};
-use x86_64::structures::tss::TaskStateSegment;
+use x86_64::registers::rflags::{self, RFlags};
 
-/// The stack of the double fault in the TSS; the CPU counts from 1, the crate from 0.
-const FAULT_STACK: u16 = 0;
+/// Whether stubs execute CLAC: SMAP is on, and what was interrupted may have had the right to reach
+/// user pages.
+static SMAP: AtomicBool = AtomicBool::new(false);
 
 /// Vectors with names here.
 pub(crate) mod vector {
+    /// NMI.
+    pub(crate) const NON_MASKABLE: u8 = 2;
     /// #UD.
     pub(crate) const INVALID_OPCODE: u8 = 6;
     /// #DF.
@@ -46,18 +47,12 @@ pub(crate) mod vector {
     pub(crate) const GENERAL_PROTECTION: u8 = 13;
     /// #PF.
     pub(crate) const PAGE_FAULT: u8 = 14;
-}
-
-/// Bits of a page fault's error code.
-pub(crate) mod page_fault {
-    /// The page was present: rights were missing.
-    pub(crate) const PRESENT: u64 = 1 << 0;
-    /// The access was a write.
-    pub(crate) const WRITE: u64 = 1 << 1;
-    /// The access came from ring 3.
-    pub(crate) const USER: u64 = 1 << 2;
-    /// The access was an instruction fetch.
-    pub(crate) const FETCH: u64 = 1 << 4;
+    /// Another CPU has left something in this one's queue of flushes.
+    pub(crate) const FLUSH: u8 = 0xf0;
+    /// There is work for a CPU that halts.
+    pub(crate) const WAKE: u8 = 0xf1;
+    /// The local APIC's own: an interrupt that went away again.
+    pub(crate) const SPURIOUS: u8 = 0xff;
 }
 
 /// What a stub leaves on the stack.
@@ -82,10 +77,10 @@ pub(crate) struct TrapFrame {
     vector: u64,
     error: u64,
     pub(super) rip: u64,
-    cs: u64,
-    rflags: u64,
+    pub(super) cs: u64,
+    pub(super) rflags: u64,
     pub(super) rsp: u64,
-    ss: u64,
+    pub(super) ss: u64,
 }
 
 /// One trap, as a probe reports it.
@@ -101,100 +96,25 @@ pub(crate) struct Trap {
     pub(crate) rip: u64,
 }
 
+impl Trap {
+    /// What a page fault says; `None` if it is not one.
+    pub(crate) fn page_fault(&self) -> Option<ErrorCode> {
+        (self.vector == vector::PAGE_FAULT).then(|| ErrorCode::decode(self.error))
+    }
+}
+
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vector, error, address, rip } = self;
-        write!(f, "vector {vector}, error {error:#x}, rip {rip:#x}, cr2 {address}")
+        write!(f, "vector {vector}, error {error:#x}, rip {rip:#x}, cr2 {address}")?;
+        self.page_fault().map_or(Ok(()), |code| write!(f, ": {code}"))
     }
 }
 
 impl core::error::Error for Trap {}
 
-static GDT: Once<(GlobalDescriptorTable, [SegmentSelector; 3])> = Once::new();
-static TSS: Once<TaskStateSegment> = Once::new();
-static IDT: Once<InterruptDescriptorTable> = Once::new();
-
-/// Loads the descriptor tables of this CPU.
-pub(crate) fn init() {
-    machine::mask_legacy_interrupts();
-
-    let tss = TSS.call_once(|| {
-        let mut tss = TaskStateSegment::new();
-        let top = image::fault_stack_top().as_u64();
-        tss.interrupt_stack_table[usize::from(FAULT_STACK)] = x86_64::VirtAddr::new_truncate(top);
-        tss
-    });
-    let (gdt, [code, data, task]) = GDT.call_once(|| {
-        // The order is what SYSCALL and SYSRET ask for: user data stands before user code.
-        let mut gdt = GlobalDescriptorTable::new();
-        let code = gdt.append(Descriptor::kernel_code_segment());
-        let data = gdt.append(Descriptor::kernel_data_segment());
-        gdt.append(Descriptor::user_data_segment());
-        gdt.append(Descriptor::user_code_segment());
-        let task = gdt.append(Descriptor::tss_segment(tss));
-        (gdt, [code, data, task])
-    });
-    gdt.load();
-    // SAFETY: the selectors are those of the table just loaded: a ring 0 code segment, a data
-    // segment that may be written, and an available TSS, used by this CPU only.
-    unsafe {
-        CS::set_reg(*code);
-        SS::set_reg(*data);
-        DS::set_reg(*data);
-        ES::set_reg(*data);
-        load_tss(*task);
-    }
-    IDT.call_once(descriptors).load();
-}
-
-/// An interrupt gate for each of the 256 stubs.
-fn descriptors() -> InterruptDescriptorTable {
-    let mut idt = InterruptDescriptorTable::new();
-    /// Sets the gate of each named exception to the stub of its vector.
-    macro_rules! exceptions {
-        ($($name:ident = $vector:literal),* $(,)?) => {
-            $(
-                // SAFETY: the stub of this vector, which leaves by IRETQ with the stack as found.
-                let _: &mut EntryOptions = unsafe { idt.$name.set_handler_addr(stub($vector)) };
-            )*
-        };
-    }
-    exceptions!(
-        divide_error = 0,
-        debug = 1,
-        non_maskable_interrupt = 2,
-        breakpoint = 3,
-        overflow = 4,
-        bound_range_exceeded = 5,
-        invalid_opcode = 6,
-        device_not_available = 7,
-        invalid_tss = 10,
-        segment_not_present = 11,
-        stack_segment_fault = 12,
-        general_protection_fault = 13,
-        page_fault = 14,
-        x87_floating_point = 16,
-        alignment_check = 17,
-        machine_check = 18,
-        simd_floating_point = 19,
-        virtualization = 20,
-        cp_protection_exception = 21,
-        hv_injection_exception = 28,
-        vmm_communication_exception = 29,
-        security_exception = 30,
-    );
-    // SAFETY: as above; the stack that IST 1 names is mapped, and nothing else uses it.
-    unsafe { idt.double_fault.set_handler_addr(stub(8)).set_stack_index(FAULT_STACK) };
-    for vector in 32..=255_u8 {
-        // SAFETY: as above.
-        let gate = unsafe { idt[vector].set_handler_addr(stub(vector)) };
-        gate.set_privilege_level(PrivilegeLevel::Ring0);
-    }
-    idt
-}
-
 /// Where the stub of `vector` starts.
-fn stub(vector: u8) -> x86_64::VirtAddr {
+pub(super) fn stub(vector: u8) -> x86_64::VirtAddr {
     unsafe extern "C" {
         static trap_stubs: u8;
     }
@@ -202,21 +122,39 @@ fn stub(vector: u8) -> x86_64::VirtAddr {
     x86_64::VirtAddr::new_truncate(first + u64::from(vector) * 16)
 }
 
+/// Has stubs execute CLAC from now on. For a CPU with SMAP: others do not know the instruction.
+pub(crate) fn close_user_pages() {
+    SMAP.store(true, Ordering::Relaxed);
+}
+
 /// Every exception and interrupt ends here.
 extern "sysv64" fn trap(frame: &mut TrapFrame) {
+    debug_assert!(
+        !rflags::read().contains(RFlags::ALIGNMENT_CHECK) || !SMAP.load(Ordering::Relaxed),
+        "a handler may reach user pages"
+    );
     let trap = Trap {
         vector: frame.vector as u8,
         error: frame.error,
         address: VirtAddr::new(Cr2::read_raw()),
         rip: frame.rip,
     };
-    if trap.vector == vector::PAGE_FAULT && paging::resolve(&trap).is_ok() {
-        return;
+    match trap.vector {
+        vector::FLUSH => {
+            flush::serve();
+            apic::end_of_interrupt();
+            return;
+        }
+        vector::WAKE => return apic::end_of_interrupt(),
+        vector::SPURIOUS => return,
+        vector::NON_MASKABLE if machine::is_stopping() => machine::halt(),
+        vector::PAGE_FAULT if paging::resolve(&trap).is_ok() => return,
+        _ => {}
     }
     if probe::land(frame, trap) {
         return;
     }
-    stop(format_args!("trap: {trap}\n{frame:#x?}"));
+    stop(format_args!("trap on CPU {}: {trap}\n{frame:#x?}", descriptors::number()));
 }
 
 global_asm!(
@@ -255,6 +193,11 @@ trap_entry:
     push r14
     push r15
     cld
+    # EFLAGS.AC comes along from what was interrupted; IRETQ brings it back.
+    cmp byte ptr [rip + {smap}], 0
+    je 1f
+    clac
+1:
     mov rdi, rsp
     mov rbx, rsp
     and rsp, -16
@@ -279,5 +222,6 @@ trap_entry:
     iretq
     .popsection
     "#,
+    smap = sym SMAP,
     trap = sym trap,
 );

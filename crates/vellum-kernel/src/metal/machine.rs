@@ -1,20 +1,26 @@
-//! The few instructions that no crate gives us, each in one function.
+//! The machine's small things: its end, its clock, and the CPU that this runs on.
 //!
 //! ```text
 //!   exit(code)        QEMU's isa-debug-exit: process status = (code << 1) | 1
 //!   time_stamp()      RDTSC
+//!   cpu()             vellum-x86's door to this CPU, with the features found at the start
 //!   levels()          CR4.LA57: 5, else 4
-//!   ...               CPUID, CR4.PGE, the 8259s
-//!   flush_page(va)    INVLPG
-//!   flush_all()       CR3 reload; for global entries too by CR4.PGE off and on
+//!   microseconds(n)   a wait, by writes to port 80H
+//!   ...               the 8259s, ending together
 //! ```
 //!
-//! Sources: QEMU `hw/misc/debugexit.c`; Intel SDM vol. 3A, 5.10.4.1 "Operations that invalidate
-//! TLBs and paging-structure caches".
+//! # Invariants
+//!
+//! - Both CPUs are of one make: what the first has, the second is taken to have. (QEMU's are; on a
+//!   hybrid processor it would not do.)
+//!
+//! Sources: QEMU `hw/misc/debugexit.c`; Intel SDM vol. 3A, 10.4.4 (the waits of a start).
 
-use core::arch::asm;
-use core::arch::x86_64::__cpuid;
-use x86_64::instructions::{hlt, port::Port, tlb};
+use super::interrupts;
+use core::sync::atomic::{AtomicBool, Ordering};
+use spin::Once;
+use vellum_x86::{Cpu, Feature, Features, Pat, controls};
+use x86_64::instructions::{hlt, port::Port};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 /// What the image tells the machine at its end; the process status of QEMU is `code << 1 | 1`.
@@ -34,9 +40,7 @@ pub(crate) fn exit(code: ExitCode) -> ! {
     // SAFETY: port 0xf4 belongs to isa-debug-exit, which xtask configures; on a machine without
     // it, nothing decodes this port.
     unsafe { Port::new(0xf4).write(code as u32) };
-    loop {
-        hlt();
-    }
+    halt()
 }
 
 /// The time-stamp counter.
@@ -50,40 +54,63 @@ pub(crate) fn levels() -> u8 {
     if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 }
 }
 
-/// Whether the CPU has leaves of 1 GiB, and how many bits its physical addresses have.
-pub(crate) fn gigabyte_leaves_and_width() -> (bool, u8) {
-    let highest = __cpuid(0x8000_0000).eax;
-    let gigabyte = __cpuid(0x8000_0001).edx & 1 << 26 != 0;
-    let width = if highest >= 0x8000_0008 { __cpuid(0x8000_0008).eax as u8 } else { 36 };
-    (gigabyte, width.clamp(32, 52))
+/// What the CPUs have.
+pub(crate) fn features() -> &'static Features {
+    static FEATURES: Once<Features> = Once::new();
+    FEATURES.call_once(Features::read)
 }
 
-/// Lets global entries outlive a change of tables, and nothing else.
-pub(crate) fn enable_global_entries() {
-    // SAFETY: no entry in use has the global bit yet, so no translation changes.
-    unsafe { Cr4::update(|flags| flags.insert(Cr4Flags::PAGE_GLOBAL)) };
+/// The CPU that this runs on. Not to be kept over a wait.
+pub(crate) fn cpu() -> Cpu {
+    // SAFETY: the image runs in ring 0 and 64-bit mode, no code of it migrates, and handlers write
+    // none of the control registers; both CPUs have the same features. Without the microcode's
+    // revision, those with the erratum do without PCIDs.
+    unsafe { Cpu::known(*features(), None) }
 }
 
-/// Forgets the translation of the page of `va`, and all walk caches of this space.
-pub(crate) fn flush_page(va: u64) {
-    // Not by x86_64's `tlb::flush`: its addresses have 48 bits, and ours may have 57.
-    // SAFETY: forgetting a translation never makes an access wrong; the compiler is told that
-    // memory may change, for what the translation led to may.
-    unsafe { asm!("invlpg [{}]", in(reg) va, options(nostack, preserves_flags)) };
+/// Turns on all that protects, on this CPU, with our memory types; returns what is on.
+pub(crate) fn protect() -> Feature {
+    let cpu = cpu();
+    // SAFETY: the kernel's tables are loaded: the kernel writes nothing that is read-only there, its
+    // code, stacks and data are on pages of its own, and there is one set of global mappings.
+    let on = unsafe { cpu.enable(controls::SWITCHABLE) };
+    if on.contains(Feature::SMAP) {
+        interrupts::close_user_pages();
+    }
+    // SAFETY: each CPU does this as it comes to the kernel's tables, and what is mapped until the
+    // last has done so is write-back or uncached, which stay what they are.
+    unsafe { cpu.set_pat(Pat::VELLUM) };
+    on
 }
 
-/// Forgets every translation, global ones included.
-pub(crate) fn flush_all() {
-    let flags = Cr4::read();
-    if flags.contains(Cr4Flags::PAGE_GLOBAL) {
-        // SAFETY: only PGE changes, off and on again: that changes no translation, it drops the
-        // cached ones (SDM vol. 3A, 5.10.4.1).
-        unsafe {
-            Cr4::write(flags - Cr4Flags::PAGE_GLOBAL);
-            Cr4::write(flags);
-        }
-    } else {
-        tlb::flush_all();
+/// Waits for about that many microseconds: a write to port 80H takes one on the bus where a PC keeps
+/// it, and QEMU gives other CPUs their turn.
+pub(crate) fn microseconds(count: u32) {
+    for _ in 0..count {
+        // SAFETY: the port shows progress codes of the firmware, and has no other effect.
+        unsafe { Port::new(0x80).write(0_u8) };
+        core::hint::spin_loop();
+    }
+}
+
+/// Whether a CPU is ending the machine.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Notes that this CPU ends the machine; true for the first that does.
+pub(crate) fn begin_stop() -> bool {
+    !STOPPING.swap(true, Ordering::Relaxed)
+}
+
+/// Whether a CPU is ending the machine.
+pub(crate) fn is_stopping() -> bool {
+    STOPPING.load(Ordering::Relaxed)
+}
+
+/// Does nothing more on this CPU.
+pub(crate) fn halt() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        hlt();
     }
 }
 

@@ -19,28 +19,28 @@
 //!
 //! # Lock order
 //!
-//! The lock of the tables is innermost: faults on its holder's CPU would wait for themselves, so
-//! nothing under the write lock touches the demand window. A fault that cannot have the lock at
-//! once is nobody's, and ends the machine rather than hanging it.
+//! The lock of the tables is innermost: faults on its writer's CPU would wait for themselves, so
+//! nothing under the write lock touches the demand window, and such a fault is nobody's, which ends
+//! the machine rather than hanging it. Who waits for the lock serves flushes: its writer may be
+//! waiting for this CPU's.
 
 use super::image::{self, Rights};
-use super::interrupts::{Trap, page_fault};
-use super::machine;
+use super::interrupts::Trap;
 use super::memory::{self, KernelMemory};
+use super::{descriptors, flush, machine};
 use core::fmt;
 use core::ops::ControlFlow;
-use spin::{Once, RwLock};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use spin::{Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vellum_core::{
-    Attr, Batch, Cause, Change, Direct, Entry, Flush, FrameSource, Gone, Invalidate, OutOfFrames,
+    Attr, Batch, Cause, Change, Direct, Entry, FrameSource, Gone, Invalidate, OutOfFrames,
     PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError, ReplaceError, Run, Span, VirtAddr,
     Walk,
 };
 use vellum_kernel::Extent;
 use vellum_kernel::ram::without;
 use vellum_radix::{Radix, X86_64};
-use x86_64::PhysAddr as CpuPhysAddr;
-use x86_64::registers::control::Cr3;
-use x86_64::structures::paging::PhysFrame;
+use vellum_x86::{Cr3, ErrorCode, Feature, Pcid};
 
 /// Bytes of the demand window.
 pub(crate) const WINDOW_BYTES: u64 = 64 << 30;
@@ -69,13 +69,18 @@ macro_rules! with_table {
 /// Changes live tables through a gather whose sink is `$sink`, and settles it.
 macro_rules! edit {
     ($space:expr, $sink:expr, |$table:ident, $gather:ident| $body:expr) => {
-        with_table!(&mut *$space.tables.write(), $table => {
-            // SAFETY: `Tlb` flushes the one CPU there is, whatever table it uses.
-            let mut $gather = unsafe { Batch::<_, _, _, GATHER>::new(Tlb, $sink) };
-            let done = $body;
-            $gather.finish();
+        {
+            let mut tables = $space.write();
+            let done = with_table!(&mut *tables, $table => {
+                // SAFETY: every CPU that uses the kernel's tables is flushed.
+                let mut $gather = unsafe { Batch::<_, _, _, GATHER>::new(flush::everywhere(), $sink) };
+                let done = $body;
+                $gather.finish();
+                done
+            });
+            WRITER.store(NOBODY, Ordering::Relaxed);
             done
-        })
+        }
     };
 }
 
@@ -104,29 +109,10 @@ impl fmt::Display for PagingError {
     }
 }
 
-/// This CPU's cached translations of the kernel's space.
-#[derive(Clone, Copy, Debug)]
-struct Tlb;
-
-/// Pages beyond which dropping everything is cheaper than page by page.
-const FEW_PAGES: u64 = 32;
-
-// SAFETY: there is one CPU. INVLPG drops the page's translation whatever its leaf and all interior
-// entries (SDM vol. 3A, 5.10.4.1), and the other way drops everything, global entries included.
-unsafe impl Invalidate for Tlb {
-    fn flush(&self, flushes: &[Flush]) {
-        let steps = flushes.iter().fold(0, |sum: u64, flush| sum.saturating_add(flush.steps()));
-        if steps > FEW_PAGES {
-            machine::flush_all();
-            return;
-        }
-        for flush in flushes {
-            for step in 0..flush.steps() {
-                machine::flush_page(flush.first.wrapping_add(step << flush.page).as_u64());
-            }
-        }
-    }
-}
+/// The CPU that has the write lock.
+static WRITER: AtomicUsize = AtomicUsize::new(NOBODY);
+/// No CPU.
+const NOBODY: usize = usize::MAX;
 
 /// Builds the kernel's tables and switches to them: the identity map is gone afterwards.
 pub(crate) fn init() -> Result<&'static Space, PagingError> {
@@ -138,14 +124,28 @@ pub(crate) fn init() -> Result<&'static Space, PagingError> {
         Tables::Four(built(table)?)
     };
     let space = SPACE.call_once(|| Space { tables: RwLock::new(tables) });
-    let root = space.root();
-    let frame = PhysFrame::containing_address(CpuPhysAddr::new_truncate(root.as_u64()));
-    let (_, flags) = Cr3::read();
-    // SAFETY: the tables map the image, the stack and the direct map at the addresses that they
-    // have now, with the rights that the image needs; they are in a static and never freed.
-    unsafe { Cr3::write(frame, flags) };
-    machine::enable_global_entries();
+    // SAFETY: this is CPU 0, and alone.
+    unsafe { flush::online() };
+    load();
+    machine::protect();
     Ok(space)
+}
+
+/// The kernel's address space, once there is one.
+pub(crate) fn space() -> Option<&'static Space> {
+    SPACE.get()
+}
+
+/// Switches this CPU to the kernel's tables; false if there are none.
+pub(crate) fn load() -> bool {
+    let Some(cr3) = SPACE.get().and_then(|space| Cr3::new(space.root(), Pcid::ZERO)) else {
+        return false;
+    };
+    // SAFETY: the tables map the image, the stacks and the direct map at the addresses that they
+    // have under the boot tables, with the rights that the image needs; they are in a static and
+    // never freed. Frames come from RAM, which the CPU can reach.
+    unsafe { machine::cpu().load(cr3) };
+    true
 }
 
 /// Fills a fresh table with the image and the direct map.
@@ -163,7 +163,7 @@ fn built<T: PageTable>(mut table: T) -> Result<T, PagingError> {
     for part in fixed.iter().flatten() {
         writable = without(&writable, *part);
     }
-    let largest = if machine::gigabyte_leaves_and_width().0 { 30 } else { 21 };
+    let largest = if machine::features().has(Feature::GIB_LEAVES) { 30 } else { 21 };
     let pieces = writable.iter().map(|extent| (extent, Attr::RW));
     let pieces = pieces.chain(fixed.iter().flatten().map(|extent| (extent, Attr::READ)));
     for (extent, attr) in pieces {
@@ -175,7 +175,7 @@ fn built<T: PageTable>(mut table: T) -> Result<T, PagingError> {
 }
 
 /// The parts of the image that nobody may write, in memory.
-fn read_only_image() -> [Option<Extent>; 5] {
+fn read_only_image() -> [Option<Extent>; 8] {
     image::parts().map(|part| match part.rights {
         Rights::Read | Rights::Execute => Extent::new(part.physical().as_u64(), part.len_bytes),
         Rights::Write => None,
@@ -214,7 +214,8 @@ pub(crate) enum Unresolved {
 
 /// Gives the page of a demand fault a cleared frame.
 pub(crate) fn resolve(trap: &Trap) -> Result<(), Unresolved> {
-    if trap.error & (page_fault::PRESENT | page_fault::USER | page_fault::FETCH) != 0 {
+    let code = trap.page_fault().ok_or(Unresolved::NotDemand)?;
+    if code.intersects(ErrorCode::PRESENT | ErrorCode::USER | ErrorCode::FETCH) {
         return Err(Unresolved::NotDemand);
     }
     let page = trap.address.align_down(PAGE_SHIFT);
@@ -222,7 +223,17 @@ pub(crate) fn resolve(trap: &Trap) -> Result<(), Unresolved> {
         return Err(Unresolved::Elsewhere);
     }
     let space = SPACE.get().ok_or(Unresolved::Elsewhere)?;
-    let tables = space.tables.try_read().ok_or(Unresolved::Busy)?;
+    let own = descriptors::number();
+    let tables = loop {
+        if let Some(tables) = space.tables.try_read() {
+            break tables;
+        }
+        if WRITER.load(Ordering::Relaxed) == own {
+            return Err(Unresolved::Busy);
+        }
+        flush::serve();
+        core::hint::spin_loop();
+    };
     let frame = KernelMemory.alloc(0).map_err(Unresolved::OutOfFrames)?;
     // SAFETY: just allocated, and nobody else knows of it.
     unsafe { KernelMemory.clear(frame) };
@@ -243,41 +254,63 @@ fn install<T: PageTable>(table: &T, page: VirtAddr, frame: PhysAddr) -> Result<(
     let leaf = Entry::Leaf(frame, Attr::RW | Attr::GLOBAL);
     let mut stock = table.stock();
     // A hole that becomes a leaf lets nothing go.
-    // SAFETY: `Tlb` flushes the one CPU there is, whatever table it uses.
-    let mut gather = unsafe { Batch::<_, _, _, 1>::new(Tlb, |_| {}) };
+    // SAFETY: every CPU that uses the kernel's tables is flushed.
+    let mut gather = unsafe { Batch::<_, _, _, 1>::new(flush::everywhere(), |_| {}) };
     let done = table.replace_refilling(page, PAGE_SIZE, Entry::Hole, leaf, &mut stock, &mut gather);
     gather.finish();
     done
 }
 
 impl Space {
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        loop {
+            if let Some(tables) = self.tables.try_read() {
+                return tables;
+            }
+            flush::serve();
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Whoever takes this has to say at the end that it is nobody's.
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        loop {
+            if let Some(tables) = self.tables.try_write() {
+                WRITER.store(descriptors::number(), Ordering::Relaxed);
+                return tables;
+            }
+            flush::serve();
+            core::hint::spin_loop();
+        }
+    }
+
     /// What translates `va`.
     pub(crate) fn translate(&self, va: VirtAddr) -> Result<Span, Cause> {
-        with_table!(&*self.tables.read(), table => table.walk(va, &mut ()))
+        with_table!(&*self.read(), table => table.walk(va, &mut ()))
     }
 
     /// How many entries a walker reads to translate `va`.
     pub(crate) fn walk_depth(&self, va: VirtAddr) -> Result<u8, Cause> {
         let mut entries = 0;
-        with_table!(&*self.tables.read(), table => table.walk(va, &mut |_| entries += 1))?;
+        with_table!(&*self.read(), table => table.walk(va, &mut |_| entries += 1))?;
         Ok(entries)
     }
 
     /// Where the root lies.
     pub(crate) fn root(&self) -> PhysAddr {
-        with_table!(&*self.tables.read(), table => table.root())
+        with_table!(&*self.read(), table => table.root())
     }
 
     /// Bytes that the tables take.
     pub(crate) fn table_bytes(&self) -> u64 {
-        with_table!(&*self.tables.read(), table => table.table_bytes())
+        with_table!(&*self.read(), table => table.table_bytes())
     }
 
     /// Reports everything that is mapped in the upper half.
     pub(crate) fn visit_all(&self, f: &mut impl FnMut(Span)) -> Result<(), Cause> {
         let start = memory::direct_map();
         let len = start.as_u64().wrapping_neg();
-        with_table!(&*self.tables.read(), table => table.visit(start, len, &mut |span| {
+        with_table!(&*self.read(), table => table.visit(start, len, &mut |span| {
             f(span);
             ControlFlow::Continue(())
         }))
@@ -301,6 +334,31 @@ impl Space {
         sink: impl FnMut(Gone),
     ) -> Result<(), RangeError> {
         edit!(self, sink, |table, gather| table.unmap(va, len, &mut gather))
+    }
+
+    /// Has the page at `va` lead to `to` instead of `from`, flushing by `invalidate`; `sink` gets
+    /// what was there, after that flush.
+    ///
+    /// # Safety
+    ///
+    /// `invalidate` flushes all CPUs, or what they go on reaching is still theirs.
+    pub(crate) unsafe fn remap(
+        &self,
+        va: VirtAddr,
+        [from, to]: [PhysAddr; 2],
+        invalidate: impl Invalidate,
+        sink: impl FnMut(Gone),
+    ) -> Result<(), ReplaceError> {
+        let attr = Attr::RW | Attr::GLOBAL;
+        let [from, to] = [from, to].map(|pa| Entry::Leaf(pa, attr));
+        with_table!(&*self.read(), table => {
+            let mut stock = table.stock();
+            // SAFETY: the caller's promise.
+            let mut gather = unsafe { Batch::<_, _, _, 1>::new(invalidate, sink) };
+            let done = table.replace(va, PAGE_SIZE, from, to, &mut stock, &mut gather);
+            gather.finish();
+            done
+        })
     }
 
     /// Empties a range of the demand window and gives its frames back.

@@ -1,11 +1,13 @@
 //! Code that is expected to trap: run it, and get the trap as a value.
 //!
 //! ```text
-//!   load(va) --> probe_call: save rsp in PROBE, call the code
+//!   load(va) --> probe_call: save rsp in this CPU's PROBE, call the code
 //!                   |  it returns: Ok(rax)
 //!                   |  it traps:   trap() -> land(): rsp = PROBE, rip = behind the call
 //!                   v
 //!                Result<u64, Trap>
+//!
+//!   user(code, arg) --> probe_call --> IRETQ to ring 3 --> code ... until it traps --> land()
 //! ```
 //!
 //! What is called is a leaf routine in assembly, or the address under test itself: no Rust frame
@@ -13,20 +15,25 @@
 //!
 //! # Invariants
 //!
-//! - `PROBE` is zero outside a probe; a trap then is nobody's and ends the machine.
+//! - A CPU's `PROBE` is zero outside a probe; a trap then is nobody's and ends the machine.
 //! - A demand fault inside a probe is resolved as anywhere else, and the probe does not see it.
+//! - Interrupts between CPUs are handled inside a probe as anywhere else. In ring 3 they are off.
 
+use super::descriptors::{self, CPUS};
 use super::interrupts::{Trap, TrapFrame};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 use vellum_core::VirtAddr;
 
-/// The stack pointer to land with, or 0.
-static PROBE: AtomicU64 = AtomicU64::new(0);
+/// Each CPU's stack pointer to land with, or 0.
+static PROBE: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 
-/// The trap that the probe under way met.
-static MET: Mutex<Option<Trap>> = Mutex::new(None);
+/// The trap that each CPU's last probe met, and rax at that moment.
+static MET: [Mutex<Option<(Trap, u64)>>; CPUS] = [const { Mutex::new(None) }; CPUS];
+
+/// EFLAGS with nothing set but the bit that always is.
+const PLAIN_FLAGS: u64 = 1 << 1;
 
 /// What `probe_call` returns in rax and rdx.
 #[repr(C)]
@@ -36,12 +43,13 @@ struct Answer {
 }
 
 unsafe extern "sysv64" {
-    fn probe_call(code: u64, a: u64, b: u64) -> Answer;
+    fn probe_call(code: u64, a: u64, b: u64, slot: *const AtomicU64) -> Answer;
     static probe_landing: u8;
     static probe_load: u8;
     static probe_store: u8;
     static probe_recurse: u8;
     static probe_undefined: u8;
+    static probe_user: u8;
 }
 
 /// Reads 8 bytes at `va`.
@@ -90,30 +98,62 @@ pub(crate) fn undefined_instruction() -> Result<(), Trap> {
     unsafe { run((&raw const probe_undefined).addr() as u64, 0, 0) }.map(|_| ())
 }
 
+/// Runs the code at `code` in ring 3, with `argument` in rdi and no stack, until it traps; returns
+/// the trap, and what was in rax then.
+///
+/// # Safety
+///
+/// Whatever the code can do in ring 3 is sound; interrupts are off meanwhile, so it has to trap soon.
+/// On the first CPU, the one with a stack for this.
+pub(crate) unsafe fn user(code: VirtAddr, argument: VirtAddr) -> (Trap, u64) {
+    let routine = (&raw const probe_user).addr() as u64;
+    loop {
+        // SAFETY: the caller's promise; the routine leaves for ring 3, and only a trap comes back.
+        let met = unsafe { call(routine, code.as_u64(), argument.as_u64()) };
+        if let Err(met) = met {
+            return met;
+        }
+    }
+}
+
 /// Runs one routine under the probe.
 ///
 /// # Safety
 ///
 /// `code` keeps the sysv64 convention if it returns, and what it does with `a` and `b` is sound.
 unsafe fn run(code: u64, a: u64, b: u64) -> Result<u64, Trap> {
+    // SAFETY: the caller's promise.
+    unsafe { call(code, a, b) }.map_err(|(trap, _)| trap)
+}
+
+/// # Safety
+///
+/// As for [`run`].
+unsafe fn call(code: u64, a: u64, b: u64) -> Result<u64, (Trap, u64)> {
+    let own = descriptors::number();
     // SAFETY: the caller's promise for `code`; `probe_call` saves what the convention keeps, and
     // both ways out restore it.
-    let answer = unsafe { probe_call(code, a, b) };
-    match MET.lock().take() {
-        Some(trap) if answer.trapped != 0 => Err(trap),
+    let answer = unsafe { probe_call(code, a, b, &raw const PROBE[own]) };
+    match MET[own].lock().take() {
+        Some(met) if answer.trapped != 0 => Err(met),
         _ => Ok(answer.value),
     }
 }
 
 /// Sends a trap inside a probe to the probe's end; false when no probe is under way.
 pub(super) fn land(frame: &mut TrapFrame, trap: Trap) -> bool {
-    let rsp = PROBE.swap(0, Ordering::Relaxed);
+    let own = descriptors::number();
+    let rsp = PROBE[own].swap(0, Ordering::Relaxed);
     if rsp == 0 {
         return false;
     }
-    *MET.lock() = Some(trap);
+    *MET[own].lock() = Some((trap, frame.rax));
     frame.rsp = rsp;
     frame.rip = (&raw const probe_landing).addr() as u64;
+    frame.cs = descriptors::KERNEL_CODE;
+    frame.ss = descriptors::KERNEL_DATA;
+    // The probe brings back the flags that it found.
+    frame.rflags = PLAIN_FLAGS;
     frame.rax = 0;
     frame.rdx = 1;
     true
@@ -129,16 +169,20 @@ probe_call:
     push r13
     push r14
     push r15
-    sub rsp, 8
-    mov [rip + {probe}], rsp
+    pushfq
+    push rcx                        # twice: for the alignment
+    push rcx
+    mov [rcx], rsp
     mov rax, rdi
     mov rdi, rsi
     mov rsi, rdx
     call rax
     xor edx, edx
 probe_landing:
-    mov qword ptr [rip + {probe}], 0
-    add rsp, 8
+    pop rcx
+    mov qword ptr [rcx], 0
+    pop rcx
+    popfq
     pop r15
     pop r14
     pop r13
@@ -162,7 +206,18 @@ probe_recurse:
 
 probe_undefined:
     ud2
+
+probe_user:
+    push {user_data}
+    push 0                          # no stack
+    push {flags}
+    push {user_code}
+    push rdi
+    mov rdi, rsi
+    iretq
     .popsection
     "#,
-    probe = sym PROBE,
+    user_data = const descriptors::USER_DATA,
+    user_code = const descriptors::USER_CODE,
+    flags = const PLAIN_FLAGS,
 );

@@ -3,6 +3,8 @@
 mod frames;
 mod maps;
 mod paging;
+mod processors;
+mod rights;
 mod traps;
 
 use super::Kernel;
@@ -34,6 +36,37 @@ pub(crate) const TESTS: &[Test] = &[
     ("paging::huge_leaf_is_split_by_unmapping_a_page", paging::huge_leaf_is_split),
     ("paging::a_mapping_in_the_way_is_named", paging::a_mapping_in_the_way_is_named),
     ("paging::hardware_sets_accessed_and_dirty", paging::hardware_sets_accessed_and_dirty),
+    ("rights::ring_3_reaches_user_pages_alone", rights::ring_3_reaches_user_pages_alone),
+    ("rights::read_only_pages_are_not_written", rights::read_only_pages_are_not_written),
+    ("rights::pages_without_exec_are_not_executed", rights::pages_without_exec_are_not_executed),
+    ("rights::smep_keeps_ring_0_from_user_code", rights::smep_keeps_ring_0_from_user_code),
+    ("rights::smap_keeps_ring_0_from_user_data", rights::smap_keeps_ring_0_from_user_data),
+    ("rights::umip_keeps_addresses_from_ring_3", rights::umip_keeps_addresses_from_ring_3),
+    (
+        "processors::second_cpu_has_its_own_stack_and_the_same_tables",
+        processors::second_cpu_has_its_own_stack_and_the_same_tables,
+    ),
+    (
+        "processors::without_the_shootdown_the_second_cpu_reads_the_old_frame",
+        processors::without_the_shootdown_the_second_cpu_reads_the_old_frame,
+    ),
+    (
+        "processors::with_the_shootdown_it_reads_the_new_one",
+        processors::with_the_shootdown_it_reads_the_new_one,
+    ),
+    (
+        "processors::a_frame_comes_back_only_after_the_shootdown",
+        processors::a_frame_comes_back_only_after_the_shootdown,
+    ),
+    (
+        "processors::the_second_cpu_loses_the_right_to_write",
+        processors::the_second_cpu_loses_the_right_to_write,
+    ),
+    (
+        "processors::both_cpus_fault_on_the_same_pages",
+        processors::both_cpus_fault_on_the_same_pages,
+    ),
+    ("processors::both_cpus_flush_at_each_other", processors::both_cpus_flush_at_each_other),
     ("traps::identity_map_is_gone", traps::identity_map_is_gone),
     ("traps::writing_rodata_and_text_faults", traps::writing_rodata_and_text_faults),
     ("traps::executing_data_faults", traps::executing_data_faults),

@@ -3,12 +3,13 @@
 use super::frames::Hoard;
 use crate::metal::harness::{Failure, Outcome, check, check_eq, fail};
 use crate::metal::image::{self, Rights};
-use crate::metal::interrupts::{page_fault, vector};
+use crate::metal::interrupts::vector;
 use crate::metal::memory::{self, FIRST_MIB, FRAMES, KernelMemory};
 use crate::metal::{Kernel, machine, paging, probe};
 use vellum_core::{
     Attr, Cause, Change, Entry, FrameSource, Gone, PAGE_SIZE, PhysAddr, Run, VirtAddr,
 };
+use vellum_x86::ErrorCode;
 use x86_64::registers::control::Cr3;
 
 /// The leaf that translates `va`, and log2 of its bytes.
@@ -184,7 +185,7 @@ pub(super) fn demand_fault_without_frames_is_not_resolved(kernel: &Kernel) -> Ou
 }
 
 /// An address that nothing else uses, below the demand window.
-fn private(offset: u64) -> VirtAddr {
+pub(super) fn private(offset: u64) -> VirtAddr {
     VirtAddr::new(paging::window().as_u64() - (1 << 39) + offset)
 }
 
@@ -223,8 +224,8 @@ pub(super) fn narrowed_page_faults_after_flush(kernel: &Kernel) -> Outcome {
     check_eq!(probe::load(va)?, 5);
     // SAFETY: known to trap; the frame is ours if it does not.
     let denied = unsafe { probe::store(va, 6) };
-    let expected = page_fault::PRESENT | page_fault::WRITE;
-    check!(denied.is_err_and(|trap| trap.error == expected), "{denied:?}");
+    let expected = Some(ErrorCode::PRESENT | ErrorCode::WRITE);
+    check!(denied.is_err_and(|trap| trap.page_fault() == expected), "{denied:?}");
     kernel.space.protect(va, PAGE_SIZE, Change::setting(Attr::WRITE))?;
     // SAFETY: the frame is ours.
     unsafe { probe::store(va, 7)? };

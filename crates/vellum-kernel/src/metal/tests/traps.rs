@@ -2,10 +2,11 @@
 
 use crate::metal::harness::{Outcome, check, check_eq, fail};
 use crate::metal::image::{self, Rights};
-use crate::metal::interrupts::{page_fault, vector};
+use crate::metal::interrupts::vector;
 use crate::metal::{Kernel, machine, probe};
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{PhysAddr, VirtAddr};
+use vellum_x86::ErrorCode;
 
 /// Somewhere in `.data`, holding `ret`.
 static DATA: AtomicU64 = AtomicU64::new(0xc3);
@@ -33,8 +34,7 @@ pub(super) fn writing_rodata_and_text_faults(_: &Kernel) -> Outcome {
             let Err(trap) = (unsafe { probe::store(va, !before) }) else {
                 fail!("{} can be written at {va}", part.name);
             };
-            let denied = page_fault::PRESENT | page_fault::WRITE;
-            check_eq!((trap.vector, trap.error), (vector::PAGE_FAULT, denied));
+            check_eq!(trap.page_fault(), Some(ErrorCode::PRESENT | ErrorCode::WRITE));
             check_eq!(trap.address, va);
             check_eq!(probe::load(va)?, before);
         }
@@ -51,8 +51,7 @@ pub(super) fn executing_data_faults(_: &Kernel) -> Outcome {
         let Err(trap) = (unsafe { probe::execute(va) }) else {
             fail!("data at {va} was executed");
         };
-        let denied = page_fault::PRESENT | page_fault::FETCH;
-        check_eq!((trap.vector, trap.error), (vector::PAGE_FAULT, denied));
+        check_eq!(trap.page_fault(), Some(ErrorCode::PRESENT | ErrorCode::FETCH));
         check_eq!(trap.rip, va.as_u64());
     }
     Ok(())
@@ -72,7 +71,7 @@ pub(super) fn guard_pages_fault(_: &Kernel) -> Outcome {
 
 /// On an overflowing stack the page fault cannot be delivered; the double fault has another stack.
 pub(super) fn stack_overflow_is_a_double_fault(_: &Kernel) -> Outcome {
-    let [boot_stack_guard, _] = image::guards();
+    let [boot_stack_guard, ..] = image::guards();
     let bottom = boot_stack_guard.wrapping_add(0x800);
     // SAFETY: the whole page is a guard: the first push traps, and so does the trap's frame.
     let Err(trap) = (unsafe { probe::overflow(bottom) }) else {

@@ -36,10 +36,16 @@
 
 use vellum_core::{Attr, Canonical, Cause, Entry, PAGE_SHIFT, PhysAddr, Scope};
 
+mod aarch64;
 mod flat;
+#[cfg(test)]
+mod laws;
+mod loongarch;
 mod x86_64;
 
+pub use aarch64::AArch64;
 pub use flat::Flat;
+pub use loongarch::LoongArch64;
 pub use x86_64::X86_64;
 
 /// One level of a format.

@@ -11,6 +11,7 @@ pub mod policy;
 pub mod radix;
 pub mod walker;
 
+pub use format::{AArch64, LoongArch64};
 pub use format::{Flat, Format, Level, X86_64};
 pub use policy::{Policy, WriteXorExecute};
 pub use radix::Radix;

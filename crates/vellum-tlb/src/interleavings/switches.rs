@@ -1,7 +1,7 @@
 //! CPUs that come to a space, come back to it or go, beside somebody who flushes it.
 
 use super::{Machine, World, become_cpu, explore, me};
-use crate::Local;
+use crate::{Local, Slots};
 use vellum_core::{Attr, Flush, Invalidate, Scope};
 
 #[test]
@@ -26,7 +26,7 @@ fn a_cpu_that_leaves_and_returns_between_two_flushes_misses_neither() {
     explore(|| {
         let world = World::new();
         let other = world.beside(1, |world| {
-            let mut slots = world.was_here();
+            let mut slots = Slots::new(4, false);
             world.enter(&mut slots, None);
             world.touch();
             world.leave();
@@ -76,6 +76,36 @@ fn a_node_is_not_freed_before_a_lazy_cpu_has_forgotten_the_way_to_it() {
             world.leave();
         });
         world.unmap(0, Scope::Tables);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn what_was_seen_of_the_next_space_is_no_answer_for_the_one_that_is_left() {
+    explore(|| {
+        let world = World::new();
+        // The next space has had more changes than the first one will have.
+        let next = world.shootdown.new_space();
+        for _ in 0..2 {
+            let flush = Flush::new(super::page_of(0), 4096, 12, Attr::RW);
+            world.shootdown.of(&next).flush(&[flush]);
+        }
+        become_cpu(1);
+        let mut slots = world.was_here();
+        world.enter(&mut slots, None);
+        let other = world.beside(0, |world| world.unmap(0, Scope::Leaves));
+        let load = |turn| {
+            // The old root is still loaded here.
+            world.touch();
+            Machine.leave();
+            slots.load(turn).tags
+        };
+        // SAFETY: the space has no pages, so that nothing of it is cached.
+        #[allow(unsafe_code, reason = "calls an unsafe function")]
+        unsafe {
+            world.shootdown.switch(Some(&world.space), &next, load);
+            world.shootdown.leave(&next, || {});
+        }
         other.join().unwrap();
     });
 }

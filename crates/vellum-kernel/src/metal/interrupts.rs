@@ -154,7 +154,7 @@ extern "sysv64" fn trap(frame: &mut TrapFrame) {
     if probe::land(frame, trap) {
         return;
     }
-    stop(format_args!("trap on CPU {}: {trap}\n{frame:#x?}", descriptors::number()));
+    stop(format_args!("trap: {trap}\non CPU {}: {frame:#x?}", descriptors::number()));
 }
 
 global_asm!(

@@ -41,11 +41,13 @@ mod flat;
 #[cfg(test)]
 mod laws;
 mod loongarch;
+mod riscv;
 mod x86_64;
 
 pub use aarch64::AArch64;
 pub use flat::Flat;
 pub use loongarch::LoongArch64;
+pub use riscv::{RVA23, RiscV, SVNAPOT, SVPBMT, SVVPTC, Sv32};
 pub use x86_64::X86_64;
 
 /// One level of a format.

@@ -13,7 +13,7 @@ use super::{Decoded, Format, Level, leaves};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::vec::Vec;
-use vellum_core::{Attr, Cause, Entry, MemoryType, PhysAddr, Soft};
+use vellum_core::{Attr, Cause, Entry, PhysAddr, Soft};
 use vellum_testkit::suite::config;
 
 /// log2 of the sizes that the format has leaves of.
@@ -31,14 +31,19 @@ fn frame(number: u64, page: u8, width: u8) -> PhysAddr {
     PhysAddr::new(number & ((1 << width) - 1)).align_down(page)
 }
 
-/// The attributes, or the next best that any format expresses.
-fn expressible<F: Format>(bits: u32) -> Attr {
-    let fits = |attr| F::encode(Entry::Leaf(PhysAddr::new(0), attr), pages::<F>()[0]).is_ok();
+/// The attributes, or the next best that any format expresses: without what it may lack, with rights
+/// that it may want.
+pub(super) fn expressible<F: Format>(bits: u32) -> Attr {
+    let fits =
+        |&attr: &Attr| F::encode(Entry::Leaf(PhysAddr::new(0), attr), pages::<F>()[0]).is_ok();
     let attr = Attr::from_bits(bits);
-    [attr, attr.with_key(0), attr.with_key(0) | Attr::READ]
+    let lean = attr.with_key(0) - Attr::SOFT[2];
+    let plain = lean - Attr::MEMORY_MASK;
+    [attr, attr.with_key(0), lean, plain]
         .into_iter()
-        .find(|&attr| fits(attr))
-        .unwrap_or((attr.with_key(0) | Attr::READ).with_memory(MemoryType::WriteBack))
+        .flat_map(|attr| [attr, attr | Attr::READ, attr | Attr::RX])
+        .find(fits)
+        .unwrap_or(Attr::NONE)
 }
 
 /// Leaves of every size, with any attributes that the format expresses, come back as they were.
@@ -169,7 +174,8 @@ pub(super) fn the_lowest_level_links_nothing<F: Format>() {
 /// Frames that are misaligned or too high are refused, each by its name.
 pub(super) fn bad_frames_are_refused<F: Format>(width: u8) {
     for page in pages::<F>() {
-        let at = |pa| F::encode(Entry::Leaf(PhysAddr::new(pa), Attr::READ), page);
+        let attr = expressible::<F>(Attr::READ.bits());
+        let at = |pa| F::encode(Entry::Leaf(PhysAddr::new(pa), attr), page);
         let half = 1 << (page - 1);
         assert_eq!(at(half), Err(Cause::Misaligned { value: half, page }));
         assert!(at((1 << width) - (1 << page)).is_ok());

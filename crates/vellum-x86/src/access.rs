@@ -18,7 +18,9 @@
 use crate::instructions::{self, FLAGS_AC};
 use core::marker::PhantomData;
 
-/// While it lives, the kernel may reach user pages; see the [module](self).
+/// While it lives, the kernel may reach user pages.
+///
+/// Entry stubs execute CLAC: an interrupt leaves the right to its handler otherwise.
 #[derive(Debug)]
 #[must_use = "the stretch ends when this is dropped"]
 pub struct UserAccess {

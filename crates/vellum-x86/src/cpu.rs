@@ -34,7 +34,7 @@ const CR0_CD: u64 = 1 << 30;
 /// CR0.NW: with CD, what the caches hold goes on serving, and is not written through.
 const CR0_NW: u64 = 1 << 29;
 
-/// The processor here; see the [module](self).
+/// The processor that this code runs on, in ring 0. Neither `Send` nor `Sync`: it stays here.
 #[derive(Debug)]
 pub struct Cpu {
     features: Features,
@@ -158,9 +158,9 @@ impl Cpu {
     /// did, for as long as it is loaded; its root fits the processor. With
     /// [`keeping`](Cr3::keeping), nothing that is cached under its tag is wrong for it.
     pub unsafe fn load(&self, cr3: Cr3) {
-        let bits = if self.mode().pcids { cr3.bits() } else { cr3.root().as_u64() };
+        let cr3 = if self.mode().pcids { cr3 } else { cr3.without_tag() };
         // SAFETY: ring 0 (`new`); the caller's promise. Bits 11:0 and 63 are set with PCIDs only.
-        unsafe { cpu::set_cr3(bits) };
+        unsafe { cpu::set_cr3(cr3.bits()) };
     }
 
     /// What can be done about flushing, as the registers are now.

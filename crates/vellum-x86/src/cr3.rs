@@ -149,6 +149,12 @@ impl Cr3 {
         Self { keep: false, ..self }
     }
 
+    /// The same table for a processor with CR4.PCIDE clear: neither a tag nor bit 63.
+    #[must_use]
+    pub const fn without_tag(self) -> Self {
+        Self { pcid: Pcid::ZERO, keep: false, ..self }
+    }
+
     /// Where the table is.
     #[must_use]
     pub const fn root(self) -> PhysAddr {
@@ -219,20 +225,12 @@ impl Pair {
         self.0
     }
 
-    /// The user's, flushing on load; with PCID bit 11 only if the processor uses PCIDs, which is
-    /// what `tagged` says in [`user_with`](Self::user_with). This is the tagged one.
+    /// The user's, flushing on load. While CR4.PCIDE is clear there are no tags: `Cpu::load` leaves
+    /// them out by itself, and an entry stub flips [`ROOT_BIT`](Self::ROOT_BIT) alone.
     #[must_use]
     pub const fn user(self) -> Cr3 {
-        self.user_with(true)
-    }
-
-    /// The user's, flushing on load: under its own tag, or (`tagged` false, for CR4.PCIDE clear)
-    /// under the kernel's, which is 0 then.
-    #[must_use]
-    pub const fn user_with(self, tagged: bool) -> Cr3 {
         let root = PhysAddr::new(self.0.root.as_u64() | Self::ROOT_BIT);
-        let pcid = Pcid(if tagged { self.0.pcid.0 | Self::COUNT } else { self.0.pcid.0 });
-        Cr3 { root, pcid, keep: false }
+        Cr3 { root, pcid: Pcid(self.0.pcid.0 | Self::COUNT), keep: false }
     }
 
     /// Whether `cr3`, of a pair, is the user's half.
@@ -285,9 +283,10 @@ mod tests {
     #[test]
     fn without_tags_only_the_root_differs() {
         let pair = Pair::new(PhysAddr::new(0x2000), Pcid::ZERO).unwrap();
-        let user = pair.user_with(false);
-        assert_eq!((user.bits(), user.pcid()), (0x3000, Pcid::ZERO));
-        assert_eq!(pair.kernel().bits() ^ Pair::ROOT_BIT, user.bits());
+        let [kernel, user] = [pair.kernel(), pair.user()].map(|cr3| cr3.without_tag().bits());
+        assert_eq!((kernel, user), (0x2000, 0x3000));
+        assert_eq!(kernel ^ Pair::ROOT_BIT, user);
+        assert_eq!(pair.user().keeping().without_tag().bits(), 0x3000, "bit 63 would fault");
     }
 
     proptest! {

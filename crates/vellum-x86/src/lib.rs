@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
+#![deny(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;
@@ -12,15 +13,18 @@ fn proptest_config() -> proptest::test_runner::Config {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "STAC and CLAC")]
 mod access;
 pub mod controls;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "what instructions do is proven where they are used")]
 mod cpu;
 mod cpuid;
 mod cr3;
 pub mod errata;
 mod fault;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "the one file with assembly")]
 mod instructions;
 pub mod pat;
 mod plan;

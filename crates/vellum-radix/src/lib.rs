@@ -10,6 +10,8 @@ pub mod format;
 pub mod policy;
 pub mod radix;
 pub mod walker;
+#[cfg(feature = "x86_64-0_15")]
+pub mod x86_64;
 
 pub use format::{AArch64, LoongArch64};
 pub use format::{Flat, Format, Level, X86_64};

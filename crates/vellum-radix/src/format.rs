@@ -42,12 +42,14 @@ mod flat;
 mod laws;
 mod loongarch;
 mod riscv;
+mod x86;
 mod x86_64;
 
 pub use aarch64::AArch64;
 pub use flat::Flat;
 pub use loongarch::LoongArch64;
 pub use riscv::{RVA23, RiscV, SVNAPOT, SVPBMT, SVVPTC, Sv32};
+pub use x86::{X86, X86Pae};
 pub use x86_64::X86_64;
 
 /// One level of a format.
@@ -129,7 +131,7 @@ impl Decoded {
 /// - Entries that `encode` makes of leaves with the same attributes, `page` and frames
 ///   2<sup>`page`</sup> apart differ by [`step`](Self::step), where that stays within
 ///   [`frame_mask`](Self::frame_mask); and all of a leaf's entry outside of that mask depends on
-///   its attributes and `page` alone.
+///   its attributes, `page` and the bits of its frame that have no place in the mask alone.
 /// - `set_status`, `clear_status` of a leaf's entry change nothing of what it decodes to but those
 ///   attributes.
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]

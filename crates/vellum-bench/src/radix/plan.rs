@@ -10,6 +10,7 @@ use super::flat;
 use super::instructions::Counted;
 use super::live::Live;
 use super::ours::Ours;
+use super::ram;
 use super::rows::{Amounts, Row};
 use super::table::{self, Table, Visit};
 use super::{ROWS, targets};
@@ -24,6 +25,9 @@ use std::rc::Rc;
 
 /// The rounds of each row, unless one says otherwise.
 const ROUNDS: u32 = 25;
+
+/// As many frames as (scatter) takes, and (flat) at 64 GiB: two tables for each of 64K pages, nearly.
+const FRAMES: usize = 120_000;
 
 /// The last word of a quick run.
 const QUICK: &str =
@@ -62,6 +66,9 @@ impl<'a> Plan<'a> {
     }
 
     pub(super) fn run(&mut self) {
+        if !self.options.quick {
+            ram::warm(FRAMES);
+        }
         for row in Row::ALL.into_iter().filter(|row| self.options.wants(row.name())) {
             self.row(row);
         }

@@ -136,6 +136,19 @@ pub fn frames_in_use() -> usize {
     frames
 }
 
+/// Has the host give memory to the first so many frames, on nobody's clock.
+///
+/// # Panics
+///
+/// When the zone has less, or frames are handed out.
+pub fn warm(frames: usize) {
+    let taken: Vec<_> = (0..frames).map(|_| take()).collect();
+    assert!(taken.iter().all(Option::is_some), "a zone has no {frames} frames");
+    // SAFETY: taken right here, each once.
+    taken.into_iter().flatten().for_each(|frame| unsafe { give(frame) });
+    rewind();
+}
+
 /// Begins anew: the next turn gets the frames in the order in which this one got them.
 ///
 /// # Panics

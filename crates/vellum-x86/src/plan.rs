@@ -196,12 +196,8 @@ impl Plan<'_> {
 
     fn pages(&self, flush: &Flush, f: impl FnMut(VirtAddr)) {
         let page = flush.page.min(63);
-        // Of the stride's first unit the range may have only the end: no address before it.
         let first = flush.first.as_u64() >> page;
-        let addresses = (0..flush.steps()).map(|step| match step {
-            0 => flush.first,
-            _ => VirtAddr::new((first + step) << page),
-        });
+        let addresses = (0..flush.steps()).map(|step| VirtAddr::new((first + step) << page));
         addresses.filter(|va| self.canonical.contains(*va)).for_each(f);
     }
 }

@@ -115,7 +115,7 @@ fn without_extended_leaves_there_is_no_long_mode() {
     // Old processors answer 8000_0000 with the bits of their highest basic leaf.
     let answers = |leaf: u32, sub| match leaf >> 31 {
         0 => answers(ALDER_LAKE)(leaf, sub),
-        _ => Registers { eax: 0x0665_0000, ebx: !0, ecx: !0, edx: !0 },
+        _ => Registers { eax: 0xbfeb_fbff, ebx: !0, ecx: !0, edx: !0 },
     };
     let features = Features::parse(answers);
     assert!(!features.set.intersects(Feature::LONG_MODE | Feature::NX | Feature::GIB_LEAVES));
@@ -132,6 +132,8 @@ fn families_and_models_take_their_extensions_by_the_vendors_rules() {
     assert_eq!(of(ALDER_LAKE, 0x000b_0671), (6, 0xb7, 1)); // Raptor Lake
     assert_eq!(of(ALDER_LAKE, 0x0000_0f29), (15, 2, 9)); // Pentium 4
     assert_eq!(of(GUEST, 0x0087_0f10), (23, 0x71, 0)); // Zen 2
+    // Only family 15 is extended.
+    assert_eq!(of(ALDER_LAKE, 0x0ffb_0671), (6, 0xb7, 1));
     // AMD's family 6 has no extended model.
     assert_eq!(of(GUEST, 0x0009_0681), (6, 8, 1));
 }

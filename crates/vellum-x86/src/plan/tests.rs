@@ -176,12 +176,13 @@ prop_compose! {
     }
 }
 
-/// Every leaf of the sizes that the flushes may find, and every interior entry above them.
+/// Every leaf of the sizes that the flushes may find, every interior entry above them, and those that
+/// lead to empty nodes below a leaf's size.
 fn everything_cached(pcids: bool) -> Vec<Cached> {
     let tags: &[u16] = if pcids { &[0, 1, 2, 2048, 2049, 2050] } else { &[0] };
     let mut all = Vec::new();
     for &tag in tags {
-        for (shift, interior) in [(12, false), (14, false), (14, true), (21, true)] {
+        for (shift, interior) in [(12, false), (14, false), (13, true), (14, true), (21, true)] {
             for unit in 0..(96_u64 << 12 >> shift).max(1) {
                 for global in [false, true] {
                     let (first, last) = (unit << shift, (unit << shift) + (1 << shift) - 1);
@@ -205,8 +206,9 @@ proptest! {
         ceiling in 0u64..80,
     ) {
         let mode = mode(pcids, invpcid);
-        let target = if pcids { target } else { Target::current(Pcid::ZERO) };
         let operations = operations(&flushes, target, mode, ceiling);
+        // Without tags, whatever is named is the one space.
+        let target = if pcids { target } else { Target::current(Pcid::ZERO) };
         prop_assert!(operations.len() as u64 <= ceiling.saturating_mul(2) + 2);
         for cached in everything_cached(pcids) {
             // A leaf smaller than the stride is not what the flush is about.

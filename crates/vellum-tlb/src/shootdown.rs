@@ -97,7 +97,7 @@ use cpus::CpuMask;
 /// The protocol between up to `CPUS` CPUs (at most 64 × `WORDS`), over interrupts `I` and the local
 /// flushes `L`.
 ///
-/// 2 KiB a CPU, no heap, no lock. A kernel has one, in a static.
+/// 2.3 KiB a CPU, no heap, no lock. A kernel has one, in a static.
 pub struct Shootdown<I, L, const CPUS: usize, const WORDS: usize = 1> {
     interrupts: I,
     local: L,

@@ -1,7 +1,7 @@
 //! CPUs that come to a space, come back to it or go, beside somebody who flushes it.
 
 use super::{Machine, World, become_cpu, explore, me};
-use crate::{Local, Slots};
+use crate::{Local, Slots, Space};
 use vellum_core::{Attr, Flush, Invalidate, Scope};
 
 #[test]
@@ -80,32 +80,58 @@ fn a_node_is_not_freed_before_a_lazy_cpu_has_forgotten_the_way_to_it() {
     });
 }
 
+/// A space that has had more changes than the other one will have; it has no pages.
+fn space_with_changes(world: &World) -> Space {
+    let space = world.shootdown.new_space();
+    for _ in 0..2 {
+        let flush = Flush::new(super::page_of(0), 4096, 12, Attr::RW);
+        world.shootdown.of(&space).flush(&[flush]);
+    }
+    space
+}
+
+/// Switches to a space without pages; in the midst of it, what is loaded is still used.
+fn switch_to(world: &World, from: Option<&Space>, to: &Space, slots: &mut Slots) {
+    let load = |turn| {
+        world.touch();
+        Machine.leave();
+        slots.load(turn).tags
+    };
+    // SAFETY: nothing is cached of a space without pages; the models pass what is loaded.
+    #[allow(unsafe_code, reason = "calls an unsafe function")]
+    unsafe {
+        world.shootdown.switch(from, to, load);
+    }
+}
+
 #[test]
 fn what_was_seen_of_the_next_space_is_no_answer_for_the_one_that_is_left() {
     explore(|| {
         let world = World::new();
-        // The next space has had more changes than the first one will have.
-        let next = world.shootdown.new_space();
-        for _ in 0..2 {
-            let flush = Flush::new(super::page_of(0), 4096, 12, Attr::RW);
-            world.shootdown.of(&next).flush(&[flush]);
-        }
+        let next = space_with_changes(&world);
         become_cpu(1);
         let mut slots = world.was_here();
         world.enter(&mut slots, None);
         let other = world.beside(0, |world| world.unmap(0, Scope::Leaves));
-        let load = |turn| {
-            // The old root is still loaded here.
-            world.touch();
-            Machine.leave();
-            slots.load(turn).tags
-        };
-        // SAFETY: the space has no pages, so that nothing of it is cached.
-        #[allow(unsafe_code, reason = "calls an unsafe function")]
-        unsafe {
-            world.shootdown.switch(Some(&world.space), &next, load);
-            world.shootdown.leave(&next, || {});
-        }
+        switch_to(&world, Some(&world.space), &next, &mut slots);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn what_was_seen_of_the_space_that_is_left_is_no_answer_for_the_next() {
+    explore(|| {
+        let world = World::new();
+        let last = space_with_changes(&world);
+        become_cpu(1);
+        let mut slots = world.was_here();
+        switch_to(&world, None, &last, &mut slots);
+        let other = world.beside(0, |world| world.unmap(0, Scope::Leaves));
+        world.enter(&mut slots, Some(&last));
+        world.touch();
+        world.shootdown.serve();
+        world.touch();
+        world.leave();
         other.join().unwrap();
     });
 }

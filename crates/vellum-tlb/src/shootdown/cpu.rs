@@ -16,7 +16,7 @@ use crate::asid::{SpaceId, Tags};
 use crate::sync::{AtomicU64, const_fn};
 use core::num::NonZeroU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use vellum_core::Asid;
+use vellum_core::{Asid, Flush};
 
 /// `loaded` between two spaces.
 const SWITCHING: u64 = u64::MAX;
@@ -146,47 +146,62 @@ impl Cpu {
         }
     }
 
-    pub(super) fn apply(&self, local: &impl Local, request: Request) {
-        match request.space {
-            None => self.apply_every(local, request),
-            Some(space) => self.apply_space(local, space, request),
+    fn apply(&self, local: &impl Local, request: Request) {
+        match (request.space, &request.what) {
+            (Some(space), What::Leave) => {
+                if self.has(space) == Has::Lazy {
+                    self.leave_borrowed(local);
+                }
+            }
+            (Some(space), what) => {
+                self.flush_space(local, space, request.generation, what.ranges());
+            }
+            (None, what) => self.flush_every(local, request.generation, what.ranges()),
         }
     }
 
-    fn apply_every(&self, local: &impl Local, request: Request) {
+    /// Forgets what the change to `generation` was about: the ranges, if that is all that is missing.
+    pub(super) fn flush_every(
+        &self,
+        local: &impl Local,
+        generation: u64,
+        ranges: Option<&[Flush]>,
+    ) {
         let seen = self.every_seen.load(Relaxed);
-        if seen >= request.generation {
+        if seen >= generation {
             return;
         }
-        match request.what {
-            What::Ranges(ranges) if seen + 1 == request.generation => {
-                local.flush_ranges(Reach::Every, ranges.as_slice());
-            }
+        match ranges {
+            Some(ranges) if seen + 1 == generation => local.flush_ranges(Reach::Every, ranges),
             _ => local.flush_all(),
         }
-        self.every_seen.store(request.generation, Release);
+        self.every_seen.store(generation, Release);
     }
 
-    fn apply_space(&self, local: &impl Local, space: SpaceId, request: Request) {
+    /// The same of one space, if it is loaded.
+    pub(super) fn flush_space(
+        &self,
+        local: &impl Local,
+        space: SpaceId,
+        generation: u64,
+        ranges: Option<&[Flush]>,
+    ) {
         if !matches!(self.has(space), Has::Active | Has::Lazy) {
             return; // It compares generations when it loads the space again.
         }
-        if let What::Leave = request.what {
-            return self.leave_borrowed(local);
-        }
         let seen = self.seen.load(Relaxed);
-        if seen >= request.generation {
+        if seen >= generation {
             return;
         }
         let tags = self.tags();
-        match request.what {
-            What::Ranges(ranges) if seen + 1 == request.generation => {
-                local.flush_ranges(Reach::Space(tags), ranges.as_slice());
+        match ranges {
+            Some(ranges) if seen + 1 == generation => {
+                local.flush_ranges(Reach::Space(tags), ranges);
             }
             // Something in between is missing, or it is too much.
             _ => local.flush_space(tags),
         }
-        self.seen.store(request.generation, Release);
+        self.seen.store(generation, Release);
     }
 
     /// Loads a root of no space, if the loaded one is only borrowed.

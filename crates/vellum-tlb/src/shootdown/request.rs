@@ -42,43 +42,66 @@ pub(super) struct Request {
     pub(super) what: What,
 }
 
+impl What {
+    /// The ranges, if it is ranges.
+    pub(super) fn ranges(&self) -> Option<&[Flush]> {
+        match self {
+            Self::Ranges(ranges) => ranges.flushes.get(..ranges.count),
+            _ => None,
+        }
+    }
+}
+
 /// What a call of `flush` comes to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    pub(super) what: What,
+pub(super) struct Plan<'a> {
+    flushes: &'a [Flush],
+    /// How many of them count.
+    due: usize,
+    /// They are few, and few pages: worth doing one by one.
+    single: bool,
+    absence: bool,
     /// Interior entries go too.
     pub(super) tables: bool,
     /// Some of it may be cached as global: on every CPU, whatever it runs.
     pub(super) global: bool,
 }
 
-impl Plan {
+fn is_due(flush: Flush, absence: bool) -> bool {
+    absence || flush.scope > Scope::Fresh
+}
+
+impl<'a> Plan<'a> {
     /// `None` if there is nothing to do: flushes of fresh mappings count only where absence is
     /// cached.
-    pub(super) fn new(flushes: &[Flush], ceiling: Ceiling, absence: bool) -> Option<Self> {
-        let mut due = flushes.iter().filter(|flush| absence || flush.scope > Scope::Fresh);
-        let first = *due.next()?;
-        let mut ranges = Ranges { flushes: [first; RANGES], count: 1 };
-        let mut steps = first.steps();
-        let (mut tables, mut global) = (first.has_tables(), first.global);
-        for flush in due {
+    pub(super) fn new(flushes: &'a [Flush], ceiling: Ceiling, absence: bool) -> Option<Self> {
+        let (mut due, mut steps) = (0, 0_u64);
+        let (mut tables, mut global) = (false, false);
+        for flush in flushes.iter().filter(|flush| is_due(**flush, absence)) {
+            due += 1;
             steps = steps.saturating_add(flush.steps());
-            if let Some(slot) = ranges.flushes.get_mut(ranges.count) {
-                *slot = *flush;
-            }
-            ranges.count += 1;
             tables |= flush.has_tables();
             global |= flush.global;
         }
-        let single = ranges.count <= RANGES && ceiling.allows(steps);
-        let what = if single { What::Ranges(ranges) } else { What::Whole };
-        Some(Self { what, tables, global })
+        let single = due <= RANGES && ceiling.allows(steps);
+        (due > 0).then_some(Self { flushes, due, single, absence, tables, global })
     }
-}
 
-impl Ranges {
-    pub(super) fn as_slice(&self) -> &[Flush] {
-        self.flushes.get(..self.count).unwrap_or(&[])
+    /// The ranges as they are, if they are to be done one by one, and all of them.
+    pub(super) fn as_given(&self) -> Option<&'a [Flush]> {
+        (self.single && self.due == self.flushes.len()).then_some(self.flushes)
+    }
+
+    /// A copy, for other CPUs.
+    pub(super) fn what(&self) -> What {
+        let mut due = self.flushes.iter().filter(|flush| is_due(**flush, self.absence));
+        let first = due.next().filter(|_| self.single);
+        let Some(&first) = first else { return What::Whole };
+        let mut ranges = Ranges { flushes: [first; RANGES], count: self.due };
+        for (to, from) in ranges.flushes.iter_mut().skip(1).zip(due) {
+            *to = *from;
+        }
+        What::Ranges(ranges)
     }
 }
 

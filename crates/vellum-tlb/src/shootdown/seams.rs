@@ -77,7 +77,7 @@ pub unsafe trait Local {
     /// Forgets everything: every tag, global translations, interior entries.
     fn flush_all(&self);
 
-    /// Loads a root that belongs to no space: this CPU runs in the kernel on the tables of a space
-    /// that is going away.
+    /// Loads a root that belongs to no space: this CPU runs in the kernel, on the tables of a space
+    /// that it only borrows, and that may be going away.
     fn leave(&self);
 }

@@ -39,7 +39,7 @@ impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
     fn start<'a>(
         &'a self,
         space: Option<&Space<WORDS>>,
-        plan: Plan,
+        plan: Plan<'_>,
     ) -> Pending<'a, I, L, CPUS, WORDS> {
         self.interrupts.masked(|own| {
             // The order of the next two lines is half of the proof.
@@ -51,25 +51,38 @@ impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
                 None => (self.every.fetch_add(1, SeqCst) + 1, self.online.load(SeqCst)),
             };
             targets.remove(own);
-            let space = space.map(Space::id);
-            let tables = plan.tables;
-            let request = Request { space, generation, what: plan.what };
             let mut pending = Pending {
                 shootdown: self,
-                space,
+                space: space.map(Space::id),
                 generation,
-                tables,
+                tables: plan.tables,
                 waiting: targets,
                 floods: CpuSet::EMPTY,
                 ticket: None,
             };
-            pending.post(request);
-            match self.cpus.get(own) {
-                Some(cpu) => cpu.apply(&self.local, request),
-                None => self.local.flush_all(),
+            if !targets.is_empty() {
+                pending.post(plan);
+            }
+            match plan.as_given() {
+                Some(ranges) => self.flush_own(own, &pending, Some(ranges)),
+                None => self.flush_own(own, &pending, plan.what().ranges()),
             }
             pending
         })
+    }
+
+    fn flush_own(
+        &self,
+        own: usize,
+        pending: &Pending<'_, I, L, CPUS, WORDS>,
+        ranges: Option<&[Flush]>,
+    ) {
+        let (local, generation) = (&self.local, pending.generation);
+        match (self.cpus.get(own), pending.space) {
+            (Some(cpu), Some(space)) => cpu.flush_space(local, space, generation, ranges),
+            (Some(cpu), None) => cpu.flush_every(local, generation, ranges),
+            (None, _) => local.flush_all(),
+        }
     }
 }
 
@@ -151,7 +164,10 @@ impl<'a, I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
     }
 
     /// Leaves the request with each CPU that needs it, and interrupts them all at once.
-    fn post(&mut self, request: Request) {
+    #[cold]
+    fn post(&mut self, plan: Plan<'_>) {
+        let (space, generation) = (self.space, self.generation);
+        let request = Request { space, generation, what: plan.what() };
         let mut interrupts = CpuSet::EMPTY;
         for (index, cpu) in self.shootdown.among(self.waiting) {
             if self.has_seen(index, cpu) {

@@ -67,6 +67,7 @@ fn main(start_info: u64) -> ! {
     println!("tables: {} bytes, root at {}", space.table_bytes(), space.root());
 
     println!("on: {:?}", machine::cpu().controls().enabled());
+    println!("flushes: page by page up to {}", flush::calibrate());
     match processors::start(boot, space) {
         Ok(true) => println!("CPUs: 2"),
         Ok(false) => println!("CPUs: 1"),

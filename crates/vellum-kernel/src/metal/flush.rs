@@ -17,9 +17,9 @@
 
 use super::descriptors::{self, CPUS};
 use super::interrupts::vector;
-use super::{apic, machine, processors};
+use super::{apic, image, machine, processors};
 use vellum_core::{Flush, Invalidate};
-use vellum_tlb::{CpuSet, Interrupts, Local, Reach, Shootdown, Tags};
+use vellum_tlb::{Ceiling, CpuSet, Interrupts, Local, Reach, Shootdown, Tags};
 use vellum_x86::{Pcid, Target};
 use x86_64::instructions::interrupts::without_interrupts;
 
@@ -27,6 +27,9 @@ use x86_64::instructions::interrupts::without_interrupts;
 // loads them, the second before it touches anything that is changed afterwards, and neither ever goes
 // offline. No space is loaded by anybody. CPU numbers are below `CPUS`.
 static SHOOTDOWN: Shootdown<Apic, ThisCpu, CPUS> = unsafe { Shootdown::new(Apic, ThisCpu) };
+
+/// More than so many pages are never flushed one by one, whatever the clock says.
+const MOST_PAGES: u64 = 512;
 
 /// Flushes the kernel's space, on all CPUs.
 pub(crate) fn everywhere() -> impl Invalidate {
@@ -41,6 +44,16 @@ pub(crate) fn everywhere() -> impl Invalidate {
 pub(crate) unsafe fn online() {
     // SAFETY: no space is ever loaded.
     unsafe { SHOOTDOWN.online() };
+}
+
+/// Has flushes go page by page as long as that is quicker on this CPU, by its clock; returns up to
+/// how many pages that is. For a CPU alone: what it drops is not counted.
+pub(crate) fn calibrate() -> u64 {
+    let one = || machine::cpu().flush_page(image::parts()[0].start);
+    let measured = Ceiling::measure(machine::time_stamp, one, || machine::cpu().flush_everything());
+    let ceiling = measured.count().min(MOST_PAGES);
+    SHOOTDOWN.set_ceiling(Ceiling::new(ceiling));
+    ceiling
 }
 
 /// Does what other CPUs have left for this one.

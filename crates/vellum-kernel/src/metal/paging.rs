@@ -336,7 +336,7 @@ impl Space {
         edit!(self, sink, |table, gather| table.unmap(va, len, &mut gather))
     }
 
-    /// Has the page at `va` lead to `to` instead of `from`, flushing by `invalidate`; `sink` gets
+    /// Has the page at `va` lead to `to` instead of `from`, both with `attr`, flushing by `invalidate`; `sink` gets
     /// what was there, after that flush.
     ///
     /// # Safety
@@ -346,10 +346,10 @@ impl Space {
         &self,
         va: VirtAddr,
         [from, to]: [PhysAddr; 2],
+        attr: Attr,
         invalidate: impl Invalidate,
         sink: impl FnMut(Gone),
     ) -> Result<(), ReplaceError> {
-        let attr = Attr::RW | Attr::GLOBAL;
         let [from, to] = [from, to].map(|pa| Entry::Leaf(pa, attr));
         with_table!(&*self.read(), table => {
             let mut stock = table.stock();

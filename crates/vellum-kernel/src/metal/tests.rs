@@ -1,5 +1,6 @@
 //! The image's tests. To add one: write the function in a file below, and its line here.
 
+mod flushes;
 mod frames;
 mod maps;
 mod paging;
@@ -36,6 +37,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("paging::huge_leaf_is_split_by_unmapping_a_page", paging::huge_leaf_is_split),
     ("paging::a_mapping_in_the_way_is_named", paging::a_mapping_in_the_way_is_named),
     ("paging::hardware_sets_accessed_and_dirty", paging::hardware_sets_accessed_and_dirty),
+    (
+        "flushes::each_way_to_flush_drops_what_is_stale",
+        flushes::each_way_to_flush_drops_what_is_stale,
+    ),
+    ("flushes::what_the_cpu_has_is_on", flushes::what_the_cpu_has_is_on),
+    ("flushes::a_pair_of_roots_hides_the_kernel", flushes::a_pair_of_roots_hides_the_kernel),
     ("rights::ring_3_reaches_user_pages_alone", rights::ring_3_reaches_user_pages_alone),
     ("rights::read_only_pages_are_not_written", rights::read_only_pages_are_not_written),
     ("rights::pages_without_exec_are_not_executed", rights::pages_without_exec_are_not_executed),

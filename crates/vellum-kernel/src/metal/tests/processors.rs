@@ -23,7 +23,7 @@ use spin::Mutex;
 use vellum_core::{
     Attr, Change, Flush, FrameSource, Gone, Invalidate, PAGE_SIZE, PhysAddr, Run, VirtAddr,
 };
-use vellum_x86::{Controls, ErrorCode};
+use vellum_x86::{Controls, ErrorCode, Pat};
 
 /// What a frame holds that is not the page's any more.
 const POISON: u64 = 0xdead_dead_dead_dead;
@@ -135,7 +135,9 @@ impl<'a> Two<'a> {
         sink: impl FnMut(Gone),
     ) -> Outcome {
         // SAFETY: both frames stay this test's until the drop, which flushes everywhere.
-        unsafe { self.kernel.space.remap(self.page, way, invalidate, sink)? };
+        unsafe {
+            self.kernel.space.remap(self.page, way, Attr::RW | Attr::GLOBAL, invalidate, sink)?
+        };
         Ok(())
     }
 }
@@ -159,30 +161,35 @@ fn set(frame: PhysAddr, value: u64) -> Outcome {
     Ok(())
 }
 
-/// What the second CPU says of itself.
-static SAID: Mutex<Option<(usize, u64, Controls)>> = Mutex::new(None);
+/// A CPU's number, stack, control registers and memory types.
+type Introduction = (usize, u64, Controls, Option<Pat>);
+
+/// What a CPU says of itself.
+static SAID: Mutex<Option<Introduction>> = Mutex::new(None);
 
 fn introduce() {
     let stack: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
-    *SAID.lock() = Some((descriptors::number(), stack, machine::cpu().controls()));
+    let cpu = machine::cpu();
+    *SAID.lock() = Some((descriptors::number(), stack, cpu.controls(), cpu.pat()));
 }
 
 pub(super) fn second_cpu_has_its_own_stack_and_the_same_tables(_: &Kernel) -> Outcome {
-    let stack_of = |said: Option<(usize, u64, Controls)>| match said {
+    let words = |said: Option<Introduction>| match said {
         Some(said) => Ok(said),
         None => Err(Failure::new(format_args!("a CPU said nothing"))),
     };
     check!(processors::begin(introduce), "there is no second CPU");
     processors::wait();
-    let (number, stack, controls) = stack_of(SAID.lock().take())?;
+    let (number, stack, controls, pat) = words(SAID.lock().take())?;
     introduce();
-    let (first, first_stack, first_controls) = stack_of(SAID.lock().take())?;
+    let (first, first_stack, first_controls, first_pat) = words(SAID.lock().take())?;
     check_eq!((first, number), (0, 1));
     check!(image::second_stack().contains(&stack), "its stack is at {stack:#x}");
     check!(!image::second_stack().contains(&first_stack), "there is one stack");
     check_eq!(controls, first_controls);
+    check_eq!((pat, first_pat), (Some(Pat::VELLUM), Some(Pat::VELLUM)));
     let on_bus = [0, 1].map(processors::bus_number);
     check!(on_bus[0].is_some() && on_bus[1].is_some() && on_bus[0] != on_bus[1], "{on_bus:?}");
     Ok(())

@@ -38,6 +38,7 @@ use vellum_core::{Attr, Canonical, Cause, Entry, PAGE_SHIFT, PhysAddr, Scope};
 
 mod aarch64;
 mod flat;
+mod flattened;
 #[cfg(test)]
 mod laws;
 mod loongarch;
@@ -47,6 +48,7 @@ mod x86_64;
 
 pub use aarch64::AArch64;
 pub use flat::Flat;
+pub use flattened::Flattened;
 pub use loongarch::LoongArch64;
 pub use riscv::{RVA23, RiscV, SVNAPOT, SVPBMT, SVVPTC, Sv32};
 pub use x86::{X86, X86Pae};

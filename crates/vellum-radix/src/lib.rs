@@ -6,6 +6,7 @@
 extern crate std;
 
 pub mod dump;
+pub mod either;
 pub mod format;
 pub mod policy;
 pub mod radix;
@@ -13,8 +14,9 @@ pub mod walker;
 #[cfg(feature = "x86_64-0_15")]
 pub mod x86_64;
 
-pub use format::{AArch64, LoongArch64};
-pub use format::{Flat, Format, Level, X86_64};
+pub use either::{Either, RiscVAny, X86Any};
+pub use format::{AArch64, Flat, Flattened, LoongArch64, RiscV, Sv32, X86, X86_64, X86Pae};
+pub use format::{Format, Level};
 pub use policy::{Policy, WriteXorExecute};
 pub use radix::Radix;
 pub use walker::{Corrupt, Flaw, Item, WalkError, Walker};

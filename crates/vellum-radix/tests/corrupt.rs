@@ -304,7 +304,7 @@ const FIRST: u64 = 4 << 20;
 
 /// Every way to look at a table, none of which may fail otherwise than by its type.
 fn look_everywhere<F: Format>(ram: &Ram, root: PhysAddr, addresses: &[u64]) {
-    const ENTRIES: u64 = if cfg!(miri) { 600 } else { 20_000 };
+    const ENTRIES: u64 = if cfg!(miri) { 600 } else { 4_000 };
     let walker = ram.walker::<F>(root).with_budget(ENTRIES);
     for &low in addresses {
         ram.reads();
@@ -359,7 +359,7 @@ fn look_everywhere<F: Format>(ram: &Ram, root: PhysAddr, addresses: &[u64]) {
 }
 
 proptest! {
-    #![proptest_config(suite::config(48))]
+    #![proptest_config(suite::config(32))]
 
     #[test]
     fn garbage_is_walked_within_bounds(

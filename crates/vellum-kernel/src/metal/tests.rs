@@ -5,6 +5,7 @@ mod frames;
 mod maps;
 mod paging;
 mod processors;
+mod qmp;
 mod rights;
 mod traps;
 
@@ -74,6 +75,7 @@ pub(crate) const TESTS: &[Test] = &[
         processors::both_cpus_fault_on_the_same_pages,
     ),
     ("processors::both_cpus_flush_at_each_other", processors::both_cpus_flush_at_each_other),
+    ("qmp::walker_agrees_with_qemu", qmp::walker_agrees_with_qemu),
     ("traps::identity_map_is_gone", traps::identity_map_is_gone),
     ("traps::writing_rodata_and_text_faults", traps::writing_rodata_and_text_faults),
     ("traps::executing_data_faults", traps::executing_data_faults),

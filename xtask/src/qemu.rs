@@ -5,6 +5,7 @@
 //!        |
 //!   setpriv --pdeathsig KILL qemu-system-x86_64 -kernel IMAGE -cpu max[,-la57]
 //!        |  serial port --> standard output --> a file without a name --> us, while it grows
+//!        |  monitor <--> standard input <--> us, where somebody asks it (qmp)
 //!        |  isa-debug-exit --> process status
 //!        v
 //!   End::Left(status) | End::Limit          two runs at a time share nothing but the image
@@ -22,11 +23,14 @@
 //!   there is no such `setpriv`, it ends with us unless we are killed.
 //! - A run leaves no file behind, however it ends: its one file has no name while QEMU runs.
 
+pub(crate) mod qmp;
+
 use crate::process;
 use crate::setup;
 use crate::stop::{Result, Stop};
 use crate::workspace::{Workspace, cargo};
 use core::time::Duration;
+use qmp::Monitor;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -77,7 +81,8 @@ impl Machine {
         qemu.args(["-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         qemu.args(["-cpu", if self.levels == 5 { "max" } else { "max,-la57" }]);
         qemu.args(["-m", &format!("{}M", self.memory_mib)]);
-        qemu.args(["-serial", "stdio", "-kernel"]).arg(image);
+        // Not `stdio`: that would read what is for the monitor.
+        qemu.args(["-serial", "file:/dev/stdout", "-kernel"]).arg(image);
         if !self.words.is_empty() {
             qemu.args(["-append", &self.words.join(" ")]);
         }
@@ -110,13 +115,33 @@ pub(crate) fn boot(
     image: &Path,
     f: impl FnMut(&str),
 ) -> Result<(End, Duration)> {
-    let (serial, file) = nameless_file(image.parent().unwrap_or(image))?;
+    start(machine.command(image).stdin(Stdio::null()), machine.limit, image, f)
+}
+
+/// The same; `f` gets each line, and QEMU's monitor to ask while the image goes on.
+pub(crate) fn boot_monitored(
+    machine: &Machine,
+    image: &Path,
+    mut f: impl FnMut(&str, &mut Monitor),
+) -> Result<(End, Duration)> {
+    let (mut monitor, theirs) = Monitor::pair()?;
     let mut command = machine.command(image);
+    command.args(qmp::ARGUMENTS).stdin(theirs);
+    start(&mut command, machine.limit, image, |line| f(line, &mut monitor))
+}
+
+fn start(
+    command: &mut Command,
+    limit: Duration,
+    image: &Path,
+    f: impl FnMut(&str),
+) -> Result<(End, Duration)> {
+    let (serial, file) = nameless_file(image.parent().unwrap_or(image))?;
     let started = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(serial).spawn().map_err(|e| {
+    let child = command.stdout(serial).spawn().map_err(|e| {
         Stop::unable(format!("cannot start {}: {e}; see `cargo xtask run`", setup::QEMU))
     })?;
-    let end = watch(Running(child), machine.limit, file, f)?;
+    let end = watch(Running(child), limit, file, f)?;
     Ok((end, started.elapsed()))
 }
 
@@ -222,7 +247,7 @@ mod tests {
         assert!(words(5).contains("-cpu max "));
         assert!(words(4).contains("-cpu max,-la57 "));
         assert!(words(4).contains(" -accel tcg,thread=single -smp 2 "));
-        assert!(words(4).ends_with("-serial stdio -kernel /image -append a b"));
+        assert!(words(4).ends_with("-serial file:/dev/stdout -kernel /image -append a b"));
     }
 
     #[test]

@@ -11,8 +11,7 @@
 //!
 //! # Invariants
 //!
-//! - Both CPUs are of one make: what the first has, the second is taken to have. (QEMU's are; on a
-//!   hybrid processor it would not do.)
+//! - Both CPUs have the same features: a second one that has others is left halted.
 //!
 //! Sources: QEMU `hw/misc/debugexit.c`; Intel SDM vol. 3A, 10.4.4 (the waits of a start).
 

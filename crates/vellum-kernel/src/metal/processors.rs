@@ -26,6 +26,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use core::{mem, ptr};
 use vellum_core::{PAGE_SIZE, PhysAddr, PhysMap, RangeError};
 use vellum_kernel::{BootInfo, Extent};
+use vellum_x86::Features;
 use x86_64::instructions::interrupts::{self, enable_and_hlt};
 
 /// What the second CPU can be told to do.
@@ -99,7 +100,8 @@ fn low_frame(boot: &BootInfo) -> Option<u8> {
 pub(super) fn second_main() -> ! {
     // SAFETY: one CPU only comes here (`boot`), and the first has number 0.
     let known = unsafe { descriptors::init(1) };
-    if !known || !paging::load() {
+    // `machine::features` is taken to be what all CPUs have.
+    if !known || Features::read() != *machine::features() || !paging::load() {
         machine::halt();
     }
     machine::protect();

@@ -1,8 +1,8 @@
 //! Who is interrupted, and what happens there: no less than is needed, and no more.
 
 use super::flush;
-use super::sim::{CPUS, KERNEL, Policy, Sim};
-use crate::{Ceiling, InUse};
+use super::sim::{CPUS, Cpu, Hardware, KERNEL, Policy, Sim, Wire};
+use crate::{Ceiling, InUse, Shootdown, Tags};
 use std::rc::Rc;
 use std::vec::Vec;
 use vellum_core::{Invalidate, Scope};
@@ -249,6 +249,31 @@ fn a_retired_space_is_loaded_nowhere() {
 }
 
 #[test]
+fn a_space_is_retired_from_a_cpu_whose_queue_is_full() {
+    let sim = machine();
+    let space = shared(&sim, &[1]);
+    let held = sim.space(space);
+    for _ in 0..20 {
+        // Nobody waits for these.
+        drop(sim.hardware.on(0, || sim.flusher(&held).start(&[flush(9..10, false, false)])));
+    }
+    sim.lazy(1);
+    assert_eq!(sim.hardware.on(0, || sim.protocol.retire(&held)), Ok(()));
+    assert_eq!(sim.root(1), None);
+}
+
+#[test]
+fn a_cpu_is_in_the_mask_of_the_space_that_it_has_loaded_and_of_no_other() {
+    let sim = machine();
+    let (first, second) = (shared(&sim, &[1, 2]), shared(&sim, &[3]));
+    sim.switch(1, second);
+    sim.leave(2);
+    sim.lazy(3);
+    let cpus = |space| sim.space(space).cpus().iter().collect::<Vec<_>>();
+    assert_eq!((cpus(first), cpus(second)), (Vec::new(), Vec::from([1, 3])));
+}
+
+#[test]
 fn a_cpu_that_was_off_has_missed_nothing_when_it_is_back() {
     let sim = machine();
     shared(&sim, &[0]);
@@ -259,6 +284,34 @@ fn a_cpu_that_was_off_has_missed_nothing_when_it_is_back() {
     assert_eq!(sim.hardware.counts.interrupts.get(), 2);
     sim.online(3);
     sim.check(true);
+}
+
+#[test]
+fn the_last_of_256_cpus_is_interrupted_like_any_other() {
+    let hardware = Rc::new(Hardware::default());
+    hardware.cpus.borrow_mut().resize_with(256, Cpu::default);
+    let wire = Wire::<false>(Rc::clone(&hardware));
+    // SAFETY: nothing is mapped anywhere.
+    #[allow(unsafe_code, reason = "calls an unsafe function")]
+    let protocol = unsafe { Shootdown::<_, _, 256, 4>::new(wire.clone(), wire) };
+    let protocol = Rc::new(protocol);
+    let space = protocol.new_space();
+    for cpu in [0, 130, 255] {
+        // SAFETY: as above; each CPU does so once.
+        #[allow(unsafe_code, reason = "calls an unsafe function")]
+        hardware.on(cpu, || unsafe {
+            protocol.online();
+            protocol.switch(None, &space, |_| Tags::default());
+        });
+    }
+    let (inner, board) = (Rc::clone(&protocol), Rc::downgrade(&hardware));
+    let serve = move |cpu| board.upgrade().unwrap().on(cpu, || inner.serve());
+    *hardware.waiting.borrow_mut() = Some(Rc::new(move || [130, 255].into_iter().for_each(&serve)));
+    protocol.of(&space).flush(&[flush(1..2, false, false)]);
+    assert_eq!((hardware.counts.interrupts.get(), hardware.counts.ranges.get()), (2, 3));
+    let interrupted = |cpu: usize| hardware.cpus.borrow()[cpu].interrupted;
+    assert!(interrupted(130) && interrupted(255) && !interrupted(0));
+    *hardware.waiting.borrow_mut() = None;
 }
 
 #[test]

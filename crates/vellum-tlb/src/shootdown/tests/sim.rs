@@ -94,12 +94,12 @@ pub(super) struct Wire<const ABSENCE: bool>(pub(super) Rc<Hardware>);
 
 // SAFETY: one CPU is the current one, and no handler runs but in `relax` and between steps.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
-unsafe impl<const ABSENCE: bool> Interrupts for Wire<ABSENCE> {
+unsafe impl<const ABSENCE: bool, const WORDS: usize> Interrupts<WORDS> for Wire<ABSENCE> {
     fn masked<R>(&self, f: impl FnOnce(usize) -> R) -> R {
         f(self.0.current.get())
     }
 
-    fn send(&self, cpus: &CpuSet) {
+    fn send(&self, cpus: &CpuSet<WORDS>) {
         assert!(!cpus.contains(self.0.current.get()), "a CPU interrupts itself");
         for cpu in cpus.iter() {
             add(&self.0.counts.interrupts);

@@ -43,7 +43,7 @@
 //!   2  mask of A |= c           (SeqCst)      b  generation of A += 1    (SeqCst)
 //!   3  read generation of A     (SeqCst)      c  read mask of A          (SeqCst)
 //!   4  forget what is stale, load the root    d  read loaded[c]          (SeqCst)
-//!   5  seen[c], loaded[c] = A   (release)     e  read seen[c], loaded[c] (acquire)
+//!   5  seen[c], loaded[c] = A   (release)     e  read seen[c]            (acquire)
 //! ```
 //!
 //! 2-3 and b-c are the two halves of one pattern: each writes its own word, then reads the other's. All
@@ -53,10 +53,13 @@
 //! barrier that the pattern needs. 1-3 and b-d are the same pattern for a CPU that is in the mask
 //! already, since it borrows the space: if d finds it lazy, 1 comes after, hence b before 3.
 //!
-//! While d or e find *switching*, the CPU may be on its way in or out, and is waited for: a few
-//! hundred instructions with interrupts off. If e finds A, then `seen` ≥ g, then A again, the CPU has
-//! seen g: had it been away in between, it came back after b, and reads g in 3. If it
-//! finds another space, the CPU has been out of A since b, and reads at least g in 3 when it returns.
+//! While d finds *switching*, the CPU may be on its way in or out, and is waited for: a few hundred
+//! instructions with interrupts off. If it finds another space, the CPU has been out of A since b, and
+//! reads at least g in 3 when it returns. If it finds A, then e reads what the CPU had seen when it came
+//! to A or later (5 stores `seen` first): if that is at least g and of A, the CPU has seen g; if it
+//! is of another space already, it was stored after that one's root had taken the place of A's, and the
+//! CPU has been out of A since b as well.
+//!
 //! In each case what the CPU stored through old translations is ordered before what the flush reads
 //! (5 releases, e acquires), and so are the flushes that it did.
 //!

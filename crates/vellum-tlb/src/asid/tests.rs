@@ -95,18 +95,19 @@ fn too_few_identifiers_for_the_cpus_are_refused() {
 }
 
 #[test]
-fn all_sixteen_bits_are_handed_out_before_any_cpu_has_to_flush_again() {
-    let global = Global::<2, 1024>::new(16).unwrap();
+fn all_identifiers_are_handed_out_before_any_cpu_has_to_flush_again() {
+    let (bits, last) = if cfg!(miri) { (7, 127) } else { (16, 65534) };
+    let global = Global::<2, 1024>::new(bits).unwrap();
     let mut recent = Recent::<8>::new();
     let load = |number, recent: &mut Recent<8>| {
         let tag = AsidTag::new();
         global.load(0, &tag, recent, turn(number, 0))
     };
     assert_eq!(load(0, &mut recent).stale, Stale::All, "whatever was there before");
-    for number in 1..65534 {
+    for number in 1..last {
         assert_ne!(load(number, &mut recent).stale, Stale::All, "{number}");
     }
-    let rolled = load(65534, &mut recent);
+    let rolled = load(last, &mut recent);
     assert_eq!((rolled.stale, rolled.tags.kernel), (Stale::All, asid(1)));
 }
 

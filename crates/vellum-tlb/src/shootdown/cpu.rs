@@ -99,9 +99,8 @@ impl Cpu {
             Has::No => true,
             Has::Unclear => false,
             Has::Lazy if !tables => true,
-            Has::Lazy | Has::Active => {
-                self.seen.load(Acquire) >= generation && self.has(space) != Has::Unclear
-            }
+            // If `seen` is of a later space already, this one has been left.
+            Has::Lazy | Has::Active => self.seen.load(Acquire) >= generation,
         }
     }
 

@@ -31,7 +31,7 @@ use crate::cli::{self, Bench, Options};
 use std::ffi::OsString;
 
 /// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
-pub const ROWS: [&str; 15] = [
+pub const ROWS: [&str; 16] = [
     "map",
     "again",
     "each",
@@ -41,6 +41,7 @@ pub const ROWS: [&str; 15] = [
     "sparse",
     "protect",
     "unmap",
+    "shuffled",
     "free",
     "blind",
     "large",

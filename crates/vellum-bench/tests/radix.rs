@@ -41,8 +41,8 @@ fn a_quick_run_has_every_row_and_every_contender() {
     let timed: Vec<_> = rows(&report).iter().filter(|row| row["section"] == "time").collect();
     let names: BTreeSet<_> = timed.iter().map(|row| name(row)).collect();
     let expected = [
-        "map", "again", "each", "scatter", "seq", "random", "sparse", "protect", "unmap", "free",
-        "blind", "large", "live",
+        "map", "again", "each", "scatter", "seq", "random", "sparse", "protect", "unmap",
+        "shuffled", "free", "blind", "large", "live",
     ];
     assert_eq!(names, expected.into());
     for row in timed {

@@ -11,6 +11,7 @@
 //!   sparse    scatter                          translate in another order
 //!   protect   64 MiB                           read-only, writable, ... 8 times
 //!   unmap     1 GiB                            in one call; frames summed up
+//!   shuffled  1 GiB, no two frames in order    the same
 //!   free      1 GiB                            the same, and tables are given back
 //!   blind     1 GiB                            the same, without the frames
 //!   large     an empty table                   256 times 1 GiB by 2 MiB leaves; for each leaf
@@ -60,6 +61,8 @@ pub struct Amounts {
     pub large: u64,
     /// Pages of (random), in `dense`.
     pub random: Rc<[u64]>,
+    /// Frames of (shuffled): those of `dense`, in no order.
+    pub shuffled: Rc<[u64]>,
     /// Pages of (scatter), in no order.
     pub scattered: Rc<[u64]>,
     /// The same in another order.
@@ -85,6 +88,8 @@ impl Amounts {
         let mut random = Random::new(0x1a);
         let pages = (dense / PAGE) as usize;
         let order = (0..pages).map(|_| VA + random.below(pages) as u64 * PAGE).collect();
+        let mut shuffled: Vec<_> = (PA..PA + dense).step_by(PAGE as usize).collect();
+        random.shuffle(&mut shuffled);
         let mut set = BTreeSet::new();
         while set.len() < scattered {
             set.insert(random.bits() >> 17 & !(PAGE - 1));
@@ -93,8 +98,8 @@ impl Amounts {
         random.shuffle(&mut scattered);
         let mut sparse = scattered.clone();
         random.shuffle(&mut sparse);
-        let (scattered, sparse) = (scattered.into(), sparse.into());
-        Self { dense, protect, large, random: order, scattered, sparse }
+        let (shuffled, scattered, sparse) = (shuffled.into(), scattered.into(), sparse.into());
+        Self { dense, protect, large, random: order, shuffled, scattered, sparse }
     }
 }
 
@@ -119,6 +124,8 @@ pub enum Row {
     Protect,
     /// Unmap, frames handed back.
     Unmap,
+    /// Unmap, frames handed back that are in no order.
+    Shuffled,
     /// Unmap, tables given back as well.
     Free,
     /// Unmap without a word.
@@ -129,7 +136,7 @@ pub enum Row {
 
 impl Row {
     /// In the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Map,
         Self::Again,
         Self::Each,
@@ -139,6 +146,7 @@ impl Row {
         Self::Sparse,
         Self::Protect,
         Self::Unmap,
+        Self::Shuffled,
         Self::Free,
         Self::Blind,
         Self::Large,
@@ -157,6 +165,7 @@ impl Row {
             Self::Sparse => "sparse",
             Self::Protect => "protect",
             Self::Unmap => "unmap",
+            Self::Shuffled => "shuffled",
             Self::Free => "free",
             Self::Blind => "blind",
             Self::Large => "large",
@@ -176,6 +185,7 @@ impl Row {
             Self::Sparse => "sparse: 64K",
             Self::Protect => "protect: 64 MiB",
             Self::Unmap => "unmap: 1 GiB",
+            Self::Shuffled => "shuffled: 1 GiB",
             Self::Free => "free: 1 GiB",
             Self::Blind => "blind: 1 GiB",
             Self::Large => "large: 2 MiB",
@@ -215,6 +225,10 @@ impl Row {
             Self::Map | Self::Each | Self::Scatter | Self::Large => true,
             Self::Again => table.make_room(VA, amounts.dense),
             Self::Protect => table.map(VA, PA, amounts.protect),
+            Self::Shuffled => {
+                let pages = (VA..).step_by(PAGE as usize).zip(amounts.shuffled.iter().copied());
+                table.map_each(pages)
+            }
             Self::Sparse => acts::map_scattered(table, &amounts.scattered),
             Self::Seq | Self::Random | Self::Unmap | Self::Free | Self::Blind => {
                 table.map(VA, PA, amounts.dense)
@@ -233,7 +247,7 @@ impl Row {
             Self::Random => acts::look_up_list(table, &amounts.random),
             Self::Sparse => acts::look_up_list(table, &amounts.sparse),
             Self::Protect => acts::protect(table, black_box(amounts.protect), PASSES),
-            Self::Unmap => acts::unmap(table, dense),
+            Self::Unmap | Self::Shuffled => acts::unmap(table, dense),
             Self::Free => acts::unmap_free(table, dense),
             Self::Blind => acts::unmap_blind(table, dense),
             Self::Large => acts::map_large(table, amounts.large),

@@ -1,8 +1,8 @@
 //! The naive table: one `BTreeMap` from page to entry, and nothing clever.
 //!
-//! It says what a [`PageTable`](vellum_core::PageTable) should hold, page by page, so that a
-//! sequence of operations can be run on both and compared. Its pages are the table's smallest ones;
-//! what is wrong with an address is the table's business, and not modelled here.
+//! It says what a [`PageTable`] should hold, page by page, so that a sequence of operations can be run
+//! on both and compared. Its pages are the table's smallest ones; what is wrong with an address is the
+//! table's business, and not modelled here.
 
 use core::ops::Range;
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use crate::Radix;
 use crate::format::{laws, leaves, node_order};
 use std::vec::Vec;
 use vellum_core::{
-    Change, Direct, FrameSource, Gone, PAGE_SIZE, PageTable, Ref, Run, Soft, VirtAddr, Walk,
+    Direct, FrameSource, Gone, PAGE_SIZE, PageTable, Ref, Run, Soft, VirtAddr, Walk,
 };
 use vellum_testkit::Arena;
 
@@ -116,6 +116,8 @@ fn walks_are_shorter_and_find_the_same() {
 #[cfg(not(miri))] // a quarter of a million entries
 #[test]
 fn a_gib_splits_into_one_node_of_pages() {
+    use vellum_core::Change;
+
     let arena = Arena::new(1 << 12);
     let mut table: Radix<Both, _> = Radix::new(&arena).expect("room for a root");
     let mut gone = Vec::new();

@@ -107,10 +107,11 @@ impl ErrorCode {
     pub const fn cause(self) -> Cause {
         if self.contains(Self::RMP) {
             Cause::ReverseMap
+        } else if self.contains(Self::RESERVED) {
+            // Processors set P with it; QEMU 7.2 does not.
+            Cause::Reserved
         } else if !self.contains(Self::PRESENT) {
             Cause::NotMapped
-        } else if self.contains(Self::RESERVED) {
-            Cause::Reserved
         } else if self.contains(Self::SGX) {
             Cause::Enclave
         } else if self.contains(Self::KEY) {
@@ -186,6 +187,7 @@ mod tests {
             (0x11, false, Access::Fetch, Cause::Rights), // NX, or SMEP
             (0x15, true, Access::Fetch, Cause::Rights),
             (0x9, false, Access::Read, Cause::Reserved),
+            (0xa, false, Access::Write, Cause::Reserved), // as QEMU has it
             (0x25, true, Access::Read, Cause::Key),
             (0x47, true, Access::Write, Cause::ShadowStack),
             (0x8007, true, Access::Write, Cause::Enclave),

@@ -20,6 +20,9 @@
 //! - Without INVPCID there is no way to another PCID that does not load its root: that too drops
 //!   everything, as does KPTI's other half.
 //!
+//! On AMD's processors the table holds while EFER.TCE is clear, as it is at reset: with it, INVLPG and
+//! INVPCID drop only those interior entries that lead to the page.
+//!
 //! # Invariants
 //!
 //! - What a plan drops includes all that its flushes ask for, by the least that the manual promises of
@@ -27,7 +30,8 @@
 //! - A plan has no page that is not canonical: INVPCID would fault, and none can be cached.
 //!
 //! Source: Intel SDM vol. 3A, 5.10.4.1 "Operations that Invalidate TLBs and Paging-Structure
-//! Caches"; 5.10.2.3 (large pages held as small ones); vol. 2A, "INVPCID".
+//! Caches"; 5.10.2.3 (large pages held as small ones); vol. 2A, "INVPCID"; AMD APM vol. 2, 3.1.7
+//! (EFER.TCE).
 
 use crate::cr3::Pcid;
 use vellum_core::{Canonical, Flush, Scope, VirtAddr};

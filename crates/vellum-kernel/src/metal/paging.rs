@@ -34,7 +34,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::{Once, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vellum_core::{
     Attr, Batch, Cause, Change, Direct, Entry, FrameSource, Gone, Invalidate, OutOfFrames,
-    PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError, ReplaceError, Run, Span, VirtAddr,
+    PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, RangeError, Ref, ReplaceError, Run, Span, VirtAddr,
     Walk,
 };
 use vellum_kernel::Extent;
@@ -294,6 +294,14 @@ impl Space {
         let mut entries = 0;
         with_table!(&*self.read(), table => table.walk(va, &mut |_| entries += 1))?;
         Ok(entries)
+    }
+
+    /// Where the entry lies at which a walk for `va` ends.
+    pub(crate) fn last_entry(&self, va: VirtAddr) -> Result<Option<PhysAddr>, Cause> {
+        let mut last = None;
+        let mut note = |entry: Ref| last = Some(entry.pa);
+        with_table!(&*self.read(), table => table.walk(va, &mut note))?;
+        Ok(last)
     }
 
     /// Where the root lies.

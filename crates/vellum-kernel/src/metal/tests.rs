@@ -50,6 +50,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("rights::smep_keeps_ring_0_from_user_code", rights::smep_keeps_ring_0_from_user_code),
     ("rights::smap_keeps_ring_0_from_user_data", rights::smap_keeps_ring_0_from_user_data),
     ("rights::umip_keeps_addresses_from_ring_3", rights::umip_keeps_addresses_from_ring_3),
+    ("rights::a_reserved_bit_is_told_apart", rights::a_reserved_bit_is_told_apart),
     (
         "processors::second_cpu_has_its_own_stack_and_the_same_tables",
         processors::second_cpu_has_its_own_stack_and_the_same_tables,
@@ -69,6 +70,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "processors::the_second_cpu_loses_the_right_to_write",
         processors::the_second_cpu_loses_the_right_to_write,
+    ),
+    (
+        "processors::tables_come_back_only_after_the_shootdown",
+        processors::tables_come_back_only_after_the_shootdown,
     ),
     (
         "processors::both_cpus_fault_on_the_same_pages",

@@ -21,7 +21,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Mutex;
 use vellum_core::{
-    Attr, Change, Flush, FrameSource, Gone, Invalidate, PAGE_SIZE, PhysAddr, Run, VirtAddr,
+    Attr, Change, Flush, FrameSource, Gone, Invalidate, PAGE_SIZE, PhysAddr, PhysMap, Run, VirtAddr,
 };
 use vellum_x86::{Controls, ErrorCode, Pat};
 
@@ -275,6 +275,57 @@ pub(super) fn the_second_cpu_loses_the_right_to_write(kernel: &Kernel) -> Outcom
     };
     check_eq!(trap.page_fault(), Some(ErrorCode::PRESENT | ErrorCode::WRITE));
     check_eq!(trap.address, two.page);
+    Ok(())
+}
+
+/// Reads until it may not.
+fn reading_to_the_end() {
+    let page = VirtAddr::new(AT.load(Ordering::Relaxed));
+    let ended = loop {
+        match probe::load(page) {
+            Err(trap) => break Some(trap),
+            Ok(_) if STOP.load(Ordering::Acquire) => break None,
+            Ok(value) => LAST.store(value, Ordering::Relaxed),
+        }
+        TURNS.fetch_add(1, Ordering::Release);
+        core::hint::spin_loop();
+    };
+    *MET.lock() = ended;
+}
+
+/// The tables under a range go with it, and what they were made of may hold anything at once.
+pub(super) fn tables_come_back_only_after_the_shootdown(kernel: &Kernel) -> Outcome {
+    const GIB: u64 = 1 << 30;
+    // Nothing else is in this GiB: two levels of tables are its own.
+    let page = private(3 * GIB + 0x5000);
+    let (free, tables) = (FRAMES.stats().free, kernel.space.table_bytes());
+    let frame = FRAMES.alloc(0)?;
+    set(frame, 7)?;
+    kernel.space.map(Run::new(page, frame, PAGE_SIZE, Attr::RW | Attr::GLOBAL))?;
+    check!(kernel.space.table_bytes() >= tables + 2 * PAGE_SIZE, "it has no tables of its own");
+    let second = Busy::start(page, reading_to_the_end)?;
+    check_eq!(second.turns(1000)?, 7);
+
+    kernel.space.unmap(page.align_down(30), GIB, |_| ())?;
+    check_eq!(kernel.space.table_bytes(), tables);
+    // Whoever gets the tables' frames now fills them with ones: as entries, all their bits reserved.
+    let mut taken = [PhysAddr::new(0); 8];
+    for slot in &mut taken {
+        *slot = FRAMES.alloc(0)?;
+        // SAFETY: just allocated.
+        KernelMemory.with(*slot, |bytes| unsafe { bytes.write_bytes(0xff, PAGE_SIZE as usize) });
+    }
+    check!(processors::wait_for(PATIENCE), "the second CPU still reads the page");
+    let Some(trap) = MET.lock().take() else {
+        fail!("the second CPU ended without a trap");
+    };
+    check_eq!((trap.page_fault(), trap.address), (Some(ErrorCode::empty()), page));
+    drop(second);
+    for block in taken.into_iter().chain([frame]) {
+        // SAFETY: allocated above; the page is unmapped, and flushed on both CPUs.
+        unsafe { KernelMemory.free(block, 0) };
+    }
+    check_eq!(FRAMES.stats().free, free);
     Ok(())
 }
 

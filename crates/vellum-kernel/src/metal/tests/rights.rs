@@ -271,3 +271,35 @@ pub(super) fn umip_keeps_addresses_from_ring_3(kernel: &Kernel) -> Outcome {
         Ok(())
     })
 }
+
+/// A bit that must be zero is told apart from a missing right.
+pub(super) fn a_reserved_bit_is_told_apart(kernel: &Kernel) -> Outcome {
+    let width = machine::features().physical_bits;
+    if width == 52 {
+        return Ok(()); // no bit of an address is reserved
+    }
+    let pages = Pages::new(kernel, Attr::RW)?;
+    let tried = pages.tried();
+    let Some(entry) = kernel.space.last_entry(tried)? else {
+        fail!("nothing was read to translate {tried}");
+    };
+    let entry = memory::direct(entry);
+    let right = probe::load(entry)?;
+    for bits in [1 << 51, 1 << width] {
+        // SAFETY: the entry is that of the page under test, which nobody else uses; it is put right
+        // before the table is asked again.
+        unsafe { probe::store(entry, right | bits)? };
+        machine::cpu().flush_page(tried);
+        let (read, written) = (probe::load(tried), pages.store());
+        // SAFETY: as it was.
+        unsafe { probe::store(entry, right)? };
+        machine::cpu().flush_page(tried);
+        // The code without P: QEMU 7.2 leaves that out, which processors set with RSVD.
+        let code = |trap: &Trap| trap.page_fault().map(|code| code - PRESENT);
+        let (read, written) = (read.as_ref().map_err(code), written.as_ref().map_err(code));
+        check_eq!(read, Err(Some(ErrorCode::RESERVED)));
+        check_eq!(written, Err(Some(ErrorCode::RESERVED | WRITE)));
+        check_eq!(probe::load(tried)?, LOAD.code);
+    }
+    Ok(())
+}

@@ -50,18 +50,15 @@ mod flush;
 mod mapper;
 mod memory;
 
-use crate::{Radix, X86_64};
+use crate::{Format, Policy, Radix, X86_64, X86Any};
 use ::x86_64::structures::paging::page::PageRangeInclusive;
 use ::x86_64::structures::paging::{Page, PageSize, PageTableFlags, PhysFrame};
 use core::fmt;
 use core::ops::ControlFlow;
 use vellum_core::{
     Attr, Batch, Cause, Change, Entry, Gone, Invalidate, Memory, PageTable, PhysAddr, RangeError,
-    Run, VirtAddr, Walk,
+    Run, VirtAddr,
 };
-
-#[cfg(doc)]
-use crate::Policy;
 
 pub use copy::{CopyError, copy_from};
 pub use flags::{HUGE_PAT, attr_of, flags_of};
@@ -153,10 +150,56 @@ const HELD: usize = 8;
 /// # table.retire(&mut direct);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct X86Mapper<'t, const LEVELS: usize, M: Memory, I> {
-    table: &'t mut Radix<X86_64<LEVELS>, M>,
+pub struct X86Mapper<'t, T, I> {
+    table: &'t mut T,
     invalidate: I,
     refusal: Option<Cause>,
+}
+
+/// The tables of x86-64, of 4 levels, of 5, or of either: what flags are made for.
+pub trait X86Table: PageTable + sealed::Sealed {
+    /// log2 of what an entry of the root spans.
+    fn root_shift(&self) -> u8;
+
+    /// What the table refuses.
+    fn policy(&self) -> Policy;
+}
+
+impl<const LEVELS: usize, M: Memory> X86Table for Radix<X86_64<LEVELS>, M> {
+    fn root_shift(&self) -> u8 {
+        const { X86_64::<LEVELS>::LEVELS[0].shift }
+    }
+
+    fn policy(&self) -> Policy {
+        Self::policy(self)
+    }
+}
+
+impl<M: Memory> X86Table for X86Any<M> {
+    fn root_shift(&self) -> u8 {
+        match self {
+            Self::Left(table) => table.root_shift(),
+            Self::Right(table) => table.root_shift(),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        match self {
+            Self::Left(table) => table.policy(),
+            Self::Right(table) => table.policy(),
+        }
+    }
+}
+
+/// Flags are refused by what these tables can hold, which is not known of others.
+mod sealed {
+    use crate::{Radix, X86_64, X86Any};
+    use vellum_core::Memory;
+
+    pub trait Sealed {}
+
+    impl<const LEVELS: usize, M: Memory> Sealed for Radix<X86_64<LEVELS>, M> {}
+    impl<M: Memory> Sealed for X86Any<M> {}
 }
 
 /// What is at the place of a page of some size.
@@ -170,7 +213,7 @@ enum Found {
     Smaller,
 }
 
-impl<'t, const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'t, LEVELS, M, I> {
+impl<'t, T: X86Table, I: Invalidate> X86Mapper<'t, T, I> {
     /// A mapper of this table.
     ///
     /// # Safety
@@ -178,13 +221,13 @@ impl<'t, const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'t, LEVELS, M,
     /// As of [`Batch::new`]: `invalidate` reaches every CPU that may use the table while the mapper
     /// exists.
     #[allow(unsafe_code, reason = "frames come back on the word of `invalidate`")]
-    pub const unsafe fn new(table: &'t mut Radix<X86_64<LEVELS>, M>, invalidate: I) -> Self {
+    pub const unsafe fn new(table: &'t mut T, invalidate: I) -> Self {
         Self { table, invalidate, refusal: None }
     }
 
     /// The table, for all that it can do by `&self`. Without the mapper, it is its owner's again.
     #[must_use]
-    pub const fn table(&self) -> &Radix<X86_64<LEVELS>, M> {
+    pub const fn table(&self) -> &T {
         self.table
     }
 
@@ -248,7 +291,7 @@ impl<'t, const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'t, LEVELS, M,
     fn finished<S: FnMut(Gone), R>(
         &mut self,
         sink: S,
-        op: impl FnOnce(&mut Radix<X86_64<LEVELS>, M>, &mut Gather<'_, LEVELS, M, I, S>) -> R,
+        op: impl FnOnce(&mut T, &mut Gather<'_, T, I, S>) -> R,
     ) -> R {
         // SAFETY: the gather is used with this table alone (`op` is this module's), whose
         // translations `invalidate` flushes by the contract of `new`.
@@ -314,8 +357,7 @@ impl<'t, const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'t, LEVELS, M,
 }
 
 /// The gather of one operation.
-type Gather<'i, const LEVELS: usize, M, I, S> =
-    Batch<&'i I, S, <Radix<X86_64<LEVELS>, M> as PageTable>::Detached, HELD>;
+type Gather<'i, T, I, S> = Batch<&'i I, S, <T as PageTable>::Detached, HELD>;
 
 /// The change to these attributes that keeps what hardware has noted.
 fn all_but_status(attr: Attr) -> Change {
@@ -344,7 +386,7 @@ fn frame_at<S: PageSize>(pa: PhysAddr) -> PhysFrame<S> {
     PhysFrame::containing_address(::x86_64::PhysAddr::new_truncate(pa.as_u64()))
 }
 
-impl<const LEVELS: usize, M: Memory, I> fmt::Debug for X86Mapper<'_, LEVELS, M, I> {
+impl<T: fmt::Debug, I> fmt::Debug for X86Mapper<'_, T, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = f.debug_struct("X86Mapper");
         f.field("table", &self.table).field("refusal", &self.refusal).finish_non_exhaustive()

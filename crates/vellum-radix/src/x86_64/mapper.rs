@@ -9,8 +9,7 @@
 //!                                                "this is another size")
 //! ```
 
-use super::{Found, X86Mapper, all_but_status, flags, frame_at, pa_of, shift_of, va_of};
-use crate::{Format, X86_64};
+use super::{Found, X86Mapper, X86Table, all_but_status, flags, frame_at, pa_of, shift_of, va_of};
 use ::x86_64::VirtAddr as X86VirtAddr;
 use ::x86_64::structures::paging::mapper::{
     CleanUp, FlagUpdateError, MapToError, MappedFrame, Mapper, MapperFlush, MapperFlushAll,
@@ -22,18 +21,14 @@ use ::x86_64::structures::paging::{
     Size2MiB, Size4KiB,
 };
 use core::ops::ControlFlow;
-use vellum_core::{
-    Attr, Cause, Entry, Gone, Invalidate, Memory, PageTable, Ref, Run, Span, VirtAddr, Walk,
-};
+use vellum_core::{Attr, Cause, Entry, Gone, Invalidate, Ref, Run, Span, VirtAddr};
 
 type Flags = PageTableFlags;
 
 /// What a parent's entry has here, but for the user's right in the kernel's part.
 const PARENT: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::USER_ACCESSIBLE);
 
-impl<const LEVELS: usize, M: Memory, I: Invalidate, S: PageSize> Mapper<S>
-    for X86Mapper<'_, LEVELS, M, I>
-{
+impl<T: X86Table, I: Invalidate, S: PageSize> Mapper<S> for X86Mapper<'_, T, I> {
     /// Takes nodes from the table's memory; the allocator that is passed is not used.
     unsafe fn map_to_with_table_flags<A>(
         &mut self,
@@ -139,7 +134,7 @@ impl<const LEVELS: usize, M: Memory, I: Invalidate, S: PageSize> Mapper<S>
     }
 }
 
-impl<const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'_, LEVELS, M, I> {
+impl<T: X86Table, I: Invalidate> X86Mapper<'_, T, I> {
     /// Makes the entry above `page` that spans 2<sup>`shift`</sup> bytes have these flags, which it
     /// does only if they are those that it has.
     fn parent<S: PageSize>(
@@ -174,8 +169,8 @@ impl<const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'_, LEVELS, M, I> 
 
     /// Whether parents keep user mode out here.
     fn is_kernel(&self, va: VirtAddr) -> bool {
-        let root = X86_64::<LEVELS>::LEVELS[0];
-        let index = |va: VirtAddr| va.as_u64() >> root.shift & ((1 << root.bits) - 1);
+        let shift = self.table.root_shift();
+        let index = |va: VirtAddr| va.as_u64() >> shift & 511;
         self.table.policy().kernel_from.is_some_and(|from| index(va) >= index(from))
     }
 
@@ -215,7 +210,7 @@ fn map_error<S: PageSize>(cause: Cause, frame: PhysFrame<S>) -> MapToError<S> {
     }
 }
 
-impl<const LEVELS: usize, M: Memory, I: Invalidate> Translate for X86Mapper<'_, LEVELS, M, I> {
+impl<T: X86Table, I: Invalidate> Translate for X86Mapper<'_, T, I> {
     fn translate(&self, addr: X86VirtAddr) -> TranslateResult {
         let va = VirtAddr::new(addr.as_u64());
         let Ok(Span { va: start, len, entry: Entry::Leaf(pa, attr) }) =
@@ -242,12 +237,12 @@ impl<const LEVELS: usize, M: Memory, I: Invalidate> Translate for X86Mapper<'_, 
 ///
 /// There is little to do: what `unmap` empties is given back then. It is what faults emptied through
 /// `&Radix` that is left.
-impl<const LEVELS: usize, M: Memory, I: Invalidate> CleanUp for X86Mapper<'_, LEVELS, M, I> {
+impl<T: X86Table, I: Invalidate> CleanUp for X86Mapper<'_, T, I> {
     unsafe fn clean_up<D>(&mut self, deallocator: &mut D)
     where
         D: FrameDeallocator<Size4KiB>,
     {
-        let all = X86_64::<LEVELS>::CANONICAL.halves();
+        let all = self.table.canonical().halves();
         let _ = deallocator;
         for (va, len) in all {
             self.clean_half(va, len);
@@ -263,7 +258,7 @@ impl<const LEVELS: usize, M: Memory, I: Invalidate> CleanUp for X86Mapper<'_, LE
             return;
         }
         let (first, last) = (va_of(range.start), va_of(range.end));
-        for (half, len) in X86_64::<LEVELS>::CANONICAL.halves() {
+        for (half, len) in self.table.canonical().halves() {
             let (start, end) = (first.max(half), last.min(half.wrapping_add(len - Size4KiB::SIZE)));
             if let Some(bytes) = end.checked_sub(start) {
                 self.clean_half(start, bytes + Size4KiB::SIZE);
@@ -272,11 +267,11 @@ impl<const LEVELS: usize, M: Memory, I: Invalidate> CleanUp for X86Mapper<'_, LE
     }
 }
 
-impl<const LEVELS: usize, M: Memory, I: Invalidate> X86Mapper<'_, LEVELS, M, I> {
+impl<T: X86Table, I: Invalidate> X86Mapper<'_, T, I> {
     /// Cleans a range within one half, an entry of the root at a time: one of them may be another
     /// table's.
     fn clean_half(&mut self, mut va: VirtAddr, mut left: u64) {
-        let size = 1u64 << X86_64::<LEVELS>::LEVELS[0].shift;
+        let size = 1u64 << self.table.root_shift();
         while left > 0 {
             let len = left.min(size - (va.as_u64() & (size - 1)));
             self.prune(va, len);

@@ -105,7 +105,9 @@ impl X86Offset {
     }
 }
 
-// SAFETY: the contract of `new`.
+// SAFETY: by the contract of `new` all of physical memory is mapped, so that the sum is a pointer to
+// the frame, in the kernel's own address space: no Rust object has its provenance, hence the exposed
+// one.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl PageTableFrameMapping for X86Offset {
     fn frame_to_pointer(&self, frame: PhysFrame) -> *mut PageTable {
@@ -113,6 +115,22 @@ unsafe impl PageTableFrameMapping for X86Offset {
         // On narrower hosts there is no such mapping, and nobody could have made one.
         core::ptr::with_exposed_provenance_mut(usize::try_from(va).unwrap_or(0))
     }
+}
+
+// SAFETY: as above, to the byte; an address is computed, and reading is the caller's.
+#[allow(unsafe_code, reason = "implements an unsafe trait")]
+unsafe impl PhysMap for X86Offset {
+    fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
+        f(byte_of(self, pa))
+    }
+}
+
+/// The byte at `pa`, as a mapping reaches its frame.
+fn byte_of(map: &impl PageTableFrameMapping, pa: PhysAddr) -> NonNull<u8> {
+    let frame = PhysFrame::containing_address(X86PhysAddr::new_truncate(pa.as_u64()));
+    let start: *mut u8 = map.frame_to_pointer(frame).cast();
+    let offset = usize::try_from(pa.as_u64() % PAGE_SIZE).unwrap_or(0);
+    NonNull::new(start.wrapping_add(offset)).unwrap_or(NonNull::dangling())
 }
 
 /// The memory of tables, of a kernel's own allocator and mapping. Its [`Memory`] is `&X86Memory`.
@@ -198,10 +216,7 @@ impl<L, P> PartialEq for X86Memory<L, P> {
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl<L, P: PageTableFrameMapping> PhysMap for X86Memory<L, P> {
     fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
-        let frame = PhysFrame::containing_address(X86PhysAddr::new_truncate(pa.as_u64()));
-        let start: *mut u8 = self.map.frame_to_pointer(frame).cast();
-        let offset = usize::try_from(pa.as_u64() % PAGE_SIZE).unwrap_or(0);
-        f(NonNull::new(start.wrapping_add(offset)).unwrap_or(NonNull::dangling()))
+        f(byte_of(&self.map, pa))
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::machines::{Frames, Mapping, Memory, Ram, Seen, Unused, frame, memory, page, retire};
 use core::cell::RefCell;
 use vellum_core::{Attr, Cause, Entry, Gone, PageTable as _, PhysMap, VirtAddr as Va, Walk};
-use vellum_radix::x86_64::{HUGE_PAT, Lend, X86Mapper, X86Memory};
-use vellum_radix::{Policy, Radix, X86_64};
+use vellum_radix::x86_64::{HUGE_PAT, Lend, X86Mapper, X86Memory, X86Table};
+use vellum_radix::{Policy, Radix, X86_64, X86Any};
 use vellum_testkit::Arena;
 use vellum_testkit::suite::{Recorder, recording};
 use x86_64::VirtAddr;
@@ -21,7 +21,7 @@ const AT: u64 = 0x4444_4440_0000;
 /// Runs `f` with a mapper of an empty table, and looks that all nodes come back.
 fn with_mapper(
     policy: Policy,
-    f: impl FnOnce(&Arena, &Seen<'_>, &mut X86Mapper<'_, 4, &Memory<'_>, &Seen<'_>>),
+    f: impl FnOnce(&Arena, &Seen<'_>, &mut X86Mapper<'_, Radix<X86_64<4>, &Memory<'_>>, &Seen<'_>>),
 ) {
     let arena = Arena::new(64);
     let memory = memory(&arena);
@@ -329,26 +329,34 @@ fn cleaning_up_takes_what_faults_have_emptied_and_nothing_else() {
     });
 }
 
-#[test]
-fn with_five_levels_it_is_the_same() {
-    let arena = Arena::new(64);
-    let memory = memory(&arena);
-    let mut table: Radix<X86_64<5>, _> = Radix::new(&memory).expect("room");
+/// A page at either end, and its way back.
+fn both_ends<T: X86Table>(mut table: T, arena: &Arena, levels: u64) {
     let seen = Seen::default();
     // SAFETY: no CPU uses the table.
     let mut mapper = unsafe { X86Mapper::new(&mut table, &seen) };
-    let high = 0xffff_ffff_ffff_f000;
-    map::<Size4KiB>(&mut mapper, high, 3, RW).expect("a hole");
-    assert_eq!(arena.frames_in_use(), 5);
-    assert_eq!(
-        mapper.translate_addr(VirtAddr::new(high)),
-        Some(frame::<Size4KiB>(3).start_address())
-    );
+    let (low, high) = (0, 0xffff_ffff_ffff_f000);
+    for (n, va) in [(3, high), (4, low)] {
+        map::<Size4KiB>(&mut mapper, va, n, RW).expect("a hole");
+        let start = frame::<Size4KiB>(n).start_address();
+        assert_eq!(mapper.translate_addr(VirtAddr::new(va)), Some(start));
+    }
+    assert_eq!(arena.frames_in_use(), 2 * levels - 1);
     // SAFETY: the nodes are this table's own.
     unsafe { mapper.clean_up(&mut Unused) };
     assert_eq!(mapper.unmap(page::<Size4KiB>(high)).expect("mapped").0, frame(3));
+    assert_eq!(arena.frames_in_use(), levels);
     retire(table);
     assert_eq!(arena.frames_in_use(), 0);
+}
+
+#[test]
+fn with_five_levels_or_either_it_is_the_same() {
+    let arena = Arena::new(64);
+    let memory = memory(&arena);
+    both_ends(Radix::<X86_64<4>, _>::new(&memory).expect("room"), &arena, 4);
+    both_ends(Radix::<X86_64<5>, _>::new(&memory).expect("room"), &arena, 5);
+    both_ends(X86Any::four(&memory).expect("room"), &arena, 4);
+    both_ends(X86Any::five(&memory).expect("room"), &arena, 5);
 }
 
 #[test]

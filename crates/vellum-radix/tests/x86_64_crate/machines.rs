@@ -1,12 +1,8 @@
 //! What both mappers need: frames, a mapping that keeps provenance, a flush that is watched.
 
 use core::cell::{Cell, RefCell};
-use vellum_core::{
-    Direct, Flush, FrameSource, Invalidate, Memory as CoreMemory, PageTable as _, PhysAddr,
-    PhysMap, Scope,
-};
+use vellum_core::{Direct, Flush, FrameSource, Invalidate, PhysAddr, PhysMap, Scope};
 use vellum_radix::x86_64::X86Memory;
-use vellum_radix::{Radix, X86_64};
 use vellum_testkit::Arena;
 use x86_64::VirtAddr;
 use x86_64::structures::paging::mapper::PageTableFrameMapping;
@@ -120,7 +116,7 @@ pub(crate) fn peer_root(arena: &Arena) -> *mut PageTable {
 }
 
 /// Gives up a table that no CPU uses.
-pub(crate) fn retire<const LEVELS: usize, M: CoreMemory>(table: Radix<X86_64<LEVELS>, M>) {
+pub(crate) fn retire(table: impl vellum_core::PageTable) {
     // SAFETY: no CPU uses the tables of these tests.
     table.retire(&mut unsafe { Direct::new(|_| {}) });
 }

@@ -36,6 +36,8 @@ pub enum Live {
     Unmap,
     /// The first half of each table, quiet.
     Half,
+    /// The same; no frame follows the one before it.
+    HalfPages,
     /// Put in through `&self`, one page a call.
     Install,
     /// Taken out through `&self`, one page a call.
@@ -48,13 +50,14 @@ pub enum Live {
 
 impl Live {
     /// In the order of the report.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Map,
         Self::Each,
         Self::Quiet,
         Self::Noisy,
         Self::Unmap,
         Self::Half,
+        Self::HalfPages,
         Self::Install,
         Self::Remove,
         Self::ForkRun,
@@ -71,6 +74,7 @@ impl Live {
             Self::Noisy => "live: protect, not quiet",
             Self::Unmap => "live: unmap 1 GiB",
             Self::Half => "live: unmap halves",
+            Self::HalfPages => "live: unmap halves, pages",
             Self::Install => "live: replace hole",
             Self::Remove => "live: replace leaf",
             Self::ForkRun => "live: fork, a run",
@@ -97,31 +101,25 @@ impl Live {
         ram::rewind();
         match self {
             Self::Quiet | Self::Noisy => PASSES * amounts.protect / PAGE,
-            Self::Half => len / PAGE / 2,
+            Self::Half | Self::HalfPages => len / PAGE / 2,
             Self::ForkRun | Self::ForkPages => amounts.protect / PAGE,
             _ => len / PAGE,
         }
     }
 
     fn prepare(self, table: &mut Inner, amounts: &Amounts) -> bool {
-        let quiet = |len| Run { attr: DATA_ATTR | Attr::STATUS, ..run(VA, PA, len) };
         let gather = &mut direct(|_| {});
         match self {
             Self::Map | Self::Each | Self::Install => true,
-            Self::Quiet | Self::ForkRun => table.map(quiet(amounts.protect), gather).is_ok(),
+            Self::Quiet | Self::ForkRun => {
+                table.map(quiet(VA, PA, amounts.protect), gather).is_ok()
+            }
             Self::Noisy => table.map(run(VA, PA, amounts.protect), gather).is_ok(),
             Self::Unmap | Self::Half | Self::Remove => {
-                table.map(quiet(amounts.dense), gather).is_ok()
+                table.map(quiet(VA, PA, amounts.dense), gather).is_ok()
             }
-            // Backwards: no two make a run.
-            Self::ForkPages => (0..amounts.protect).step_by(PAGE as usize).all(|at| {
-                let page = Run {
-                    va: VirtAddr::new(VA + at),
-                    pa: PhysAddr::new(PA + amounts.protect - at),
-                    ..quiet(PAGE)
-                };
-                table.map(page, gather).is_ok()
-            }),
+            Self::HalfPages => map_backwards(table, amounts.dense),
+            Self::ForkPages => map_backwards(table, amounts.protect),
         }
     }
 
@@ -142,7 +140,7 @@ impl Live {
                 table.protect(va, amounts.protect, change, &mut gather).is_ok()
             }),
             Self::Unmap => table.unmap(va, dense, &mut gather).is_ok(),
-            Self::Half => (0..dense / (2 * PIECE)).all(|n| {
+            Self::Half | Self::HalfPages => (0..dense / (2 * PIECE)).all(|n| {
                 let va = VirtAddr::new(VA + n * 2 * PIECE);
                 table.unmap(va, PIECE, &mut gather).is_ok()
             }),
@@ -174,9 +172,23 @@ impl Live {
         gather.finish();
         let gone = match self {
             Self::Unmap | Self::Remove => dense,
-            Self::Half => dense / 2,
+            Self::Half | Self::HalfPages => dense / 2,
             _ => 0,
         };
         done && bytes == gone
     }
+}
+
+/// A run of pages to which hardware will write nothing more.
+fn quiet(va: u64, pa: u64, len: u64) -> Run {
+    Run { attr: DATA_ATTR | Attr::STATUS, ..run(va, pa, len) }
+}
+
+/// Maps quiet pages to frames in descending order, so that no two make a run.
+fn map_backwards(table: &mut Inner, len: u64) -> bool {
+    let gather = &mut direct(|_| {});
+    (0..len).step_by(PAGE as usize).all(|at| {
+        let page = quiet(VA + at, PA + len - at, PAGE);
+        table.map(page, gather).is_ok()
+    })
 }

@@ -12,8 +12,8 @@
 //! Frames and nodes are cells that loom watches: who uses one through a translation reads it, who
 //! frees it writes it. So a use that is not ordered before the free fails, wherever it happened.
 //!
-//! There are no interrupts: a CPU serves where a model says, and in the end leaves the space, so that
-//! nobody waits for ever. That a wait ends is part of what is checked.
+//! A CPU serves where a model says, and in the end leaves the space, so that nobody waits for ever.
+//! That an interrupt is under way whenever somebody would wait without one is a model of its own.
 //!
 //! # What they see
 //!
@@ -38,7 +38,7 @@ use crate::sync::{AtomicU64, Weight, weigh};
 use crate::{Interrupts, Local, Reach, Shootdown, Slots, Space, Stale, Tags};
 use core::cell::RefCell;
 use core::sync::atomic::AtomicU64 as Counter;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::thread;
@@ -90,23 +90,36 @@ fn become_cpu(number: usize) {
     me(|me| me.number = number);
 }
 
+/// The interrupts that are under way, a bit for each CPU.
 #[derive(Debug)]
-struct Machine;
+struct Board(AtomicU64);
 
-// SAFETY: each thread has one number, and there are no interrupts.
+impl Board {
+    /// Whether CPU `number` is interrupted, which it is not any more then.
+    fn take(&self, number: usize) -> bool {
+        self.0.fetch_and(!(1 << number), AcqRel) >> number & 1 == 1
+    }
+}
+
+// SAFETY: each thread has one number, and interrupts are taken where a model says.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
-unsafe impl Interrupts for Machine {
+unsafe impl Interrupts for Board {
     fn masked<R>(&self, f: impl FnOnce(usize) -> R) -> R {
         let number = me(|me| me.number);
         f(number)
     }
 
-    fn send(&self, _: &crate::CpuSet) {}
+    fn send(&self, cpus: &crate::CpuSet) {
+        self.0.fetch_or(cpus.words()[0], AcqRel);
+    }
 
     fn relax(&self) {
         thread::yield_now();
     }
 }
+
+#[derive(Debug)]
+struct Machine;
 
 fn page_of(page: usize) -> VirtAddr {
     VirtAddr::new((page as u64) << 12)
@@ -144,7 +157,7 @@ const PAGES: usize = 2;
 
 /// One space of two pages, each with a frame at first: page n has frame n.
 struct World {
-    shootdown: Shootdown<Machine, Machine, 3>,
+    shootdown: Shootdown<Board, Machine, 3>,
     space: Space,
     /// 1 if the page is mapped.
     table: [AtomicU64; PAGES],
@@ -155,7 +168,7 @@ impl World {
     fn new() -> Rc<Self> {
         // SAFETY: the models keep to it.
         #[allow(unsafe_code, reason = "calls an unsafe function")]
-        let shootdown = unsafe { Shootdown::new(Machine, Machine) };
+        let shootdown = unsafe { Shootdown::new(Board(AtomicU64::new(0)), Machine) };
         let space = shootdown.new_space();
         Rc::new(Self {
             space,

@@ -1,6 +1,6 @@
 //! CPUs that flush at the same time.
 
-use super::{World, explore};
+use super::{World, become_cpu, explore};
 use crate::Slots;
 use vellum_core::{Invalidate, Scope};
 
@@ -73,5 +73,27 @@ fn two_flushes_under_way_are_waited_for_one_by_one() {
         world.free(0);
         flusher.flush(&[]);
         other.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_has_an_interrupt_under_way_or_an_answer() {
+    explore(|| {
+        let world = World::new();
+        let target = world.beside(2, |world| {
+            world.enter(&mut Slots::new(4, false), None);
+            if world.shootdown.interrupts().take(2) {
+                world.shootdown.serve();
+            }
+        });
+        // The queue has room for one of them.
+        let flusher = world.shootdown.of(&world.space);
+        let mut flushes = [0, 1].map(|page| flusher.start(&[world.unlink(page)]));
+        target.join().unwrap();
+        become_cpu(2);
+        if world.shootdown.interrupts().take(2) {
+            world.shootdown.serve();
+        }
+        assert!(flushes.iter_mut().all(crate::Pending::poll), "a request is lost");
     });
 }

@@ -10,6 +10,7 @@
 //!                 +-- exhaust   out of frames at every allocation: exact, and nothing leaked
 //!                 +-- huge      large leaves: chosen, split, and not blocked by empty tables
 //!                 +-- fork      share, and spaces that do not see each other
+//!                 +-- flushes   a model of every TLB there could be, and flushes left out
 //! ```
 //!
 //! Every property runs on an [`Arena`] of its own, and ends by looking that all frames are back.
@@ -27,12 +28,14 @@
 
 pub mod edges;
 pub mod exhaust;
+pub mod flushes;
 pub mod fork;
 pub mod huge;
 pub mod random;
 pub mod replace;
 
 use crate::Arena;
+use crate::checker::Hardware;
 use crate::oracle::Oracle;
 use core::cell::RefCell;
 use core::mem::forget;
@@ -73,6 +76,25 @@ pub trait Design {
     ///
     /// When the arena fails an allocation.
     fn table<'s>(shared: &'s Self::Shared<'_>, space: u16) -> Result<Self::Table<'s>, OutOfFrames>;
+
+    /// A walk of the table's memory as the processor does it, for [`checker`](crate::checker) to
+    /// look on while the table changes; without one, it looks between operations only.
+    #[must_use]
+    fn hardware<'s>(
+        shared: &'s Self::Shared<'_>,
+        table: &Self::Table<'s>,
+    ) -> Option<Hardware<'s>> {
+        let _ = (shared, table);
+        None
+    }
+
+    /// What makes a processor forget that an entry which spans 2<sup>`page`</sup> bytes was empty;
+    /// `None` if it does not remember that.
+    #[must_use]
+    fn absence(page: u8) -> Option<Scope> {
+        let _ = page;
+        None
+    }
 
     /// Whether the format can express these attributes; x86-64's rule unless a design says other.
     #[must_use]

@@ -8,12 +8,12 @@
 //! The peers store plainly over whatever hardware may have written meanwhile, so their figures of
 //! the other section are theirs here. A flush does nothing, in this section as in the others.
 
-use super::ours::{DATA_ATTR, Inner, change, direct, frames, live, run};
+use super::ours::{DATA_ATTR, Inner, Live as Gather, change, direct, frames, live, run};
 use super::ram::{self, Ram};
 use super::rows::{Amounts, Meter, PA, VA};
 use super::table::PAGE;
 use core::hint::black_box;
-use vellum_core::{Attr, Change, Entry, PageTable, PhysAddr, Run, VirtAddr};
+use vellum_core::{Attr, Change, Entry, Gone, PageTable, PhysAddr, Run, VirtAddr};
 
 /// How often rights are taken and given back in one turn.
 const PASSES: u64 = 8;
@@ -124,50 +124,24 @@ impl Live {
     }
 
     fn act(self, table: &mut Inner, child: &mut Inner, amounts: &Amounts) -> bool {
-        let (va, dense) = (VirtAddr::new(VA), black_box(amounts.dense));
+        let dense = black_box(amounts.dense);
         let mut bytes = 0;
         let mut count = |pa, len| {
             black_box(pa);
             bytes += len;
         };
         let mut gather = live(frames(&mut count));
-        let pages = || (0..dense).step_by(PAGE as usize).map(|at| (VA + at, PA + at));
+        let protect = black_box(amounts.protect);
         let done = match self {
-            Self::Map => table.map(run(VA, PA, dense), &mut gather).is_ok(),
-            Self::Each => pages().all(|(va, pa)| table.map(run(va, pa, PAGE), &mut gather).is_ok()),
-            Self::Quiet | Self::Noisy => (0..PASSES).all(|pass| {
-                let change = change(pass % 2 == 1);
-                table.protect(va, amounts.protect, change, &mut gather).is_ok()
-            }),
-            Self::Unmap => table.unmap(va, dense, &mut gather).is_ok(),
-            Self::Half | Self::HalfPages => (0..dense / (2 * PIECE)).all(|n| {
-                let va = VirtAddr::new(VA + n * 2 * PIECE);
-                table.unmap(va, PIECE, &mut gather).is_ok()
-            }),
+            Self::Map => map(table, dense, &mut gather),
+            Self::Each => map_each(table, dense, &mut gather),
+            Self::Quiet | Self::Noisy => protect_often(table, protect, &mut gather),
+            Self::Unmap => unmap(table, dense, &mut gather),
+            Self::Half | Self::HalfPages => unmap_halves(table, dense, &mut gather),
             Self::Install | Self::Remove => {
-                let mut stock = table.stock();
-                pages().all(|(va, pa)| {
-                    let leaf = Entry::Leaf(PhysAddr::new(pa), DATA_ATTR);
-                    let (expect, new) = match self {
-                        Self::Install => (Entry::Hole, leaf),
-                        _ => (leaf, Entry::Hole),
-                    };
-                    let va = VirtAddr::new(va);
-                    black_box(&*table)
-                        .replace_refilling(va, PAGE, expect, new, &mut stock, &mut gather)
-                        .is_ok()
-                })
+                replace_each(table, dense, self == Self::Install, &mut gather)
             }
-            Self::ForkRun | Self::ForkPages => {
-                let (len, change) = (black_box(amounts.protect), Change::clearing(Attr::WRITE));
-                let mut own = direct(|_| {});
-                let mut given = 0;
-                let shared =
-                    table.share(va, len, change, &mut gather, (child, &mut own), &mut |span| {
-                        given += span.len;
-                    });
-                shared.is_ok() && given == len
-            }
+            Self::ForkRun | Self::ForkPages => fork(table, child, protect, &mut gather),
         };
         gather.finish();
         let gone = match self {
@@ -191,4 +165,68 @@ fn map_backwards(table: &mut Inner, len: u64) -> bool {
         let page = quiet(VA + at, PA + len - at, PAGE);
         table.map(page, gather).is_ok()
     })
+}
+
+// What is measured, one function each, as in `acts`.
+
+#[inline(never)]
+fn map<S: FnMut(Gone)>(table: &mut Inner, len: u64, gather: &mut Gather<S>) -> bool {
+    table.map(run(VA, PA, len), gather).is_ok()
+}
+
+#[inline(never)]
+fn map_each<S: FnMut(Gone)>(table: &mut Inner, len: u64, gather: &mut Gather<S>) -> bool {
+    let mut pages = (0..len).step_by(PAGE as usize);
+    pages.all(|at| table.map(run(VA + at, PA + at, PAGE), gather).is_ok())
+}
+
+#[inline(never)]
+fn protect_often<S: FnMut(Gone)>(table: &mut Inner, len: u64, gather: &mut Gather<S>) -> bool {
+    (0..PASSES).all(|pass| {
+        let change = change(pass % 2 == 1);
+        black_box(&mut *table).protect(VirtAddr::new(VA), len, change, gather).is_ok()
+    })
+}
+
+#[inline(never)]
+fn unmap<S: FnMut(Gone)>(table: &mut Inner, len: u64, gather: &mut Gather<S>) -> bool {
+    table.unmap(VirtAddr::new(VA), len, gather).is_ok()
+}
+
+#[inline(never)]
+fn unmap_halves<S: FnMut(Gone)>(table: &mut Inner, len: u64, gather: &mut Gather<S>) -> bool {
+    let mut pieces = (VA..VA + len).step_by(2 * PIECE as usize);
+    pieces.all(|va| table.unmap(VirtAddr::new(va), PIECE, gather).is_ok())
+}
+
+/// Puts leaves into holes, or holes in the place of leaves.
+#[inline(never)]
+fn replace_each<S: FnMut(Gone)>(
+    table: &Inner,
+    len: u64,
+    install: bool,
+    gather: &mut Gather<S>,
+) -> bool {
+    let mut stock = table.stock();
+    (0..len).step_by(PAGE as usize).all(|at| {
+        let leaf = Entry::Leaf(PhysAddr::new(PA + at), DATA_ATTR);
+        let (expect, new) = if install { (Entry::Hole, leaf) } else { (leaf, Entry::Hole) };
+        let (table, va) = (black_box(table), VirtAddr::new(VA + at));
+        table.replace_refilling(va, PAGE, expect, new, &mut stock, gather).is_ok()
+    })
+}
+
+#[inline(never)]
+fn fork<S: FnMut(Gone)>(
+    table: &mut Inner,
+    child: &mut Inner,
+    len: u64,
+    gather: &mut Gather<S>,
+) -> bool {
+    let (va, change) = (VirtAddr::new(VA), Change::clearing(Attr::WRITE));
+    let mut own = direct(|_| {});
+    let mut given = 0;
+    let shared =
+        table.share(va, len, change, gather, (child, &mut own), &mut |span| given += span.len);
+    shared.is_ok() && given == len
 }

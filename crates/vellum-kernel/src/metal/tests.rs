@@ -64,6 +64,10 @@ pub(crate) const TESTS: &[Test] = &[
         processors::with_the_shootdown_it_reads_the_new_one,
     ),
     (
+        "processors::every_shape_of_flush_reaches_the_second_cpu",
+        processors::every_shape_of_flush_reaches_the_second_cpu,
+    ),
+    (
         "processors::a_frame_comes_back_only_after_the_shootdown",
         processors::a_frame_comes_back_only_after_the_shootdown,
     ),

@@ -229,6 +229,33 @@ pub(super) fn with_the_shootdown_it_reads_the_new_one(kernel: &Kernel) -> Outcom
     Ok(())
 }
 
+/// Several ranges at once, and one beyond any ceiling, for which each CPU drops everything.
+pub(super) fn every_shape_of_flush_reaches_the_second_cpu(kernel: &Kernel) -> Outcome {
+    let two = Two::new(kernel, private(0x16_0000))?;
+    let elsewhere = private(0x17_0000);
+    let one = |page| Flush::new(page, PAGE_SIZE, 12, Attr::GLOBAL);
+    let shapes: [&[Flush]; 4] = [
+        &[one(two.page)],
+        &[one(elsewhere), one(two.page)],
+        &[Flush::new(two.page.align_down(30), 1 << 30, 12, Attr::GLOBAL)],
+        &[Flush::tables(two.page.align_down(21), 1 << 21, true)],
+    ];
+    let second = Busy::start(two.page, reading)?;
+    let mut way = two.frames;
+    for (flushes, value) in shapes.into_iter().zip(10..) {
+        set(way[0], value)?;
+        set(way[1], value + 10)?;
+        check_eq!(second.turns(100)?, value);
+        // SAFETY: both frames are kept.
+        two.swap(way, unsafe { HereOnly::new() }, |_| ())?;
+        check_eq!((flushes, second.turns(100)?), (flushes, value));
+        flush::everywhere().flush(flushes);
+        check_eq!((flushes, second.turns(100)?), (flushes, value + 10));
+        way.reverse();
+    }
+    Ok(())
+}
+
 /// What the sink gets may be given away at once: here the next owner writes to it immediately.
 pub(super) fn a_frame_comes_back_only_after_the_shootdown(kernel: &Kernel) -> Outcome {
     let two = Two::new(kernel, private(0x12_0000))?;

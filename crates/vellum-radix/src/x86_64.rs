@@ -28,6 +28,8 @@
 //! - `update_flags` keeps accessed and dirty, which hardware sets: it adds those that are given.
 //! - The frame in `PageAlreadyMapped` is the one that is mapped; where several smaller pages are in
 //!   the way, or a soft entry, the one that was asked for.
+//! - A call that is refused has changed nothing; there, a small page that is refused inside a large one
+//!   has given that one its own rights, and other flags for a page that is a table make it a page.
 //! - A page without `PRESENT` is a mapping without rights: it translates, and unmapping returns it.
 //! - Parent tables grant everything but in the kernel's part ([`Policy::kernel_from`]): the leaf
 //!   decides. `set_flags_p4_entry` and its like succeed where they ask for just that, and

@@ -251,12 +251,12 @@ fn emptied_tables_come_back() {
 /// There, unmapping whole subtrees drops them, and says nothing of what they mapped.
 fn whole_subtrees_report_their_frames<F: Format>() {
     with_table(Policy::default(), |arena, table: &mut Radix<F, &Arena>| {
-        let (va, len) = (VirtAddr::new(0x40_0000_0000), 4 * MIB2);
+        let (va, len) = (VirtAddr::new(0x40_0000_0000), 24 * PAGE_SIZE);
         let attr = Attr::RW | Attr::ACCESSED;
         map(table, Run::new(va, PA, len, attr)).expect("a hole");
-        let far = va.wrapping_add(512 * MIB2);
-        map(table, Run::new(far, PA, MIB2, attr).with_leaves_up_to(21)).expect("a hole");
-        let (result, gone) = live(|g| table.unmap(va, 1024 * MIB2, g));
+        let far = va.wrapping_add(500 * MIB2);
+        map(table, Run::new(far, PA, 2 * PAGE_SIZE, attr)).expect("a hole");
+        let (result, gone) = live(|g| table.unmap(va, 512 * MIB2, g));
         assert_eq!(result, Ok(()));
         let mut frames = Vec::new();
         for gone in &gone {
@@ -270,7 +270,7 @@ fn whole_subtrees_report_their_frames<F: Format>() {
             (0..len / PAGE_SIZE)
                 .map(move |n| (va.wrapping_add(n * PAGE_SIZE), PA.wrapping_add(n * PAGE_SIZE)))
         };
-        assert_eq!(frames, pages(va, len).chain(pages(far, MIB2)).collect::<Vec<_>>());
+        assert_eq!(frames, pages(va, len).chain(pages(far, 2 * PAGE_SIZE)).collect::<Vec<_>>());
         assert_eq!(arena.frames_in_use(), 1);
     });
 }

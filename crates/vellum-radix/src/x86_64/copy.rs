@@ -54,6 +54,7 @@ impl Error for CopyError {}
 /// Entries that are not present stay behind, and so do links to a node above (recursive mappings,
 /// which would show the old tables). Nothing is loaded: that is the caller's, with
 /// [`Radix::root`] and `Cr3::write`. A leaf at a time; [`X86Mapper`](super::X86Mapper) has an example.
+/// Where levels are chosen at run time, the result is one variant of [`X86Any`](crate::X86Any).
 ///
 /// # Errors
 ///

@@ -2,7 +2,10 @@
 
 use crate::machines::{Frames, Mapping, Memory, Ram, Seen, Unused, frame, memory, page, retire};
 use core::cell::RefCell;
-use vellum_core::{Attr, Cause, Entry, Gone, PageTable as _, PhysMap, VirtAddr as Va, Walk};
+use vellum_core::{
+    Attr, Cause, Entry, FrameSource, Gone, OutOfFrames, PageTable as _, PhysMap, VirtAddr as Va,
+    Walk,
+};
 use vellum_radix::x86_64::{HUGE_PAT, Lend, X86Mapper, X86Memory, X86Table};
 use vellum_radix::{Policy, Radix, X86_64, X86Any};
 use vellum_testkit::Arena;
@@ -200,6 +203,8 @@ fn flags_of_parents_can_be_asked_for_as_they_are() {
             assert!(matches!(refused, Err(FlagUpdateError::ParentEntryHugePage)), "a leaf");
             let refused = mapper.set_flags_p2_entry(page::<Size2MiB>(kernel), RW);
             assert!(matches!(refused, Err(FlagUpdateError::ParentEntryHugePage)), "its own entry");
+            let refused = mapper.set_flags_p2_entry(page::<Size2MiB>(AT), user);
+            assert!(matches!(refused, Err(FlagUpdateError::ParentEntryHugePage)), "no parent");
             let refused = mapper.set_flags_p2_entry(absent, user);
             assert!(matches!(refused, Err(FlagUpdateError::PageNotMapped)));
             assert!(mapper.set_flags_p4_entry(absent, user).is_ok());
@@ -245,6 +250,7 @@ fn an_allocator_that_is_in_use_is_out_of_frames() {
     let table = Radix::<X86_64<4>, _>::new(&memory).expect("room");
     assert!(handle.allocate_frame().is_some());
     assert_eq!(arena.frames_in_use(), 2);
+    assert_eq!(memory.alloc(1), Err(OutOfFrames { order: 1 }), "it deals in single frames");
     retire(table);
     assert_eq!(arena.frames_in_use(), 1);
 }

@@ -63,6 +63,17 @@ pub trait Walk {
     /// [`Cause::NonCanonical`], before anything is read.
     fn walk<S: Sink>(&self, va: VirtAddr, sink: &mut S) -> Result<Span, Cause>;
 
+    /// Where the byte at `va` lies in physical memory, whatever access its mapping grants; `None`
+    /// where no leaf is.
+    #[inline]
+    fn translate(&self, va: VirtAddr) -> Option<PhysAddr> {
+        let span = self.walk(va, &mut ()).ok()?;
+        match span.entry {
+            Entry::Leaf(pa, _) => pa.checked_add(va.checked_sub(span.va)?),
+            _ => None,
+        }
+    }
+
     /// What a walker does at the end of a translation: sets `bits` (of [`Attr::STATUS`]) in the
     /// leaf at `va`, if that leaf grants all of `need`. Atomic, and safe beside hardware.
     ///

@@ -234,12 +234,52 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
         }))
     }
 
+    /// As a walk, without looking at more than the frame; of pages first, so that a larger leaf
+    /// costs a call.
+    #[inline]
+    fn translate(&self, va: VirtAddr) -> Option<PhysAddr> {
+        if !F::CANONICAL.contains(va) {
+            return None;
+        }
+        let mut node = self.node(self.root);
+        let last = const { F::LEVELS.len() - 1 };
+        for level in &F::LEVELS[..last] {
+            let raw = node.slot(index(va, *level)).load();
+            match F::decode(raw, level.shift) {
+                Decoded::Table(pa) => node = self.node(pa),
+                Decoded::Entry(_) => return translate_large::<F>(raw, *level, va),
+            }
+        }
+        let level = F::LEVELS[last];
+        translated::<F>(node.slot(index(va, level)).load(), level, va)
+    }
+
     fn touch(&self, va: VirtAddr, need: Attr, bits: Attr) -> Entry {
         if !F::CANONICAL.contains(va) {
             return Entry::Hole;
         }
         self.find(va, &mut (), |found| touch_leaf(found, need, bits))
     }
+}
+
+/// Where an entry that links no node puts `va`.
+#[inline(always)]
+fn translated<F: Format>(raw: u64, level: Level, va: VirtAddr) -> Option<PhysAddr> {
+    let grouped = level.group > 0 && F::is_grouped(raw, level.shift);
+    let page = if grouped { level.group_shift() } else { level.shift };
+    match F::decode(raw, page) {
+        Decoded::Entry(Entry::Leaf(pa, _)) => {
+            Some(pa.wrapping_add(va.as_u64() & ((1 << page) - 1)))
+        }
+        _ => None,
+    }
+}
+
+/// The same for a leaf above the lowest level, or a hole: kept apart, so that the common path has
+/// constants only.
+#[inline(never)]
+fn translate_large<F: Format>(raw: u64, level: Level, va: VirtAddr) -> Option<PhysAddr> {
+    translated::<F>(raw, level, va)
 }
 
 /// Sets status in a leaf that grants `need`; the entry as it was.

@@ -95,12 +95,7 @@ impl Table for Ours {
 
     #[inline]
     fn translate(&self, va: u64) -> Option<u64> {
-        let va = VirtAddr::new(va);
-        let span = self.0.walk(va, &mut ()).ok()?;
-        match span.entry {
-            Entry::Leaf(pa, _) => Some(pa.as_u64() + (va.as_u64() - span.va.as_u64())),
-            _ => None,
-        }
+        self.0.translate(VirtAddr::new(va)).map(PhysAddr::as_u64)
     }
 
     fn is_writable(&self, va: u64) -> bool {

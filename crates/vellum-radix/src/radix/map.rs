@@ -20,8 +20,8 @@ use crate::format::{Decoded, Format, Level, base_shift};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use vellum_core::{
-    Attr, Cause, Entry, Flush, Gather, Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, RangeError, Run,
-    Span, VirtAddr,
+    Attr, Cause, Entry, Flush, Gather, Memory, OutOfFrames, PAGE_SHIFT, PhysAddr, RangeError, Reap,
+    Run, Span, VirtAddr,
 };
 
 /// Whether a leaf of this level can be the next of the run.
@@ -131,7 +131,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         for level in &F::LEVELS[..last] {
             let next = node.link(*level, index(va, *level));
             let Decoded::Table(pa) = F::decode(next.slot.load(), level.shift) else {
-                return false;
+                return self.graft_page(va, raw);
             };
             node = self.node(pa);
             link = Some(next);
@@ -144,6 +144,53 @@ impl<F: Format, M: Memory> Radix<F, M> {
             link.add(1);
         }
         slot.store(raw);
+        true
+    }
+
+    /// The hole on the way to the page at `va`, if a hole is what ends it above the lowest level.
+    #[inline]
+    fn missing(&self, va: VirtAddr) -> Option<Missing<'_, F, M>> {
+        let mut node = self.node(self.root);
+        let mut link = None;
+        for (depth, level) in F::LEVELS[..F::LEVELS.len() - 1].iter().enumerate() {
+            let at = index(va, *level);
+            let above = node.link(*level, at);
+            match F::decode(above.slot.load(), level.shift) {
+                Decoded::Table(pa) => node = self.node(pa),
+                Decoded::Entry(Entry::Hole) => return Some(Missing { above, depth, at, link }),
+                Decoded::Entry(_) => return None,
+            }
+            link = Some(above);
+        }
+        None
+    }
+
+    /// Links a new branch with one page in it, the entry `raw`; `false` if something is in the way,
+    /// or there is no memory.
+    #[inline(never)]
+    fn graft_page(&self, va: VirtAddr, raw: u64) -> bool {
+        let Some(missing) = self.missing(va) else { return false };
+        let first = missing.depth + 1;
+        let Ok(top) = node::alloc_empty::<F, M>(&self.mem, first) else { return false };
+        let user = !self.is_kernel(va);
+        let mut node = self.node(top);
+        // Each is linked in the one above, which nobody sees before the last store.
+        for depth in first + 1..F::LEVELS.len() {
+            let level = F::LEVELS[depth - 1];
+            let Ok(child) = node::alloc_empty::<F, M>(&self.mem, depth) else {
+                Detached::<F, M>::new(self.mem.clone(), top, first, 0).reap(&mut |_| {});
+                return false;
+            };
+            node.link(level, index(va, level)).set(F::table_entry(child, level.shift, user), 1);
+            node = self.node(child);
+        }
+        node.slot(index(va, F::LEVELS[F::LEVELS.len() - 1])).store(raw);
+        let above = F::LEVELS[missing.depth];
+        missing.above.set(F::table_entry(top, above.shift, user), 1);
+        self.mirror(missing.depth, missing.at);
+        if let Some(link) = missing.link {
+            link.add(1);
+        }
         true
     }
 
@@ -303,8 +350,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Ok(piece.len())
     }
 
-    /// Fills the nodes of a branch, whose first is at level `depth`, from the lowest upwards, and
-    /// links it; nobody can see them before the last store.
+    /// Fills the nodes of a branch, whose first is at level `depth`, in the order in which they were
+    /// taken, since memory likes to be written in order, and links it; nobody can see them before
+    /// the last store.
     fn link_branch(
         &self,
         branch: &[PhysAddr],
@@ -314,23 +362,23 @@ impl<F: Format, M: Memory> Radix<F, M> {
         above: Link<'_, F, M>,
     ) {
         let user = !self.is_kernel(run.va);
-        let (mut first, mut count, mut pattern) = (piece.first, piece.count, piece.pattern);
-        // Of the node that is filled next: what its one entry links has so many entries.
-        let mut entries = None;
-        for (i, &pa) in branch.iter().enumerate().rev() {
+        let entries = |i: usize| if i + 1 == branch.len() { piece.count } else { 1 };
+        let link =
+            |i: usize, pa: PhysAddr| F::table_entry(pa, F::LEVELS[depth + i - 1].shift, user);
+        for (i, &pa) in branch.iter().enumerate() {
             let node = self.node(pa);
-            // SAFETY: taken for this level by `alloc_branch`, and not linked yet.
-            unsafe { node.init(depth + i, first, count, pattern) };
-            if let Some(entries) = entries {
-                node.link(F::LEVELS[depth + i], first).set(pattern.raw, entries);
-            }
-            entries = Some(count);
-            let parent = F::LEVELS[depth + i - 1];
-            (first, count) = (index(run.va, parent), 1);
-            pattern = Pattern { raw: F::table_entry(pa, parent.shift, user), step: 0 };
+            let Some(&child) = branch.get(i + 1) else {
+                // SAFETY: taken for this level by `alloc_branch`, and not linked yet.
+                unsafe { node.init(depth + i, piece.first, piece.count, piece.pattern) };
+                continue;
+            };
+            let level = F::LEVELS[depth + i];
+            // SAFETY: as above.
+            unsafe { node.init(depth + i, 0, 0, Pattern { raw: 0, step: 0 }) };
+            node.link(level, index(run.va, level)).set(link(i + 1, child), entries(i + 1));
         }
-        if let Some(entries) = entries {
-            above.set(pattern.raw, entries);
+        if let Some(&top) = branch.first() {
+            above.set(link(0, top), entries(0));
         }
     }
 

@@ -240,6 +240,21 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
         (taken, odd)
     }
 
+    /// Fills a node of level `depth` that nothing links yet with holes.
+    ///
+    /// # Safety
+    ///
+    /// It was taken by [`alloc`] for this level, and nobody else reaches it.
+    #[inline]
+    unsafe fn clear(self, depth: usize) {
+        for frame in 0..1 << node_order::<F>(depth) {
+            self.mem.with(self.pa.wrapping_add(frame << PAGE_SHIFT), |p| {
+                // SAFETY: a frame of the block that is the caller's alone.
+                unsafe { p.cast::<[u8; FRAME]>().write_bytes(0, 1) };
+            });
+        }
+    }
+
     /// Fills a node of `level` that nothing links yet: the pattern in entries
     /// `first..first + count`, zeros in all others and in the counts.
     ///
@@ -247,20 +262,17 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
     ///
     /// It was taken by [`alloc`] for level `depth`, and nobody else reaches it.
     pub(crate) unsafe fn init(self, depth: usize, first: u64, count: u64, pattern: Pattern) {
-        let bytes = 1u64 << (F::LEVELS[depth].bits + F::ENTRY_SHIFT);
         let (start, end) = (first << F::ENTRY_SHIFT, (first + count) << F::ENTRY_SHIFT);
-        let block = PAGE_SIZE << node_order::<F>(depth);
-        for (from, to) in [(0, start), (end, bytes.max(end)), (bytes, block)] {
-            let mut at = from;
-            while at < to {
-                let here = (PAGE_SIZE - at % PAGE_SIZE).min(to - at);
+        let mut at = 0;
+        while at < PAGE_SIZE << node_order::<F>(depth) {
+            // Whole frames, since processors clear those without reading them first.
+            if at < start || at + PAGE_SIZE > end {
                 self.mem.with(self.pa.wrapping_add(at), |p| {
-                    // SAFETY: within the block by the caller's word, within one frame by `here`;
-                    // nobody else reaches it.
-                    unsafe { p.write_bytes(0, usize::try_from(here).unwrap_or(0)) };
+                    // SAFETY: a frame of the block that is the caller's alone.
+                    unsafe { p.cast::<[u8; FRAME]>().write_bytes(0, 1) };
                 });
-                at += here;
             }
+            at += PAGE_SIZE;
         }
         self.by_frame(first, count, move |p, n, done| {
             let mut raw = pattern.at(done);
@@ -313,6 +325,9 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
         })
     }
 }
+
+/// Bytes of a frame.
+const FRAME: usize = 1 << PAGE_SHIFT;
 
 /// What of a word an entry holds.
 #[inline(always)]
@@ -477,7 +492,7 @@ pub(crate) fn alloc_empty<F: Format, M: Memory>(
 ) -> Result<PhysAddr, OutOfFrames> {
     let pa = alloc::<F, M>(mem, depth)?;
     // SAFETY: taken just now for this level.
-    unsafe { Node::<F, M>::new(mem, pa).init(depth, 0, 0, Pattern { raw: 0, step: 0 }) };
+    unsafe { Node::<F, M>::new(mem, pa).clear(depth) };
     Ok(pa)
 }
 
@@ -491,5 +506,3 @@ pub(crate) unsafe fn free<F: Format, M: Memory>(mem: &M, pa: PhysAddr, depth: us
     // SAFETY: passed on to the caller. The order is that of `alloc`.
     unsafe { mem.free(pa, node_order::<F>(depth)) };
 }
-
-const _: () = assert!(PAGE_SHIFT == 12, "frames are what `Memory` deals in");

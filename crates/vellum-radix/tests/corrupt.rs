@@ -13,7 +13,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use vellum_core::{Attr, Entry, FrameSource, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap, VirtAddr};
-use vellum_radix::{Corrupt, Flat, Flaw, Format, Item, WalkError, Walker, X86_64};
+use vellum_radix::{
+    AArch64, Corrupt, Flat, Flattened, Flaw, Format, Item, LoongArch64, RiscV, Sv32, WalkError,
+    Walker, X86, X86_64, X86Pae,
+};
 use vellum_testkit::{Arena, suite};
 
 /// Present and writable, for user mode, accessed.
@@ -375,8 +378,17 @@ proptest! {
                 ram.set(frame, slot, *raw);
             }
         }
-        look_everywhere::<X86_64<4>>(&ram, ram.frame(root), &addresses);
-        look_everywhere::<X86_64<5>>(&ram, ram.frame(root), &addresses);
-        look_everywhere::<Flat<24>>(&ram, ram.frame(root), &addresses);
+        let root = ram.frame(root);
+        look_everywhere::<X86_64<4>>(&ram, root, &addresses);
+        look_everywhere::<X86_64<5>>(&ram, root, &addresses);
+        look_everywhere::<Flat<24>>(&ram, root, &addresses);
+        look_everywhere::<Flattened<true, false>>(&ram, root, &addresses);
+        look_everywhere::<X86>(&ram, root, &addresses);
+        look_everywhere::<X86Pae>(&ram, root, &addresses);
+        look_everywhere::<Sv32>(&ram, root, &addresses);
+        look_everywhere::<RiscV<4>>(&ram, root, &addresses);
+        look_everywhere::<AArch64<12, 48>>(&ram, root, &addresses);
+        look_everywhere::<AArch64<14, 48>>(&ram, root, &addresses);
+        look_everywhere::<LoongArch64<12>>(&ram, root, &addresses);
     }
 }

@@ -162,14 +162,14 @@ impl Attr {
     /// once more, and the walk that follows finds the new rights). Anything else does: also a
     /// status bit that is cleared, since hardware would not set it again, and the user's right in
     /// either direction, since what the user gains the kernel loses under SMEP and SMAP. What
-    /// cannot be read cannot have been cached.
+    /// can be neither read nor executed cannot have been cached.
     #[must_use]
     pub fn narrows_to(self, new: Self) -> bool {
         let grow = Self::RWX | Self::STATUS;
         let soft = Self::SOFT[0] | Self::SOFT[1] | Self::SOFT[2];
         let lost = (self - new) & grow;
         let other = Self((self.0 ^ new.0) & !(grow | soft).0);
-        self.contains(Self::READ) && (lost | other) != Self::NONE
+        self.intersects(Self::READ | Self::EXEC) && (lost | other) != Self::NONE
     }
 }
 
@@ -335,6 +335,8 @@ mod tests {
         assert!(rw.narrows_to(rw.with_memory(MemoryType::Uncached)));
         assert!(rw.narrows_to(rw.with_key(3)));
         assert!(!Attr::USER.narrows_to(rw), "an unreadable mapping is in no TLB");
+        let execute_only = Attr::EXEC | Attr::USER;
+        assert!(execute_only.narrows_to(Attr::USER), "execute-only is cached as well");
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub unsafe trait Gather<D> {
     /// Flushes, and delivers everything held. Never under a table lock.
     fn drain(&mut self);
 
+    /// The widest scope of what is owed now: `None` where a drain would flush nothing. A format with
+    /// break-before-make asks, since no page may be made while its old translation is owed a flush.
+    fn owed(&self) -> Option<Scope> {
+        Some(Scope::Tables)
+    }
+
     /// Takes a run of leaves that was unlinked. Needs room for one item.
     fn leaf(&mut self, run: Run);
 
@@ -211,6 +217,10 @@ unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
         self.settle();
     }
 
+    fn owed(&self) -> Option<Scope> {
+        self.owed.ranges().iter().map(|flush| flush.scope).max()
+    }
+
     fn leaf(&mut self, run: Run) {
         self.owed.add(Flush::new(run.va, run.len, run.page, run.attr));
         match self.last_run() {
@@ -281,6 +291,10 @@ unsafe impl<S: FnMut(Gone), D: Reap> Gather<D> for Direct<S> {
     }
 
     fn drain(&mut self) {}
+
+    fn owed(&self) -> Option<Scope> {
+        None
+    }
 
     fn leaf(&mut self, run: Run) {
         (self.sink)(Gone::Run(run));

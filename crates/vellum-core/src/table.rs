@@ -98,6 +98,9 @@ pub trait PageTable: Walk {
     /// Maps a run where nothing is, with the largest leaves that `run.page`, the alignment of both
     /// addresses and the design allow; the smallest ones where `run.page` is below those.
     ///
+    /// On processors with break-before-make (Arm), what another gather took from this range has to
+    /// have been flushed before.
+    ///
     /// # Errors
     ///
     /// [`Cause::Mapped`] for a conflict, [`Cause::OutOfFrames`], or a range or attributes that the

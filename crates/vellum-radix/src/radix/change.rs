@@ -19,7 +19,7 @@ use super::group::Group;
 use super::node::{Link, Node, index};
 use super::{Detached, Radix};
 use crate::format::{Decoded, Format, Level};
-use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, PhysAddr, RangeError, VirtAddr};
+use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, PhysAddr, RangeError, Scope, VirtAddr};
 
 /// Neighbouring entries of one node, none of which links a node or is part of a group.
 pub(super) struct Stretch<'m, F, M> {
@@ -74,6 +74,15 @@ pub(super) trait Edit<F: Format, M: Memory> {
 #[inline]
 pub(super) fn make_room<D, G: Gather<D>>(gather: &mut G) {
     if gather.room() == 0 {
+        gather.drain();
+    }
+}
+
+/// Flushes what the gather owes before entries become valid, where no page may be made while its
+/// old translation is still about.
+#[inline]
+pub(super) fn settle_breaks<F: Format, M: Memory, G: Gather<Detached<F, M>>>(gather: &mut G) {
+    if F::BREAKS && G::LIVE && gather.owed().is_some_and(|scope| scope > Scope::Fresh) {
         gather.drain();
     }
 }

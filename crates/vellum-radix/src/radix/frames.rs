@@ -7,6 +7,7 @@
 //!
 //! A frame is taken from the iterator only when there is a place for it.
 
+use super::change::settle_breaks;
 use super::map::Missing;
 use super::node::index;
 use super::{Detached, Radix};
@@ -33,6 +34,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         self.check_own(va, len)?;
         F::encode(Entry::Leaf(PhysAddr::new(0), attr), const { base_shift::<F>() })?;
         self.admit(va, attr)?;
+        settle_breaks::<F, M, G>(gather);
         let mut done = 0;
         while done < len {
             let rest = (va.wrapping_add(done), len - done);

@@ -81,6 +81,8 @@ impl<F: Format, M: Memory> Group<'_, F, M> {
         if let Some((pa, attr)) = self.clear(G::LIVE) {
             let page = self.level.group_shift();
             gather.leaf(Run { va: self.va, pa, len: self.len(), attr, page });
+            // A hint: a TLB may hold the entries one by one.
+            gather.stale(Flush::new(self.va, self.len(), self.level.shift, attr));
         }
     }
 
@@ -109,7 +111,8 @@ impl<F: Format, M: Memory> Group<'_, F, M> {
         let raw = F::encode(Entry::Leaf(pa, change(attr)), page)?;
         self.node.store_run(self.first, self.count(), Pattern { raw, step: F::step(page) });
         if let (true, Some(scope)) = (G::LIVE, F::fresh(self.level.shift)) {
-            gather.stale(Flush::new(self.va, self.len(), page, attr).with_scope(scope));
+            let fresh = Flush::new(self.va, self.len(), self.level.shift, attr);
+            gather.stale(fresh.with_scope(scope));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@
 //! conflict, an encoding, memory) is found before. The entries of a step follow each other by one
 //! addition, which is checked on the last of them.
 
-use super::change::make_room;
+use super::change::{make_room, settle_breaks};
 use super::node::{self, Link, Node, Pattern, index};
 use super::{Detached, Radix};
 use crate::MAX_DEPTH;
@@ -103,6 +103,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let run = Run { page: run.page.max(const { base_shift::<F>() }), ..run };
         check_frames::<F>(&run)?;
         self.admit(run.va, run.attr)?;
+        settle_breaks::<F, M, G>(gather);
         let mut done = 0;
         while done < run.len {
             done += self

@@ -11,7 +11,7 @@
 //! Where hardware may still write to the entry, the store is a compare-and-set; status bits are
 //! among the flags, so that a kind is either quiet or not.
 
-use super::change::{Edit, Edited, Stretch};
+use super::change::{Edit, Edited, Stretch, settle_breaks};
 use super::group::Group;
 use super::{Detached, Radix};
 use crate::format::Format;
@@ -31,6 +31,13 @@ struct Kind {
     new: Attr,
 }
 
+impl Kind {
+    /// Whether hardware could not use the entry before, and can now: as if it were freshly mapped.
+    fn gains_access(&self) -> bool {
+        !self.old.intersects(Attr::RWX) && self.new.intersects(Attr::RWX)
+    }
+}
+
 /// What is to be done about an entry.
 enum Verdict {
     /// Nothing: a hole, or a soft entry.
@@ -47,6 +54,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         gather: &mut G,
     ) -> Result<(), RangeError> {
         self.check_own(va, len)?;
+        settle_breaks::<F, M, G>(gather);
         let table = &*self;
         table.change(va, len, &mut Protect { table, change }, gather)
     }
@@ -126,6 +134,10 @@ impl<F: Format, M: Memory> Edit<F, M> for Protect<'_, F, M> {
             let locked = G::LIVE && !F::is_quiet(raw);
             let rest = (first + i, count - i);
             let n = node.change_kind(rest, (!mask, kind.flags), kind.delta, locked);
+            if let (true, Some(scope)) = (G::LIVE && kind.gains_access(), F::fresh(page)) {
+                let fresh = Flush::new(stretch.va_of(i), n << page, page, kind.new);
+                gather.stale(fresh.with_scope(scope));
+            }
             if kind.old.narrows_to(kind.new) && n > 0 {
                 gather.stale(Flush::new(stretch.va_of(i), n << page, page, kind.old));
             }

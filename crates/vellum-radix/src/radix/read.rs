@@ -80,7 +80,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             if let (Some(Entry::Leaf(_, attr)), Entry::Leaf(pa, _)) = (had, piece.span.entry) {
                 let page = piece.page;
                 let start = piece.span.va.align_down(page);
-                gather.stale(Flush::new(start, 1 << page, page, attr));
+                gather.stale(Flush::new(start, 1 << page, piece.level.shift, attr));
                 f(Span { entry: Entry::Leaf(pa, attr), ..piece.span });
             }
             ControlFlow::Continue(())

@@ -14,7 +14,7 @@
 //! tells what it was ([`Format::broken`]), flushed, and then made. Who meets it meanwhile is told
 //! `Changed`: in effect, to come again.
 
-use super::change::make_room;
+use super::change::{make_room, settle_breaks};
 use super::node::{Link, Slot, index};
 use super::{Detached, Radix, Stock};
 use crate::format::{Decoded, Format, Level};
@@ -59,8 +59,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
         if let Entry::Leaf(_, attr) = new {
             self.admit(va, attr)?;
         }
+        settle_breaks::<F, M, G>(gather);
         let request = Request { va, level, expect, new, raw };
-        let Some(target) = self.descend(&request, depth, stock)? else { return Ok(()) };
+        let Some(target) = self.descend(&request, depth, stock, gather)? else { return Ok(()) };
         self.exchange(&target, &request, gather)?;
         self.mirror(depth, index(va, level));
         Ok(())
@@ -68,11 +69,12 @@ impl<F: Format, M: Memory> Radix<F, M> {
 
     /// The entry at level `target` for the request, with every node on the way to it; `None` where
     /// a hole is to stay one.
-    fn descend(
+    fn descend<G: Gather<Detached<F, M>>>(
         &self,
         request: &Request,
         target: usize,
         stock: &mut Stock<F, M>,
+        gather: &mut G,
     ) -> Result<Option<Target<'_, F, M>>, ReplaceError> {
         let Request { va, expect, new, .. } = *request;
         let mut node = self.node(self.root);
@@ -99,6 +101,13 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 Decoded::Entry(Entry::Hole) if new == Entry::Hole => return Ok(None),
                 Decoded::Entry(Entry::Hole) => {
                     self.link_node(next, link, (va, depth, target), stock)?;
+                    // Whoever linked it: the one who could not use it yet is this processor.
+                    if let (true, Some(scope)) = (G::LIVE, F::fresh(level.shift)) {
+                        let (start, len) = (va.align_down(level.shift), 1 << level.shift);
+                        let base = F::LEVELS[F::LEVELS.len() - 1].shift;
+                        let fresh = Flush::new(start, len, base, Attr::NONE);
+                        gather.stale(fresh.with_scope(scope));
+                    }
                 }
                 Decoded::Entry(_) => return Err(ReplaceError::Structure),
             }

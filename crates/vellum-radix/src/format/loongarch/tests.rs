@@ -181,6 +181,10 @@ proptest! {
             if attr.contains(Attr::READ) {
                 prop_assert_eq!(raw & 0x100 != 0, attr.contains(Attr::WRITE));
             }
+            // Nor does status let through what the rights do not.
+            let noted = L4::set_status(raw, Attr::STATUS);
+            prop_assert_eq!(noted & 1 != 0, attr.contains(Attr::READ));
+            prop_assert_eq!(noted & 2 != 0, attr.contains(Attr::RW));
         }
     }
 }

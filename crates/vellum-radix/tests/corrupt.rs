@@ -221,6 +221,20 @@ fn a_root_that_cannot_be_one_is_named() {
 }
 
 #[test]
+fn a_link_to_a_node_that_is_not_aligned_is_named() {
+    // Two levels of 512 entries above nodes of 2 MiB, which begin at 4 MiB and nowhere near.
+    let ram = Ram::new(2);
+    ram.link(0, 0, 1);
+    ram.link(1, 3, 2);
+    let walker = ram.walker::<Flattened<false, true>>(ram.first);
+    let raw = ram.frame(2).as_u64() | LINK;
+    let (va, flaw) = (VirtAddr::new(3 << 30), Flaw::Misaligned);
+    let corrupt = Corrupt { va, level: 1, at: ram.at(1, 3), raw, flaw };
+    assert_eq!(told(&walker, 100), [Err(corrupt)]);
+    assert_eq!(walker.translate(va), Err(WalkError::Corrupt(corrupt)));
+}
+
+#[test]
 fn a_node_that_ends_outside_of_memory_is_read_as_far_as_it_goes() {
     // A flat table of 16 frames, of which memory holds 8.
     let ram = Ram::new(4);

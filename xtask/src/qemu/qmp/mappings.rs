@@ -3,7 +3,7 @@
 //! ```text
 //!   serial line                                                   must equal
 //!   qmp seed 0x1234                                               (to repeat the run)
-//!   qmp leaf VA: PA XGPDACTUW SIZE RIGHTS TYPE                    a line of `info tlb`: VA: PA FLAGS
+//!   qmp leaf VA: PA XGPDACTUW SIZE RIGHTS TYPE                    a line of `info tlb`: VA: PA ...
 //!            all of them, neighbours with the same rights joined  the lines of `info mem`
 //!   qmp at VA PA | qmp at VA none                                 `gva2gpa VA`
 //!   qmp ready MAPPINGS LEAVES                                     now; then `o /b 0x3ff 0x5a`
@@ -131,8 +131,8 @@ impl Mappings {
             thousands(leaves),
             thousands(self.at.len())
         );
-        // With 5 levels, QEMU 7.2 has the test for a present entry the wrong way round in two levels
-        // of `info mem` (mem_info_la57): it follows what is absent, and prints nothing.
+        // With 5 levels, QEMU 7.2 has the test for a present entry the wrong way round on two
+        // levels of `info mem` (mem_info_la57): it follows what is absent, and prints nothing.
         if self.levels == 4 {
             let ranges = equal_ranges(&self.leaves, &ask("info mem")?)?;
             let _ = write!(words, ", {} ranges of `info mem`", thousands(ranges));

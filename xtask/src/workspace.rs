@@ -42,6 +42,8 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// Where it counts.
     pub(crate) kind: Kind,
+    /// Whether only a feature brings it in.
+    pub(crate) optional: bool,
     /// Where it comes from.
     pub(crate) source: Source,
 }
@@ -130,6 +132,7 @@ impl Dependency {
                 "build" => Kind::Build,
                 _ => Kind::Normal,
             },
+            optional: json["optional"].as_bool().unwrap_or(false),
             source: match text("path") {
                 "" => Source::External(text("source").to_owned()),
                 path => Source::Path(path.into()),
@@ -156,7 +159,8 @@ mod tests {
         assert_eq!(a.folder, Path::new("/w/a"));
         assert_eq!(a.rust_version.as_deref(), Some("1.87"));
         let external = Source::External("registry+x".into());
-        let b = Dependency { name: "b".into(), kind: Kind::Normal, source: external };
+        let b =
+            Dependency { name: "b".into(), kind: Kind::Normal, optional: false, source: external };
         assert_eq!(a.dependencies[0], b);
         assert_eq!(a.dependencies[1].kind, Kind::Dev);
         assert_eq!(a.dependencies[1].source, Source::Path("/w/c".into()));

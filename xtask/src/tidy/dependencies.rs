@@ -5,7 +5,8 @@
 //!        by path:   the folder of a member           (all kinds)
 //!        external:  from a registry, not from git    (all kinds)
 //!                   named in docs/dependencies.md    (all kinds)
-//!                   at most one                      (library crates; tests apart)
+//!                   at most one                      (library crates; tests and the
+//!                                                     adapters behind features apart)
 //! ```
 //!
 //! Asked of cargo and not of `[workspace.dependencies]`: a version written straight into a
@@ -61,7 +62,8 @@ fn check_count(package: &Package, findings: &mut Findings) {
     let external: BTreeSet<&str> = package
         .dependencies
         .iter()
-        .filter(|d| d.kind != Kind::Dev && matches!(d.source, Source::External(_)))
+        .filter(|d| d.kind != Kind::Dev && !d.optional)
+        .filter(|d| matches!(d.source, Source::External(_)))
         .map(|d| d.name.as_str())
         .filter(|name| (own.as_str(), *name) != (TESTKIT, PROPTEST))
         .collect();
@@ -84,11 +86,12 @@ mod tests {
 
     fn external(name: &str, kind: Kind) -> Dependency {
         let source = Source::External("registry+https://x".into());
-        Dependency { name: name.into(), kind, source }
+        Dependency { name: name.into(), kind, optional: false, source }
     }
 
     fn by_path(name: &str, folder: &str) -> Dependency {
-        Dependency { name: name.into(), kind: Kind::Normal, source: Source::Path(folder.into()) }
+        let source = Source::Path(folder.into());
+        Dependency { name: name.into(), kind: Kind::Normal, optional: false, source }
     }
 
     fn problems(name: &str, dependencies: Vec<Dependency>) -> Vec<String> {
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn nothing_comes_from_git() {
         let source = Source::External("git+https://x/arrayvec".into());
-        let git = Dependency { name: "arrayvec".into(), kind: Kind::Normal, source };
+        let git = Dependency { source, ..external("arrayvec", Kind::Normal) };
         assert!(problems("vellum-radix", vec![git])[0].contains("no registry"));
     }
 
@@ -147,6 +150,13 @@ mod tests {
         assert!(problems("vellum-tlb", two())[0].contains("arrayvec, spin"));
         assert_eq!(problems("vellum-lab", two()), [""; 0]);
         assert_eq!(problems("vellum-kernel", two()), [""; 0]);
+    }
+
+    #[test]
+    fn an_adapter_behind_a_feature_does_not_count() {
+        let adapter = Dependency { optional: true, ..external("spin", Kind::Normal) };
+        let both = vec![external("arrayvec", Kind::Normal), adapter];
+        assert_eq!(problems("vellum-radix", both), [""; 0]);
     }
 
     #[test]

@@ -89,6 +89,7 @@ mod tests {
                 .map(|&(name, kind)| Dependency {
                     name: name.to_owned(),
                     kind,
+                    optional: false,
                     source: Source::Path(format!("/w/crates/{name}").into()),
                 })
                 .collect(),

@@ -22,13 +22,27 @@
 //!
 //! | left out or turned round | seen by |
 //! |---|---|
-//! @TABLE@
+//! | `switch`: not in the mask, or after the generation is read; either not `SeqCst` | `a_switch_beside_…` |
+//! | `switch`: not *switching* first; that store not `SeqCst` | `a_lazy_cpu_…` |
+//! | `start`: mask read before the generation goes up; either not `SeqCst` | `a_switch_beside_…` |
+//! | *switching* not waited for; `loaded` read relaxed | `two_cpus_…`, `a_request_…` |
+//! | `end_switch`: `seen` after `loaded`, or one of them relaxed | `what_was_seen_…` |
+//! | `seen` stored relaxed after a flush, or read relaxed | `a_request_…`, `two_flushes_…` |
+//! | lazy CPUs skipped when nodes go | `a_node_…` |
+//! | `lazy`, `leave`: relaxed | `a_lazy_cpu_…`, `two_cpus_…` |
+//! | an inbox said to be empty after its queue is, or without a swap; said to hold something before it does | `who_waits_…` |
+//! | `Global`: `active` stored without comparing, or not taken out by a rollover | `a_switch_beside_a_rollover_…` |
+//!
+//! Not seen is an acquire in place of `SeqCst` where `loaded` is read (`Cpu::has`): the load of the mask
+//! before it brings the same fence, and the proof in `shootdown.rs` has to do. Nor is a rollover that
+//! makes no CPU owe a flush: [`Recent`](crate::Recent) notices each identifier that changes hands by itself.
+//! That flush is asked for by `asid::tests`.
 //!
 //! # How much they see
 //!
 //! loom explores the executions with at most [`PREEMPTIONS`] (or `LOOM_MAX_PREEMPTIONS`) switches away
-//! from a thread that could go on, with all the values that loads may see on weakly ordered machines.
-//! The queue between CPUs is a model too (`shootdown/request.rs`), with room for one request.
+//! from a thread that could go on, with all the values that loads may see on weakly ordered machines, and
+//! each model twice, since `SeqCst` is made of fences (`sync/modelled.rs`). The queue between CPUs is a model too (`shootdown/request.rs`), with room for one request.
 
 mod rollover;
 mod shooters;

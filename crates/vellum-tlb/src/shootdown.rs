@@ -63,7 +63,7 @@
 //! In each case what the CPU stored through old translations is ordered before what the flush reads
 //! (5 releases, e acquires), and so are the flushes that it did.
 //!
-//! Each of these orderings was weakened by hand once, and seen by a model of `interleavings`.
+//! Each of these orderings was weakened by hand once; what models see of that is in `interleavings`.
 //!
 //! Sources: Intel SDM vol. 3A, 5.10.4 and 5.10.5 "Propagation of Paging-Structure Changes to Multiple
 //! Processors"; Black et al., "Translation Lookaside Buffer Consistency: A Software Approach",

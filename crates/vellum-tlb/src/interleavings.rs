@@ -31,18 +31,22 @@
 //! | lazy CPUs skipped when nodes go | `a_node_…` |
 //! | `lazy`, `leave`: relaxed | `a_lazy_cpu_…`, `two_cpus_…` |
 //! | an inbox said to be empty after its queue is, or without a swap; said to hold something before it does | `who_waits_…` |
-//! | `Global`: `active` stored without comparing, or not taken out by a rollover | `a_switch_beside_a_rollover_…` |
+//! | `Global`: `active` stored without comparing, or not taken out by a rollover; what was active not reserved | `a_switch_beside_a_rollover_…` |
+//! | `online`: look, then be seen | `a_cpu_that_comes_online_…` |
+//! | `retire`: a borrower says that it has left, and has not | `a_space_is_retired_…` |
 //!
 //! Not seen is an acquire in place of `SeqCst` where `loaded` is read (`Cpu::has`): the load of the mask
 //! before it brings the same fence, and the proof in `shootdown.rs` has to do. Nor is a rollover that
-//! makes no CPU owe a flush: [`Recent`](crate::Recent) notices each identifier that changes hands by itself.
-//! That flush is asked for by `asid::tests`.
+//! makes no CPU owe a flush, or a tag that is stored relaxed, so that a CPU may miss that it owes one:
+//! [`Recent`](crate::Recent) notices each identifier that changes hands by itself. That flush is asked for
+//! by `asid::tests`.
 //!
 //! # How much they see
 //!
 //! loom explores the executions with at most [`PREEMPTIONS`] (or `LOOM_MAX_PREEMPTIONS`) switches away
 //! from a thread that could go on, with all the values that loads may see on weakly ordered machines, and
-//! each model twice, since `SeqCst` is made of fences (`sync/modelled.rs`). The queue between CPUs is a model too (`shootdown/request.rs`), with room for one request.
+//! each model twice, since `SeqCst` is made of fences (`sync/modelled.rs`). The queue between CPUs is a
+//! model too (`shootdown/request.rs`), with room for one request.
 
 mod rollover;
 mod shooters;

@@ -4,8 +4,8 @@ use vellum_core::{
     Attr, Entry, Gather as _, OutOfFrames, PageTable as _, PhysAddr, PhysMap, Ref, Run, Scope,
     Span, VirtAddr,
 };
-use vellum_radix::format::{Decoded, X86, base_shift, node_order};
-use vellum_radix::{Flat, Format, Radix, X86_64};
+use vellum_radix::format::{Decoded, RiscV, Sv32, X86, base_shift, node_order};
+use vellum_radix::{AArch64, Flat, Format, LoongArch64, Radix, X86_64};
 use vellum_testkit::checker::{Checker, Hardware};
 use vellum_testkit::suite::flushes;
 use vellum_testkit::{Arena, Design};
@@ -145,6 +145,15 @@ fn structure_changes_miss_no_flush<F: Format>() {
 fn split_and_collapse_miss_no_flush() {
     structure_changes_miss_no_flush::<X86_64<4>>();
     structure_changes_miss_no_flush::<X86_64<5>>();
+    structure_changes_miss_no_flush::<AArch64<12, 48>>();
+    structure_changes_miss_no_flush::<RiscV<3>>();
+    structure_changes_miss_no_flush::<LoongArch64<12>>();
+}
+
+#[test]
+fn larger_granules_miss_no_flush() {
+    flushes::no_flush_is_missed::<Seen<AArch64<14, 48>>>();
+    flushes::no_flush_is_missed::<Seen<AArch64<16, 48>>>();
 }
 
 /// The properties of the suite that the checker drives, for one format.
@@ -174,3 +183,7 @@ flushes!(radix4: X86_64<4>);
 flushes!(radix5: X86_64<5>);
 flushes!(flat24: Flat<24>);
 flushes!(x86: X86);
+flushes!(aarch64_4k: AArch64<12, 48>);
+flushes!(loongarch64: LoongArch64<12>);
+flushes!(sv32: Sv32);
+flushes!(sv39: RiscV<3>);

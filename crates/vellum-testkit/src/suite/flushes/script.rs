@@ -24,6 +24,7 @@ fn in_wide_area(area: usize) -> Vec<Op> {
         Op::Map(all, 2, true),
         Op::Protect(place(0, 1), Change::clearing(Attr::WRITE)),
         Op::Harvest(place(-2, -1), Attr::STATUS),
+        Op::Protect(place(-2, -1), Change::clearing(Attr::GLOBAL)),
         Op::Unmap(place(-2, -1)),
         Op::Replace(place(-2, -1), New::Frame(0)),
         Op::Unmap(all),
@@ -52,6 +53,7 @@ fn in_area(area: usize) -> Vec<Op> {
         // Global, in small leaves; all at once, and in pieces.
         Op::Map(all, 2, false),
         Op::Protect(place(1, 4), Change::clearing(Attr::WRITE)),
+        Op::Protect(place(-3, -1), Change::clearing(Attr::GLOBAL)),
         Op::Unmap(place(0, 2)),
         Op::Unmap(all),
         // Large again, where nodes of small ones were; a large one replaced, and one split by a

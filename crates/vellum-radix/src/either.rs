@@ -211,6 +211,11 @@ impl<A: Walk, B: Walk> Walk for Either<A, B> {
     }
 
     #[inline]
+    fn translate(&self, va: VirtAddr) -> Option<PhysAddr> {
+        ask!(self, table => table.translate(va))
+    }
+
+    #[inline]
     fn touch(&self, va: VirtAddr, need: Attr, bits: Attr) -> Entry {
         ask!(self, table => table.touch(va, need, bits))
     }

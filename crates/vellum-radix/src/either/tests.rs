@@ -92,6 +92,7 @@ fn a_stock_of_the_other_variant_is_exchanged_by_a_refill() {
     assert_eq!(arena.frames_in_use(), 2 + 4, "three went back, four were taken");
     assert_eq!(replace(&five, va, leaf(0x6000), &mut stock), Ok(()));
     assert_eq!(five.walk(va, &mut ()).map(|span| span.entry), Ok(leaf(0x6000)));
+    assert_eq!(five.translate(va.wrapping_add(7)), Some(PhysAddr::new(0x6007)));
     // What needs no node needs no stock, whosever it is.
     let mut other = four.stock();
     assert_eq!(replace(&five, va.wrapping_add(PAGE_SIZE), leaf(0x7000), &mut other), Ok(()));

@@ -359,10 +359,13 @@ fn both_ends<T: X86Table>(mut table: T, arena: &Arena, levels: u64) {
 fn with_five_levels_or_either_it_is_the_same() {
     let arena = Arena::new(64);
     let memory = memory(&arena);
+    both_ends(X86Any::five(&memory).expect("room"), &arena, 5);
+    if cfg!(miri) {
+        return; // a whole table is cleaned up, which takes an interpreter long enough once
+    }
+    both_ends(X86Any::four(&memory).expect("room"), &arena, 4);
     both_ends(Radix::<X86_64<4>, _>::new(&memory).expect("room"), &arena, 4);
     both_ends(Radix::<X86_64<5>, _>::new(&memory).expect("room"), &arena, 5);
-    both_ends(X86Any::four(&memory).expect("room"), &arena, 4);
-    both_ends(X86Any::five(&memory).expect("room"), &arena, 5);
 }
 
 #[test]

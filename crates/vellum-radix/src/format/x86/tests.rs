@@ -143,6 +143,10 @@ fn reserved_bits_are_those_of_the_manual() {
         assert!(!X86Pae::has_reserved_bits(0x0020_0001 | 1 << bit, 21), "a link");
     }
     assert!(!X86Pae::has_reserved_bits(0x0020_1081, 21), "PAT");
+    // Where there is no key none is found, and an entry of 32 bits ends there.
+    assert_eq!(X86Pae::decode(0b1001 << 59 | 0x1001, 12).entry(), leaf(0x1000, RX));
+    assert_eq!(X86::decode(0x8800_0000_0000_1001, 12).entry(), leaf(0x1000, RX));
+    assert_eq!(X86::decode(1 << 32, 12).entry(), Entry::Hole);
 }
 
 /// Whether each of these attributes is refused by name.

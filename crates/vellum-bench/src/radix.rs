@@ -3,10 +3,9 @@
 //! ```text
 //!   Table types --> checked --> turns: build, measure, give back --> least of each --> Report
 //!                               ours  peer  peer  peer  peer             |
-//!        sections   time           a table that no CPU reaches           |
-//!                   instructions   the same, counted by valgrind         |
-//!                   in use         ours with a Batch                     |
-//!                   size           1 MiB to 64 GiB                       +--> targets, as notes
+//!        sections   time           a table that no CPU reaches;          |
+//!                                  ours in use, with a Batch; sizes      |
+//!                   instructions   the same, counted by valgrind         +--> targets, as notes
 //! ```
 //!
 //! What each row does, how each peer is used, and why that is fair: docs/bench-radix.md.

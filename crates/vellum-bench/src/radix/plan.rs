@@ -40,7 +40,6 @@ const BLIND: &str = "blind: aarch64-paging drops whole tables and looks at none 
 /// The sections of the report.
 const TIME: &str = "time";
 const COUNT: &str = "instructions";
-const SIZE: &str = "size";
 
 /// What is to be done, and what has come of it.
 pub(super) struct Plan<'a> {
@@ -75,11 +74,11 @@ impl<'a> Plan<'a> {
         if self.options.wants("live") {
             self.live();
         }
-        if self.options.wants("instructions") {
-            self.instructions();
-        }
         if self.options.wants("flat") {
             self.flat();
+        }
+        if self.options.wants("instructions") {
+            self.instructions();
         }
     }
 
@@ -91,7 +90,7 @@ impl<'a> Plan<'a> {
         let [blind, verdict, flatness] = [
             ours(TIME, Row::Blind.title()).map(|_| BLIND.to_owned()),
             targets::verdict(|row| ours(TIME, row.title()), |row| ours(COUNT, row.title())),
-            targets::flatness(|title| ours(SIZE, title)),
+            targets::flatness(|title| ours(TIME, title)),
         ];
         self.notes.extend([blind, verdict, flatness].into_iter().flatten());
         if self.options.quick {
@@ -150,7 +149,7 @@ impl<'a> Plan<'a> {
             let mut collect = Collect(size, Vec::new());
             table::all(&mut collect);
             let labels = flat::TITLES.map(|titles| (titles[index], "ns/page"));
-            self.compete(SIZE, &labels, collect.1);
+            self.compete(TIME, &labels, collect.1);
         }
         // Side by side: one operation at all sizes.
         let order = |row: &report::Row| {

@@ -71,6 +71,10 @@ impl Reap for core::convert::Infallible {
 
 /// Collects what a table operation unlinks or narrows.
 ///
+/// Several gathers of one space may be open at a time. What one of them still owes is no other's
+/// business, with one exception: whoever takes [`GLOBAL`](crate::Attr::GLOBAL) from a mapping drains
+/// before another gather may unmap it, since that one would flush for one space only.
+///
 /// # Safety
 ///
 /// Items given to [`leaf`](Self::leaf), [`soft`](Self::soft) and [`detach`](Self::detach) reach

@@ -41,23 +41,30 @@ impl Policy {
         !matches!(self.write_xor_execute, WriteXorExecute::Allow) || self.kernel_from.is_some()
     }
 
-    /// Whether a mapping at `va` may get these attributes.
+    /// Whether a mapping may get these attributes, where only the kernel is or elsewhere.
     ///
     /// # Errors
     ///
     /// [`Cause::WriteAndExecute`], or [`Cause::Unencodable`] for the user's right where only the
     /// kernel is.
-    pub(crate) fn check(&self, va: VirtAddr, attr: Attr, is_kernel: bool) -> Result<(), Cause> {
-        if attr.contains(Attr::WRITE | Attr::EXEC) {
-            match self.write_xor_execute {
-                WriteXorExecute::Allow => {}
-                WriteXorExecute::Refuse => return Err(Cause::WriteAndExecute(attr)),
-                WriteXorExecute::Report(report) => report(va, attr),
-            }
+    pub(crate) fn check(&self, attr: Attr, is_kernel: bool) -> Result<(), Cause> {
+        let both = attr.contains(Attr::WRITE | Attr::EXEC);
+        if both && matches!(self.write_xor_execute, WriteXorExecute::Refuse) {
+            return Err(Cause::WriteAndExecute(attr));
         }
         if is_kernel && attr.contains(Attr::USER) {
             return Err(Cause::Unencodable(attr));
         }
         Ok(())
+    }
+
+    /// Reports a mapping at `va` that is about to be made, if it is to be reported.
+    pub(crate) fn report(&self, va: VirtAddr, attr: Attr) {
+        match self.write_xor_execute {
+            WriteXorExecute::Report(report) if attr.contains(Attr::WRITE | Attr::EXEC) => {
+                report(va, attr);
+            }
+            _ => {}
+        }
     }
 }

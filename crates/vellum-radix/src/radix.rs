@@ -18,7 +18,7 @@
 //! # Invariants
 //!
 //! - Every table entry was written by this type, links a block of its memory, and is the only link
-//!   to it; but for the part that [`Half`] says is shared, whose nodes belong to one table and are
+//!   to it; but for the part that is shared (`half`), whose nodes belong to one table and are
 //!   never unlinked.
 //! - The count of a linked node is the number of its entries that are not holes, while nobody is
 //!   inside a `&self` operation; within one it may be higher, never lower. The count of an entry
@@ -161,16 +161,32 @@ impl<F: Format, M: Memory> Radix<F, M> {
         self.half.check::<F>(va, len)
     }
 
-    /// Whether the policy lets a mapping at `va` have these attributes; notes global ones.
+    /// Whether the policy lets a mapping at `va` have these attributes, which is noted.
     #[inline]
     fn admit(&self, va: VirtAddr, attr: Attr) -> Result<(), Cause> {
+        self.check_policy(va, attr)?;
+        self.note(va, attr);
+        Ok(())
+    }
+
+    /// Whether the policy lets a mapping at `va` have these attributes.
+    #[inline]
+    fn check_policy(&self, va: VirtAddr, attr: Attr) -> Result<(), Cause> {
         if self.has_policy {
-            self.policy.check(va, attr, self.is_kernel(va))?;
+            self.policy.check(attr, self.is_kernel(va))?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a mapping with these attributes is about to be made.
+    #[inline]
+    fn note(&self, va: VirtAddr, attr: Attr) {
+        if self.has_policy {
+            self.policy.report(va, attr);
         }
         if attr.contains(Attr::GLOBAL) {
             self.has_global.store(true, Ordering::Relaxed);
         }
-        Ok(())
     }
 
     /// Whether `va` is where the policy keeps user mode out.

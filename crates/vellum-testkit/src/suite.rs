@@ -80,10 +80,7 @@ pub trait Design {
     /// A walk of the table's memory as the processor does it, for [`checker`](crate::checker) to
     /// look on while the table changes; without one, it looks between operations only.
     #[must_use]
-    fn hardware<'s>(
-        shared: &'s Self::Shared<'_>,
-        table: &Self::Table<'s>,
-    ) -> Option<Hardware<'s>> {
+    fn hardware<'s>(shared: &'s Self::Shared<'_>, table: &Self::Table<'s>) -> Option<Hardware<'s>> {
         let _ = (shared, table);
         None
     }
@@ -99,7 +96,8 @@ pub trait Design {
     /// Whether the format can express these attributes; x86-64's rule unless a design says other.
     #[must_use]
     fn encodes(attr: Attr) -> bool {
-        let rights = attr.contains(Attr::READ) || !attr.intersects(Attr::WRITE | Attr::EXEC);
+        let rights =
+            attr.intersects(Attr::READ | Attr::EXEC) || !attr.intersects(Attr::WRITE | Attr::EXEC);
         rights && attr.memory().is_some()
     }
 
@@ -157,6 +155,8 @@ macro_rules! conformance {
                 fork::share_gives_exactly_what_it_says_when_frames_run_out
                 fork::share_keeps_the_size_of_leaves
                 fork::spaces_do_not_see_each_other
+                flushes::no_flush_is_missed
+                flushes::every_spoilt_flush_is_noticed
             );
         }
     };
@@ -262,9 +262,9 @@ pub fn check_flushes(before: &Oracle, after: &Oracle, flushes: &[Flush]) {
     for (va, old) in before.iter() {
         let Entry::Leaf(pa, attr) = old else { continue };
         let stale = match after.get(va) {
-            Entry::Leaf(new, _) if new != pa => attr.contains(Attr::READ),
+            Entry::Leaf(new, _) if new != pa => attr.intersects(Attr::READ | Attr::EXEC),
             Entry::Leaf(_, new) => attr.narrows_to(new),
-            _ => attr.contains(Attr::READ),
+            _ => attr.intersects(Attr::READ | Attr::EXEC),
         };
         let flushed = flushes.iter().any(|flush| drops_leaves(flush) && flush.covers(va));
         assert!(!stale || flushed, "page {va}: {old:?} became {:?}, unflushed", after.get(va));

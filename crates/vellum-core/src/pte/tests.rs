@@ -46,7 +46,8 @@ fn pat_agrees_with_the_table_of_types() {
 
 #[test]
 fn what_x86_cannot_express_is_refused() {
-    for attr in [Attr::WRITE, Attr::EXEC, Attr::WRITE | Attr::USER, Attr::READ | Attr::MEMORY_MASK] {
+    for attr in [Attr::WRITE, Attr::EXEC, Attr::WRITE | Attr::USER, Attr::READ | Attr::MEMORY_MASK]
+    {
         let leaf = Entry::Leaf(PhysAddr::new(0), attr);
         assert_eq!(encode(leaf, 12), Err(Cause::Unencodable(attr)));
     }

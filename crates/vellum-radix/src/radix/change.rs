@@ -19,7 +19,9 @@ use super::group::Group;
 use super::node::{Link, Node, index};
 use super::{Detached, Radix};
 use crate::format::{Decoded, Format, Level};
-use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, PhysAddr, RangeError, Scope, VirtAddr};
+use vellum_core::{
+    Attr, Cause, Entry, Flush, Gather, Memory, PhysAddr, RangeError, Scope, VirtAddr,
+};
 
 /// Neighbouring entries of one node, none of which links a node or is part of a group.
 pub(super) struct Stretch<'m, F, M> {

@@ -171,6 +171,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
     #[inline(never)]
     fn graft_page(&self, va: VirtAddr, raw: u64) -> bool {
         let Some(missing) = self.missing(va) else { return false };
+        if F::fresh(F::LEVELS[missing.depth].shift).is_some() {
+            return false;
+        }
         let first = missing.depth + 1;
         let Ok(top) = node::alloc_empty::<F, M>(&self.mem, first) else { return false };
         let user = !self.is_kernel(va);

@@ -300,11 +300,12 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
         pattern: Pattern,
     ) -> u64 {
         self.by_frame(first, count, move |p, n, done| {
-            let mut i = 0;
+            let (mut i, mut block) = (0, 1);
             // A block is compared without a branch, which makes vectors of it; one that differs
-            // somewhere is looked at once more.
+            // somewhere is looked at once more. Blocks grow, since most runs are short or whole.
             while i < n {
-                let end = n.min(i + 128);
+                let end = n.min(i + block);
+                block = 128.min(2 * block);
                 let (mut differ, mut expected) = (0, pattern.at(done + i));
                 for i in i..end {
                     // SAFETY: `by_frame` hands out a pointer to an entry and says how many follow;

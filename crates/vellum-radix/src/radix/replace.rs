@@ -57,11 +57,14 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         let raw = F::encode(new, level.shift)?;
         if let Entry::Leaf(_, attr) = new {
-            self.admit(va, attr)?;
+            self.check_policy(va, attr)?;
         }
         settle_breaks::<F, M, G>(gather);
         let request = Request { va, level, expect, new, raw };
         let Some(target) = self.descend(&request, depth, stock, gather)? else { return Ok(()) };
+        if let Entry::Leaf(_, attr) = new {
+            self.note(va, attr);
+        }
         self.exchange(&target, &request, gather)?;
         self.mirror(depth, index(va, level));
         Ok(())

@@ -89,11 +89,12 @@ impl<F: Format, P: PhysMap, R: Fn(PhysAddr) -> bool> Walker<F, P, R> {
     ) -> Result<(), Cause> {
         let mut joined: Option<Item> = None;
         self.visit(va, len, &mut |told| {
-            if let (Some(run), Ok(item)) = (&mut joined, &told)
-                && continues(run, item)
-            {
-                run.span.len += item.span.len;
-                return ControlFlow::Continue(());
+            match (&mut joined, &told) {
+                (Some(run), Ok(item)) if continues(run, item) => {
+                    run.span.len += item.span.len;
+                    return ControlFlow::Continue(());
+                }
+                _ => {}
             }
             // Taken first: after a break there is nothing left to tell.
             if let Some(run) = joined.take() {

@@ -2,9 +2,10 @@
 //! several tables share, a root for user mode, and policies.
 
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+
 use vellum_core::{
     Attr, Cause, Change, Direct, Entry, Flush, Gone, OutOfFrames, PageTable, PhysAddr, RangeError,
     Reap, ReplaceError, Run, Scope, Span, VirtAddr, Walk,

@@ -96,8 +96,7 @@ pub trait Design {
     /// Whether the format can express these attributes; x86-64's rule unless a design says other.
     #[must_use]
     fn encodes(attr: Attr) -> bool {
-        let rights =
-            attr.intersects(Attr::READ | Attr::EXEC) || !attr.intersects(Attr::WRITE | Attr::EXEC);
+        let rights = attr.contains(Attr::READ) || !attr.intersects(Attr::WRITE | Attr::EXEC);
         rights && attr.memory().is_some()
     }
 

@@ -81,6 +81,9 @@ pub trait PageTable: Walk {
     /// what they were and what `new` has besides. An old frame that goes, or an old soft entry,
     /// goes into the gather.
     ///
+    /// Fewer than 500 threads may be in here at a time. With break-before-make (Arm), what other
+    /// gathers took from the page has to have been flushed before.
+    ///
     /// # Errors
     ///
     /// See [`ReplaceError`]; nothing visible has changed with any of them. `Changed` with what was
@@ -96,7 +99,7 @@ pub trait PageTable: Walk {
     ) -> Result<(), ReplaceError>;
 
     /// Maps a run where nothing is, with the largest leaves that `run.page`, the alignment of both
-    /// addresses and the design allow; the smallest ones where `run.page` is below those.
+    /// addresses and the design allow; the smallest ones where `run.page`, at least 12, is below those.
     ///
     /// On processors with break-before-make (Arm), what another gather took from this range has to
     /// have been flushed before.
@@ -126,6 +129,10 @@ pub trait PageTable: Walk {
 
     /// Changes the attributes of every leaf in the range; holes and soft entries are passed over.
     /// A leaf that reaches out of the range is split.
+    ///
+    /// Rights that are only added owe no flush. Where a fault does not drop the translation that
+    /// raised it (RISC-V, Arm), the handler that finds the right granted already drops that page on
+    /// its own CPU; the same holds for [`replace`](Self::replace), and for status bits that are set.
     ///
     /// # Errors
     ///

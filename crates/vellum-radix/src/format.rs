@@ -189,8 +189,7 @@ pub unsafe trait Format: 'static {
     /// [`Cause::PhysTooWide`].
     #[inline]
     fn check_table(pa: PhysAddr) -> Result<(), Cause> {
-        let _ = pa;
-        Ok(())
+        if pa.as_u64() >> 52 == 0 { Ok(()) } else { Err(Cause::PhysTooWide(pa)) }
     }
 
     /// The rights that a table entry, perhaps somebody else's, leaves to what is below it:

@@ -21,7 +21,8 @@ pub enum WriteXorExecute {
     Allow,
     /// It is refused with [`Cause::WriteAndExecute`].
     Refuse,
-    /// It is made, and this is called with the first address that it was asked for at.
+    /// It is allowed, and this is called with the first address that it is asked for at; for a range
+    /// perhaps more than once, and for what fails then for another reason.
     Report(fn(VirtAddr, Attr)),
 }
 

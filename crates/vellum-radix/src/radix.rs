@@ -161,19 +161,21 @@ impl<F: Format, M: Memory> Radix<F, M> {
         self.half.check::<F>(va, len)
     }
 
-    /// Whether the policy lets a mapping at `va` have these attributes, which is noted.
+    /// Whether the policy lets a mapping of a range have these attributes, which is noted.
     #[inline]
-    fn admit(&self, va: VirtAddr, attr: Attr) -> Result<(), Cause> {
-        self.check_policy(va, attr)?;
-        self.note(va, attr);
+    fn admit(&self, range: (VirtAddr, u64), attr: Attr) -> Result<(), Cause> {
+        self.check_policy(range, attr)?;
+        self.note(range.0, attr);
         Ok(())
     }
 
-    /// Whether the policy lets a mapping at `va` have these attributes.
+    /// Whether the policy lets a mapping of a range have these attributes.
     #[inline]
-    fn check_policy(&self, va: VirtAddr, attr: Attr) -> Result<(), Cause> {
+    fn check_policy(&self, (va, len): (VirtAddr, u64), attr: Attr) -> Result<(), Cause> {
         if self.has_policy {
-            self.policy.check(attr, self.is_kernel(va))?;
+            // The kernel's part is above all others.
+            let last = va.wrapping_add(len.saturating_sub(1));
+            self.policy.check(attr, self.is_kernel(last))?;
         }
         Ok(())
     }
@@ -271,7 +273,8 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
     }
 
     fn touch(&self, va: VirtAddr, need: Attr, bits: Attr) -> Entry {
-        if !F::CANONICAL.contains(va) {
+        // What another table owns is its to touch.
+        if !F::CANONICAL.contains(va) || self.half.check::<F>(va, 1).is_err() {
             return Entry::Hole;
         }
         self.find(va, &mut (), |found| touch_leaf(found, need, bits))

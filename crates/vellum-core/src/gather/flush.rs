@@ -20,7 +20,8 @@ use crate::{Attr, PAGE_SHIFT, VirtAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// Nothing was there before. On processors that cache absence, or that need a fence before a
-    /// walker sees a new entry (RISC-V, Arm), that; on others (x86) nothing at all.
+    /// walker sees a new entry (RISC-V, Arm), that; on others (x86) nothing at all. Nodes may have
+    /// been linked, so that RISC-V serves it by SFENCE.VMA with rs1 = x0.
     Fresh,
     /// Translations: leaves that went or lost something.
     Leaves,

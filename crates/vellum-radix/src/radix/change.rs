@@ -243,7 +243,6 @@ impl<F: Format, M: Memory> Radix<F, M> {
             Decoded::Entry(_) => {
                 let stretch = Stretch { node, level, first: at, count: 1, va };
                 let (holes, result) = edit.stretch(&stretch, gather);
-                self.mirror(depth, at);
                 return result.map(|()| holes).map_err(|(cause, _)| (cause, part.low));
             }
         };

@@ -35,7 +35,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let target = F::LEVELS.iter().position(is_target).ok_or(Cause::NoLeaf { page })?;
         F::CANONICAL.check(va, 0, page)?;
         self.half.check::<F>(va, 1 << page)?;
-        if self.half.is_pinned(target, index(va, F::LEVELS[target])) {
+        if self.half.leaf_room(target, index(va, F::LEVELS[target])) == 0 {
             return Err(Cause::Shared(va));
         }
         let mut node = self.node(self.root);

@@ -33,7 +33,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ) -> Result<u64, RangeError> {
         self.check_own(va, len)?;
         F::encode(Entry::Leaf(PhysAddr::new(0), attr), const { base_shift::<F>() })?;
-        self.admit(va, attr)?;
+        self.admit((va, len), attr)?;
         settle_breaks::<F, M, G>(gather);
         let mut done = 0;
         while done < len {

@@ -20,6 +20,7 @@
 //! # Invariants
 //!
 //! - From `from` on, no entry of an owner's root changes; those of a sharer's are copies.
+//! - A root that has a second one has no leaves.
 //! - Below `from`, an entry of the user root is that of the root, without the count, but for the
 //!   moment between the two stores; a page that is missing there faults once more.
 
@@ -58,6 +59,18 @@ impl Half {
             }
         }
         Ok(())
+    }
+
+    /// How many entries from `index` of a node of level `depth` on may be leaves: none where others
+    /// link the same nodes, and none in a root that has a second one beside it, since hardware would
+    /// note accessed and dirty in that one's copy.
+    #[inline]
+    pub(super) const fn leaf_room(self, depth: usize, index: u64) -> u64 {
+        match self {
+            Self::Pinned { from } if depth == 0 => from.saturating_sub(index),
+            Self::Shared { user_root: Some(_), .. } if depth == 0 => 0,
+            _ => u64::MAX,
+        }
     }
 
     /// Whether the link in entry `index` of a node of level `depth` has to stay.
@@ -108,7 +121,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 }
             }
         }
-        self.half = Half::Pinned { from: index(from, level) };
+        // What was pinned before stays so: others may link it.
+        self.half = Half::Pinned { from: index(from, level).min(self.pinned_from()) };
         Ok(())
     }
 
@@ -122,7 +136,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ///
     /// # Safety
     ///
-    /// `owner` has been pinned, lives in the same memory, and is not retired before this table.
+    /// `owner` has been pinned, lives in the same memory, and is not retired before this table. While
+    /// `owner` is being changed through `&mut`, nobody is in a method of this table with an address of
+    /// the shared part, a visitor's callback included: nodes there may be given back meanwhile.
     #[allow(unsafe_code, reason = "the nodes it links are not its own")]
     pub unsafe fn sharing(owner: &Self) -> Result<Self, OutOfFrames> {
         let mem = owner.mem.clone();
@@ -149,7 +165,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
     /// # Errors
     ///
     /// [`Cause::OutOfFrames`]; [`Cause::Shared`] where there is nothing shared, where there is a
-    /// second root already, or where `stubs` is pinned from elsewhere.
+    /// second root already, or where `stubs` is pinned from elsewhere; [`Cause::Mapped`] where a leaf
+    /// is in the root, which from then on gets none.
     ///
     /// # Safety
     ///
@@ -162,6 +179,15 @@ impl<F: Format, M: Memory> Radix<F, M> {
         };
         if stubs.pinned_from() != from {
             return Err(Cause::Shared(F::CANONICAL.extend(from << level.shift)));
+        }
+        let root = self.node(self.root);
+        for i in 0..from {
+            if let Decoded::Entry(entry @ Entry::Leaf(..)) =
+                F::decode(root.slot(i).load(), level.shift)
+            {
+                let va = F::CANONICAL.extend(i << level.shift);
+                return Err(Cause::Mapped(Span { va, len: 1 << level.shift, entry }));
+            }
         }
         let pa = node::alloc_empty::<F, M>(&self.mem, 0)?;
         copy_entries(stubs.node(stubs.root), self.node(pa), from);

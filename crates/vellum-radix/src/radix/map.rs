@@ -102,7 +102,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         let run = Run { page: run.page.max(const { base_shift::<F>() }), ..run };
         check_frames::<F>(&run)?;
-        self.admit(run.va, run.attr)?;
+        self.admit((run.va, run.len), run.attr)?;
         settle_breaks::<F, M, G>(gather);
         let mut done = 0;
         while done < run.len {
@@ -211,7 +211,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
         loop {
             let level = F::LEVELS[depth];
             let at = index(run.va, level);
-            if fits(&run, level) && !self.half.is_pinned(depth, at) {
+            let room = self.half.leaf_room(depth, at);
+            if room > 0 && fits(&run, level) {
+                // Not over the border of what is pinned, by no group either.
+                let most = room.min(1 << level.bits) << level.shift;
+                let run = Run { len: run.len.min(most), ..run };
                 let piece = Piece::of::<F>(&run, level)?;
                 return self.fill(node, depth, link, &run, &piece, gather);
             }
@@ -251,7 +255,6 @@ impl<F: Format, M: Memory> Radix<F, M> {
             link.add(count);
         }
         node.store_run(first, count, pattern);
-        self.mirror_run(depth, first, count);
         self.owe_fresh(run, level.shift, piece.len(), gather);
         Ok(piece.len())
     }
@@ -310,7 +313,6 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 entry.slot.store(pattern.at(i));
             }
         }
-        self.mirror_run(depth, first, count);
         self.owe_fresh(run, level.shift, piece.len(), gather);
         Ok(piece.len())
     }
@@ -416,16 +418,6 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ) {
         if let (true, Some(scope)) = (G::LIVE, F::fresh(page)) {
             gather.stale(Flush::new(run.va, len, base_shift::<F>(), run.attr).with_scope(scope));
-        }
-    }
-
-    /// Mirrors what was written to the root.
-    #[inline]
-    fn mirror_run(&self, depth: usize, first: u64, count: u64) {
-        if depth == 0 && self.user_root().is_some() {
-            for i in first..first + count {
-                self.mirror(depth, i);
-            }
         }
     }
 

@@ -32,6 +32,11 @@ struct Kind {
 }
 
 impl Kind {
+    /// Whether user mode gets a right to it.
+    fn gains_user(&self) -> bool {
+        self.new.contains(Attr::USER) && !self.old.contains(Attr::USER)
+    }
+
     /// Whether hardware could not use the entry before, and can now: as if it were freshly mapped.
     fn gains_access(&self) -> bool {
         !self.old.intersects(Attr::RWX) && self.new.intersects(Attr::RWX)
@@ -68,7 +73,7 @@ impl<F: Format, M: Memory> Protect<'_, F, M> {
         let delta = if new == old {
             0
         } else {
-            self.table.admit(va, new)?;
+            self.table.admit((va, 1 << page), new)?;
             F::encode(Entry::Leaf(pa, new), page)? ^ raw
         };
         let flags = raw & !F::frame_mask(page);
@@ -132,7 +137,11 @@ impl<F: Format, M: Memory> Edit<F, M> for Protect<'_, F, M> {
             }
             // At least this one, unless hardware has just made it another kind.
             let locked = G::LIVE && !F::is_quiet(raw);
-            let rest = (first + i, count - i);
+            let mut rest = (first + i, count - i);
+            if F::LEVELS.len() == 1 && kind.gains_user() {
+                // Only here can a stretch cross the border of the kernel's part.
+                rest.1 = 1;
+            }
             let n = node.change_kind(rest, (!mask, kind.flags), kind.delta, locked);
             if let (true, Some(scope)) = (G::LIVE && kind.gains_access(), F::fresh(page)) {
                 let fresh = Flush::new(stretch.va_of(i), n << page, page, kind.new);
@@ -154,7 +163,8 @@ impl<F: Format, M: Memory> Edit<F, M> for Protect<'_, F, M> {
         if let Entry::Leaf(_, old) = group.leaf() {
             let new = self.change.apply(old);
             if new != old {
-                self.table.admit(group.va, new)?;
+                let len = 1 << group.level.group_shift();
+                self.table.admit((group.va, len), new)?;
                 group.remake(|attr| self.change.apply(attr), true, gather)?;
             }
         }

@@ -77,8 +77,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
                     (had, cleared) => had.or(cleared),
                 };
             }
-            if let (Some(Entry::Leaf(_, attr)), Entry::Leaf(pa, _)) = (had, piece.span.entry) {
+            // The frame is that of the entry that was cleared: another CPU may have replaced the one
+            // that was seen first.
+            if let Some(Entry::Leaf(pa, attr)) = had {
                 let page = piece.page;
+                let pa = pa.wrapping_add(piece.span.va.as_u64() & ((1 << page) - 1));
                 let start = piece.span.va.align_down(page);
                 gather.stale(Flush::new(start, 1 << page, piece.level.shift, attr));
                 f(Span { entry: Entry::Leaf(pa, attr), ..piece.span });

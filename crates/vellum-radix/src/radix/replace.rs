@@ -49,7 +49,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let level = F::LEVELS[depth];
         F::CANONICAL.check(va, len, level.shift)?;
         self.half.check::<F>(va, len)?;
-        if self.half.is_pinned(depth, index(va, level)) {
+        if self.half.leaf_room(depth, index(va, level)) == 0 {
             return Err(ReplaceError::Structure);
         }
         if matches!(new, Entry::Soft(_)) && depth + 1 < F::LEVELS.len() {
@@ -57,7 +57,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         let raw = F::encode(new, level.shift)?;
         if let Entry::Leaf(_, attr) = new {
-            self.check_policy(va, attr)?;
+            self.check_policy((va, len), attr)?;
         }
         settle_breaks::<F, M, G>(gather);
         let request = Request { va, level, expect, new, raw };
@@ -65,9 +65,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         if let Entry::Leaf(_, attr) = new {
             self.note(va, attr);
         }
-        self.exchange(&target, &request, gather)?;
-        self.mirror(depth, index(va, level));
-        Ok(())
+        self.exchange(&target, &request, gather)
     }
 
     /// The entry at level `target` for the request, with every node on the way to it; `None` where

@@ -1,7 +1,6 @@
 //! [`PageTable`], operation by operation, each in a file of its own.
 
 use super::{Detached, Radix, Stock};
-use crate::MAX_DEPTH;
 use crate::format::{self, Format};
 use core::ops::ControlFlow;
 use vellum_core::{
@@ -34,7 +33,7 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
             *stock = self.stock();
         }
         let [first, last, ..] = need.get().to_le_bytes();
-        let last = usize::from(last).min(MAX_DEPTH - 1);
+        let last = usize::from(last).min(F::LEVELS.len() - 1);
         stock.fill(usize::from(first).max(1)..=last)
     }
 

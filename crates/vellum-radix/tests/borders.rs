@@ -125,11 +125,10 @@ fn arm_pair(arena: &Arena) -> (Radix<Arm, &Arena>, PhysAddr) {
     let mut stubs = Radix::<Arm, _>::new(arena).expect("room");
     owner.pin_from(from).expect("room");
     stubs.pin_from(from).expect("room");
-    // SAFETY: pinned, and never retired.
+    // SAFETY: pinned, and never retired: a table that is dropped leaks its nodes.
     let mut table = unsafe { Radix::<Arm, _>::sharing(&owner) }.expect("room");
     // SAFETY: as above.
     let user = unsafe { table.add_user_root(&stubs) }.expect("room");
-    core::mem::forget((owner, stubs));
     (table, user)
 }
 

@@ -126,13 +126,25 @@ impl Cpu {
         self.served.load(Acquire) >= floods
     }
 
+    /// Whether nobody has asked anything that it has not begun to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inbox.pending.load(Relaxed) == 0
+    }
+
     // What the CPU itself calls, with interrupts off.
 
-    /// Does all that was left at its door.
+    /// Does all that was left at its door; in the midst of a switch nothing, since what is asked of
+    /// the next space cannot be done yet, and the generation that the switch goes by was read already.
     pub(super) fn serve(&self, local: &impl Local) {
-        if self.inbox.pending.load(Relaxed) == 0 {
+        if self.is_idle() || self.loaded.load(Relaxed) == SWITCHING {
             return;
         }
+        self.serve_unasked(local);
+    }
+
+    /// The same where an interrupt may have been lost, so that this CPU may not know that it was
+    /// asked: whoever asks after the swap sends another one, whoever asked before is served here.
+    pub(super) fn serve_unasked(&self, local: &impl Local) {
         self.inbox.pending.swap(0, AcqRel);
         let floods = self.floods();
         if floods != self.served.load(Relaxed) {

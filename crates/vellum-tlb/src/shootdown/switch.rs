@@ -34,20 +34,22 @@ impl core::error::Error for InUse {}
 impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
     Shootdown<I, L, CPUS, WORDS>
 {
-    /// Loads `to` on this CPU, which has `from` loaded or borrowed, or has had it taken by
-    /// [`retire`](Self::retire); `None` if it has no space. The same space again ends a
+    /// Loads `to` on this CPU, which has `from` loaded or borrowed, or has had a borrowed one taken (by
+    /// [`retire`](Self::retire), or because its queue was full); `None` if it has no space. The same space again ends a
     /// [`lazy`](Self::lazy) time.
     ///
     /// `load` is told what the CPU must have seen, asks the policy ([`Slots`](crate::Slots) or
     /// [`Global`](crate::Global)) for tags, forgets what that says is stale, loads the root, and
     /// returns the tags. If [`Turn::left`] is the same space, the root is loaded already. It must not
-    /// wait for other CPUs: they wait for it.
+    /// wait for other CPUs: they wait for it. If it [serves](Self::serve), that is put off until it
+    /// has returned.
     ///
     /// # Safety
     ///
     /// Called on one CPU that is online. When `load` returns, the CPU has `to`'s root loaded, and it
     /// uses no translation with the tags returned that it cached before it last saw
-    /// [`Turn::generation`] of `to`, or for another space. `from` is what it has loaded.
+    /// [`Turn::generation`] of `to`, or for another space. `from` is what it has loaded. No
+    /// [`retire`](Self::retire) of `to` has begun that then says that it is done.
     pub unsafe fn switch(
         &self,
         from: Option<&Space<WORDS>>,
@@ -64,6 +66,8 @@ impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
             let generation = to.generation.load(SeqCst);
             let tags = load(Turn { space: to.id, generation, left });
             cpu.end_switch(to.id, generation, tags);
+            // What `load` may have put off, if it served.
+            cpu.serve(&self.local);
             if let Some(from) = from.filter(|from| from.id != to.id) {
                 from.cpus.remove(own, Release);
             }
@@ -101,6 +105,9 @@ impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
 
     /// This CPU uses the kernel's tables from now on. It forgets everything first.
     ///
+    /// From here on an [interrupt](Interrupts::send) has to reach it: flushes wait for it. Those
+    /// that were lost while it was off do not matter.
+    ///
     /// # Safety
     ///
     /// It has no space loaded.
@@ -112,6 +119,8 @@ impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
             let generation = self.every.load(SeqCst);
             self.local.flush_all();
             cpu.see_every(generation);
+            // Who took it for online while it went away may have asked, and told it in vain.
+            cpu.serve_unasked(&self.local);
         });
     }
 
@@ -147,39 +156,40 @@ impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
     ///
     /// # Errors
     ///
-    /// [`InUse`] if a CPU has it loaded and does not only borrow it, or is just loading it.
+    /// [`InUse`] if a CPU has it loaded and does not only borrow it.
     pub fn retire(&self, space: &Space<WORDS>) -> Result<(), InUse> {
-        let mut waiting = self.interrupts.masked(|own| {
-            let mut cpus = space.cpus.load(SeqCst);
+        let mut waiting = space.cpus.load(SeqCst);
+        self.ask_to_leave(space, &mut waiting);
+        while let Some((index, cpu)) = self.among(waiting).next() {
+            match cpu.has(space.id) {
+                Has::No => waiting.remove(index),
+                Has::Active => return Err(InUse { cpu: index }),
+                // It was not lazy yet when it was asked, or when it did what it was asked.
+                Has::Lazy if cpu.is_idle() => self.ask_to_leave(space, &mut waiting),
+                Has::Lazy | Has::Unclear => self.relax(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks each of `cpus` that borrows `space` to load another root, and interrupts them all at once;
+    /// takes those out that do not have it.
+    fn ask_to_leave(&self, space: &Space<WORDS>, cpus: &mut CpuSet<WORDS>) {
+        let request = Request { space: Some(space.id), generation: 0, what: What::Leave };
+        self.interrupts.masked(|own| {
             let mut interrupts = CpuSet::EMPTY;
-            let what = What::Leave;
-            let request = Request { space: Some(space.id), generation: 0, what };
-            for (index, cpu) in self.among(cpus) {
+            for (index, cpu) in self.among(*cpus) {
                 match cpu.has(space.id) {
-                    Has::Lazy if index == own => cpu.leave_borrowed(&self.local),
-                    Has::Active if index == own => {}
-                    Has::Lazy | Has::Unclear => {
-                        if cpu.post(request).interrupt {
-                            interrupts.insert(index);
-                        }
-                    }
-                    Has::Active => {}
                     Has::No => cpus.remove(index),
+                    Has::Lazy if index == own => cpu.leave_borrowed(&self.local),
+                    Has::Lazy if cpu.post(request).interrupt => interrupts.insert(index),
+                    Has::Lazy | Has::Active | Has::Unclear => {}
                 }
             }
             if !interrupts.is_empty() {
                 self.interrupts.send(&interrupts);
             }
-            cpus
         });
-        while let Some((index, cpu)) = self.among(waiting).next() {
-            match cpu.has(space.id) {
-                Has::No => waiting.remove(index),
-                Has::Active => return Err(InUse { cpu: index }),
-                Has::Lazy | Has::Unclear => self.relax(),
-            }
-        }
-        Ok(())
     }
 
     /// One round of waiting, in which this CPU does what others wait for.

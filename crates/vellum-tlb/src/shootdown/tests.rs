@@ -3,6 +3,7 @@
 //! ```text
 //!   sim           the machine: TLBs that cache all they may; frames that are used again at once
 //!   behaviour     what is sent to whom, and what is done there
+//!   waits         nobody waits for ever
 //!   regressions   flushes that other kernels have missed
 //!   properties    random sequences: no CPU ever uses what is stale or another space's
 //!   threads       the same with threads for CPUs
@@ -13,6 +14,7 @@ mod properties;
 mod regressions;
 mod sim;
 mod threads;
+mod waits;
 
 use core::ops::Range;
 use sim::{Gone, Sim};

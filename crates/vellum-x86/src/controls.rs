@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   EFER   11 NXE                         before an entry with bit 63 is loaded
+//!          15 TCE                         AMD; cleared: `plan` counts on INVLPG without it
 //!   CR0    16 WP                          the kernel keeps to R/W too
 //!   CR4     7 PGE   11 UMIP   12 LA57     LA57: with paging off, or never
 //!          17 PCIDE                       in long mode, and while CR3[11:0] = 0; else #GP
@@ -21,6 +22,7 @@
 //! Source: Intel SDM vol. 3A, 2.5 "Control Registers", 5.1.1 to 5.1.3, 5.10.1; vol. 2A, "CLAC".
 
 use crate::cpuid::{Feature, Features};
+use crate::errata;
 
 /// CR0.WP: supervisor writes keep to R/W.
 pub const CR0_WP: u64 = 1 << 16;
@@ -44,6 +46,8 @@ pub const CR4_SMAP: u64 = 1 << 21;
 pub const EFER_LMA: u64 = 1 << 10;
 /// EFER.NXE: bit 63 of an entry forbids execution.
 pub const EFER_NXE: u64 = 1 << 11;
+/// EFER.TCE (AMD): INVLPG and INVPCID drop only those interior entries that lead to the page.
+pub const EFER_TCE: u64 = 1 << 15;
 
 /// CR3\[11:0\]: the tag.
 const CR3_PCID: u64 = 0xfff;
@@ -96,7 +100,8 @@ impl IntoIterator for Steps {
 
 impl Controls {
     /// The steps that turn on CR0.WP and, of `wanted`, what the processor has and can have now
-    /// (PCIDs only in long mode). What is on and not wanted stays on.
+    /// (PCIDs only in long mode). What is on and not wanted stays on, but for [`EFER_TCE`], with
+    /// which the flushes here would leave interior entries behind: whoever ran before may have set it.
     ///
     /// ```
     /// use vellum_x86::{Controls, Feature, Features, Registers, Step};
@@ -109,7 +114,7 @@ impl Controls {
     #[must_use]
     pub fn steps_on(self, features: &Features, wanted: Feature) -> Steps {
         let on = features.set & wanted;
-        let efer = self.efer | bits(on, &[(Feature::NX, EFER_NXE)]);
+        let efer = self.efer & !EFER_TCE | bits(on, &[(Feature::NX, EFER_NXE)]);
         let cr0 = self.cr0 | CR0_WP;
         let cr4 = self.cr4
             | bits(
@@ -130,6 +135,32 @@ impl Controls {
             (tags && self.cr3 & CR3_PCID != 0).then_some(Step::Cr3(self.cr3 & !CR3_PCID)),
             tags.then_some(Step::Cr4(cr4 | CR4_PCIDE)),
         ])
+    }
+
+    /// [`steps_on`](Self::steps_on) without PCIDs where an erratum forbids them: then they are turned
+    /// off first, if whoever ran before had them on.
+    pub(crate) fn steps_to(
+        self,
+        features: &Features,
+        microcode: Option<u32>,
+        wanted: Feature,
+    ) -> impl Iterator<Item = Step> {
+        let sound = errata::pcids_are_sound(features, microcode);
+        let off = if sound { Steps([None; STEPS]) } else { self.steps_without_pcids() };
+        let wanted = if sound { wanted } else { wanted - Feature::PCID };
+        let then = off.into_iter().fold(self, Self::after);
+        off.into_iter().chain(then.steps_on(features, wanted))
+    }
+
+    /// What the registers are after a step.
+    const fn after(self, step: Step) -> Self {
+        match step {
+            Step::Efer(efer) => Self { efer, ..self },
+            Step::Cr0(cr0) => Self { cr0, ..self },
+            Step::Cr3(cr3) => Self { cr3, ..self },
+            Step::Cr4(cr4) => Self { cr4, ..self },
+            Step::ClearAc => self,
+        }
     }
 
     /// The steps that turn PCIDs off; the last flushes everything.
@@ -251,6 +282,27 @@ mod tests {
             Step::Cr4(cr4 | CR4_PCIDE),
         ];
         assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn pcids_that_an_erratum_forbids_are_turned_off_if_they_were_on() {
+        let now = Controls { cr3: 0x5007, cr4: CR4_PAE | CR4_PCIDE, ..start() };
+        for (microcode, pcids) in [(None, false), (Some(0x2d), false), (Some(0x2e), true)] {
+            let mut processor = Processor { now, features: alder_lake(), ac: false };
+            for step in now.steps_to(&alder_lake(), microcode, SWITCHABLE) {
+                processor.take(step).unwrap();
+            }
+            let on = processor.now.enabled();
+            assert_eq!(on.contains(Feature::PCID), pcids, "{microcode:?}");
+            assert_eq!(on | Feature::PCID, SWITCHABLE, "the rest is on");
+        }
+    }
+
+    #[test]
+    fn translation_cache_extension_is_turned_off() {
+        let now = Controls { efer: start().efer | EFER_NXE | EFER_TCE, ..start() };
+        let steps: Vec<_> = now.steps_on(&ivy_bridge(), Feature::NX).into_iter().collect();
+        assert_eq!(steps, [Step::Efer(now.efer & !EFER_TCE), Step::Cr0(now.cr0 | CR0_WP)]);
     }
 
     #[test]

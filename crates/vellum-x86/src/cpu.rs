@@ -10,13 +10,13 @@
 //!
 //! - A [`Cpu`] exists only in ring 0 of one processor, and stays there: it is neither `Send` nor
 //!   `Sync`.
-//! - It never turns on what the processor lacks, nor PCIDs where an erratum forbids them.
+//! - It never turns on what the processor lacks, nor PCIDs where an erratum forbids them; what it
+//!   finds on and cannot flush with (those, and EFER.TCE), `enable` turns off.
 
 use crate::access::UserAccess;
-use crate::controls::{CR4_LA57, CR4_PCIDE, CR4_PGE, Controls, Step, Steps};
+use crate::controls::{CR4_LA57, CR4_PCIDE, CR4_PGE, Controls, Step};
 use crate::cpuid::{Feature, Features, Vendor};
 use crate::cr3::Cr3;
-use crate::errata;
 use crate::instructions::{self as cpu, ByTag};
 use crate::pat::Pat;
 use crate::plan::{Mode, Operation, Target, plan};
@@ -50,6 +50,10 @@ impl Cpu {
     /// In 64-bit mode and ring 0; while the value exists, the code that uses it stays on this
     /// processor (no migration), and nobody else writes CR0, CR3, CR4 or EFER in the middle of one
     /// of its calls (an interrupt handler that does so restores them).
+    ///
+    /// Before any flush but [`flush_everything`](Self::flush_everything), [`enable`](Self::enable) is
+    /// called once, or what it sees to is so: EFER.TCE is clear (AMD), and PCIDs are off where an
+    /// erratum forbids them. Nobody changes that afterwards.
     #[must_use]
     pub unsafe fn new() -> Self {
         let features = Features::read();
@@ -103,7 +107,8 @@ impl Cpu {
     }
 
     /// Turns on CR0.WP and what of `wanted` the processor has, in the order that it asks for;
-    /// PCIDs only where no erratum forbids them. Returns all that is on then.
+    /// PCIDs only where no erratum forbids them: there they are turned off, as by
+    /// [`disable_pcids`](Self::disable_pcids). So is EFER.TCE. Returns all that is on then.
     ///
     /// # Safety
     ///
@@ -111,10 +116,9 @@ impl Cpu {
     /// is read-only (WP), neither executes from user pages (SMEP) nor has its stack or data there
     /// (SMAP), and what is mapped as global is the same in every table that is loaded (PGE).
     pub unsafe fn enable(&self, wanted: Feature) -> Feature {
-        let sound = errata::pcids_are_sound(&self.features, self.microcode);
-        let wanted = if sound { wanted } else { wanted - Feature::PCID };
-        // SAFETY: the caller's promise, and `steps_on` gives steps that do not fault.
-        unsafe { self.take(self.controls().steps_on(&self.features, wanted)) };
+        let steps = self.controls().steps_to(&self.features, self.microcode, wanted);
+        // SAFETY: the caller's promise, and `steps_to` gives steps that do not fault.
+        unsafe { self.take(steps) };
         self.controls().enabled()
     }
 
@@ -127,7 +131,7 @@ impl Cpu {
     /// # Safety
     ///
     /// None of the steps faults or forbids what the kernel does.
-    unsafe fn take(&self, steps: Steps) {
+    unsafe fn take(&self, steps: impl IntoIterator<Item = Step>) {
         for step in steps {
             // SAFETY: ring 0 (`new`); the rest is the caller's promise.
             unsafe {

@@ -20,8 +20,9 @@
 //! - Without INVPCID there is no way to another PCID that does not load its root: that too drops
 //!   everything, as does KPTI's other half.
 //!
-//! On AMD's processors the table holds while EFER.TCE is clear, as it is at reset: with it, INVLPG and
-//! INVPCID drop only those interior entries that lead to the page.
+//! On AMD's processors the table holds while EFER.TCE is clear, as it is at reset and after
+//! [`Cpu::enable`](crate::Cpu::enable): with it, INVLPG and INVPCID drop only those interior entries that
+//! lead to the page.
 //!
 //! # Invariants
 //!

@@ -66,7 +66,9 @@ pub struct Tags {
 pub enum Stale {
     /// Nothing: what it has cached is right. (x86: CR3 with bit 63 set.)
     Nothing,
-    /// All that carries the tags. (x86: CR3 with bit 63 clear, for each root at its next load.)
+    /// All that carries the tags: with a pair, both, before [`switch`](crate::Shootdown::switch)'s `load`
+    /// returns, since the next load may say [`Nothing`](Self::Nothing) of both. (x86: CR3 with bit 63
+    /// clear for the root that is loaded, INVPCID for the other tag; without INVPCID, everything.)
     Tags,
     /// All that it has cached, of every tag; global translations may stay.
     All,

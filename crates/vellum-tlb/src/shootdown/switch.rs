@@ -34,9 +34,9 @@ impl core::error::Error for InUse {}
 impl<I: Interrupts<WORDS>, L: Local, const CPUS: usize, const WORDS: usize>
     Shootdown<I, L, CPUS, WORDS>
 {
-    /// Loads `to` on this CPU, which has `from` loaded or borrowed, or has had a borrowed one taken (by
-    /// [`retire`](Self::retire), or because its queue was full); `None` if it has no space. The same space again ends a
-    /// [`lazy`](Self::lazy) time.
+    /// Loads `to` on this CPU, which has `from` loaded or borrowed, or has had it taken while it was
+    /// borrowed (by [`retire`](Self::retire), or because its queue was full); `None` if it has no
+    /// space. The same space again ends a [`lazy`](Self::lazy) time.
     ///
     /// `load` is told what the CPU must have seen, asks the policy ([`Slots`](crate::Slots) or
     /// [`Global`](crate::Global)) for tags, forgets what that says is stale, loads the root, and

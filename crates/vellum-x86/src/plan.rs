@@ -202,7 +202,11 @@ impl Plan<'_> {
     fn pages(&self, flush: &Flush, f: impl FnMut(VirtAddr)) {
         let page = flush.page.min(63);
         let first = flush.first.as_u64() >> page;
-        let addresses = (0..flush.steps()).map(|step| VirtAddr::new((first + step) << page));
+        let addresses = (0..flush.steps()).map(|step| {
+            let aligned = VirtAddr::new((first + step) << page);
+            // A wide stride may begin before the half that the range is in.
+            if self.canonical.contains(aligned) { aligned } else { aligned.max(flush.first) }
+        });
         addresses.filter(|va| self.canonical.contains(*va)).for_each(f);
     }
 }

@@ -148,6 +148,15 @@ fn addresses_between_the_halves_are_left_out() {
 }
 
 #[test]
+fn a_stride_that_begins_before_the_upper_half_reaches_what_lies_in_it() {
+    let first = VirtAddr::new(0xffff_8000_0000_0000);
+    let flush = Flush { first, page: 48, ..pages(0, 1, Attr::RW).with_scope(Scope::Tables) };
+    let flush = Flush { last: first, ..flush };
+    let target = Target::current(pcid(1));
+    assert_eq!(operations(&[flush], target, mode(true, true), 8), [Operation::Page(first)]);
+}
+
+#[test]
 fn the_last_page_of_all_is_reached() {
     let first = VirtAddr::new(0xffff_ffff_ffff_e000);
     let flush = [Flush::new(first, 0x2000, 12, Attr::NONE)];

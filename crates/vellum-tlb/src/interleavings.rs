@@ -33,6 +33,7 @@
 //! | an inbox said to be empty after its queue is, or without a swap; said to hold something before it does | `who_waits_…` |
 //! | `Global`: `active` stored without comparing, or not taken out by a rollover; what was active not reserved | `a_switch_beside_a_rollover_…` |
 //! | `online`: look, then be seen | `a_cpu_that_comes_online_…` |
+//! | `serve`: in the midst of a switch, not put off; `switch`: does not serve at its end | `a_request_that_is_served_…` |
 //! | `retire`: a borrower says that it has left, and has not | `a_space_is_retired_…` |
 //!
 //! Not seen is an acquire in place of `SeqCst` where `loaded` is read (`Cpu::has`): the load of the mask

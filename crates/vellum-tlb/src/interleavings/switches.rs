@@ -1,7 +1,7 @@
 //! CPUs that come to a space, come back to it or go, beside somebody who flushes it.
 
 use super::{Machine, World, become_cpu, explore, me};
-use crate::{Local, Slots, Space};
+use crate::{Local, Slots, Space, Stale};
 use vellum_core::{Attr, Flush, Invalidate, Scope};
 
 #[test]
@@ -186,5 +186,40 @@ fn a_cpu_that_comes_online_beside_a_flush_sees_it_or_is_seen() {
         world.shootdown.of(&world.space).flush(&[flush]);
         world.free(0);
         other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_is_served_in_the_midst_of_a_switch_is_answered_after_it() {
+    explore(|| {
+        let world = World::new();
+        become_cpu(2);
+        let mut slots = Slots::new(4, false);
+        world.enter(&mut slots, None);
+        world.look();
+        let other = world.beside(1, |world| {
+            drop(world.shootdown.of(&world.space).start(&[world.unlink(0)]));
+        });
+        let serve_if_interrupted = || {
+            if world.shootdown.interrupts().take(2) {
+                world.shootdown.serve();
+            }
+        };
+        let load = |turn| {
+            serve_if_interrupted();
+            let load = slots.load(turn);
+            if load.stale != Stale::Nothing {
+                Machine.flush_space(load.tags);
+            }
+            load.tags
+        };
+        // SAFETY: the root is loaded, and stays so.
+        #[allow(unsafe_code, reason = "calls an unsafe function")]
+        unsafe {
+            world.shootdown.switch(Some(&world.space), &world.space, load);
+        }
+        other.join().unwrap();
+        serve_if_interrupted();
+        assert!(me(|me| me.tlb.keys().all(|&(_, page)| page != 0)), "a request is lost");
     });
 }

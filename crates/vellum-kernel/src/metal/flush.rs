@@ -23,9 +23,9 @@ use vellum_tlb::{Ceiling, CpuSet, Interrupts, Local, Reach, Shootdown, Tags};
 use vellum_x86::{Pcid, Target};
 use x86_64::instructions::interrupts::without_interrupts;
 
-// SAFETY: the kernel's tables are used by CPUs that are online: the first calls `online` before it
-// loads them, the second before it touches anything that is changed afterwards, and neither ever goes
-// offline. No space is loaded by anybody. CPU numbers are below `CPUS`.
+// SAFETY: the kernel's tables are used by CPUs that are online: both call `online` before they load
+// them, and neither ever goes offline; a third, or a second that comes too late, halts under the boot
+// tables. No space is loaded by anybody. CPU numbers are below `CPUS`.
 static SHOOTDOWN: Shootdown<Apic, ThisCpu, CPUS> = unsafe { Shootdown::new(Apic, ThisCpu) };
 
 /// More than so many pages are never flushed one by one, whatever the clock says.
@@ -40,7 +40,7 @@ pub(crate) fn everywhere() -> impl Invalidate {
 ///
 /// # Safety
 ///
-/// It has its number, and its APIC is on unless it is the only one.
+/// It has its number, and its APIC is on, unless it is the only one, or serves as soon as it is.
 pub(crate) unsafe fn online() {
     // SAFETY: no space is ever loaded.
     unsafe { SHOOTDOWN.online() };

@@ -4,7 +4,9 @@
 //!   first                                     second
 //!   start(): trampoline to a low frame        waits for a SIPI, as firmware or INIT left it
 //!      INIT, SIPI, SIPI  ----------------->   boot::second_start16 ... second_main()
-//!      waits for READY  <------------------   own tables, descriptor tables, protections, APIC, online
+//!                        <------------------   descriptor tables; AWAITED -> COMING, or it halts
+//!      waits for READY  <------------------   online, the kernel's tables, protections, APIC
+//!      after a time: AWAITED -> GIVEN_UP
 //!
 //!   run(job) --> JOB, WAKE interrupt  ----->  job(), interrupts on
 //!      waits, serving flushes  <-----------   JOB = none, halts
@@ -14,6 +16,9 @@
 //!
 //! - Only the first CPU gives work, one piece at a time.
 //! - The second CPU's stack is used by the one CPU that came first to `second_start64`.
+//! - The second CPU walks the kernel's tables only if the first has not given it up, and only when it is
+//!   online: a processor fills its TLB of its own accord, and from a CPU that comes late nobody would
+//!   have waited for a flush.
 //!
 //! Source: Intel SDM vol. 3A, 10.4 "Multiple-Processor (MP) Initialization".
 
@@ -22,7 +27,7 @@ use super::interrupts::vector;
 use super::memory;
 use super::paging::{self, Space};
 use super::{apic, boot, flush, machine};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 use core::{mem, ptr};
 use vellum_core::{PAGE_SIZE, PhysAddr, PhysMap, RangeError};
 use vellum_kernel::{BootInfo, Extent};
@@ -32,8 +37,16 @@ use x86_64::instructions::interrupts::{self, enable_and_hlt};
 /// What the second CPU can be told to do.
 pub(crate) type Job = fn();
 
-/// Whether the second CPU takes work.
-static READY: AtomicBool = AtomicBool::new(false);
+/// How far the second CPU is: one of the four below.
+static SECOND: AtomicU32 = AtomicU32::new(AWAITED);
+/// It has not come yet, or there is none.
+const AWAITED: u32 = 0;
+/// It is there, and will take work soon: it can be waited for.
+const COMING: u32 = 1;
+/// It takes work.
+const READY: u32 = 2;
+/// It was waited for long enough: if it comes, it halts.
+const GIVEN_UP: u32 = 3;
 /// Each CPU's number on the bus, or more than 8 bits for none.
 static BUS: [AtomicU32; CPUS] = [const { AtomicU32::new(u32::MAX) }; CPUS];
 /// The job that is to be done or under way: a [`Job`], or null for none.
@@ -49,7 +62,7 @@ pub(crate) fn bus_number(cpu: usize) -> Option<u8> {
 
 /// Whether there is a second CPU.
 pub(crate) fn are_two() -> bool {
-    READY.load(Ordering::Acquire)
+    SECOND.load(Ordering::Acquire) == READY
 }
 
 /// Starts the second CPU, if there is one; true when it is there.
@@ -79,7 +92,18 @@ pub(crate) fn start(boot: &BootInfo, space: &Space) -> Result<bool, RangeError> 
         flush::serve();
         machine::microseconds(1);
     }
+    if !second_becomes(AWAITED, GIVEN_UP) {
+        while !are_two() {
+            flush::serve();
+            core::hint::spin_loop();
+        }
+    }
     Ok(are_two())
+}
+
+/// Notes how far the second CPU is, if it was at `from`.
+fn second_becomes(from: u32, to: u32) -> bool {
+    SECOND.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 /// A frame below 1 MiB that is RAM and named by nobody, by its number: a SIPI has 8 bits for it, which
@@ -101,14 +125,21 @@ pub(super) fn second_main() -> ! {
     // SAFETY: one CPU only comes here (`boot`), and the first has number 0.
     let known = unsafe { descriptors::init(1) };
     // `machine::features` is taken to be what all CPUs have.
-    if !known || Features::read() != *machine::features() || !paging::load() {
+    let usable = known && Features::read() == *machine::features() && paging::space().is_some();
+    // From here on nothing fails: the first waits for it.
+    if !usable || !second_becomes(AWAITED, COMING) {
         machine::halt();
     }
+    // SAFETY: the number is this CPU's. Its APIC, which only the kernel's tables lead to, is not on yet:
+    // nobody but the first could ask for a flush meanwhile, and it is served below.
+    unsafe { flush::online() };
+    paging::load();
     machine::protect();
     BUS[1].store(apic::enable().into(), Ordering::Release);
-    // SAFETY: the number is this CPU's, and its APIC is on.
-    unsafe { flush::online() };
-    READY.store(true, Ordering::Release);
+    // Either who asks sees the number and interrupts, or what it asked is seen here.
+    fence(Ordering::SeqCst);
+    flush::serve();
+    SECOND.store(READY, Ordering::Release);
     loop {
         // Interrupts are off between the look and the halt: a WAKE that comes then ends the halt.
         interrupts::disable();

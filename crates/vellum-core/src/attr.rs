@@ -158,8 +158,9 @@ impl Attr {
 
     /// Whether a TLB that holds a translation with `self` may be wrong once the entry says `new`.
     ///
-    /// Rights to read, write or execute that are only added need no flush (the stale entry faults
-    /// once more, and the walk that follows finds the new rights). Anything else does: also a
+    /// Rights to read, write or execute that are only added need no flush: the stale entry faults once
+    /// more, and the walk that follows finds the new rights (where a fault does not drop the entry, its
+    /// handler does: [`protect`](crate::PageTable::protect)). Anything else does: also a
     /// status bit that is cleared, since hardware would not set it again, and the user's right in
     /// either direction, since what the user gains the kernel loses under SMEP and SMAP. What
     /// can be neither read nor executed cannot have been cached.

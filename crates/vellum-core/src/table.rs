@@ -81,8 +81,8 @@ pub trait PageTable: Walk {
     /// what they were and what `new` has besides. An old frame that goes, or an old soft entry,
     /// goes into the gather.
     ///
-    /// Fewer than 500 threads may be in here at a time. With break-before-make (Arm), what other
-    /// gathers took from the page has to have been flushed before.
+    /// With break-before-make (Arm), what other gathers took from the page has to have been flushed
+    /// before.
     ///
     /// # Errors
     ///

@@ -217,7 +217,7 @@ fn step<'m, F: Format, M: Memory, S: Sink>(
     let slot = node.slot(index(va, level));
     let (bytes, span) = (1 << F::ENTRY_SHIFT, level.shift);
     sink.reference(Ref { pa: slot.pa, bytes, span, parallel: false });
-    (slot, slot.load())
+    (slot, node.load(level, index(va, level)))
 }
 
 /// The end of a walk.
@@ -262,19 +262,18 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
         let mut node = self.node(self.root);
         let last = const { F::LEVELS.len() - 1 };
         for level in &F::LEVELS[..last] {
-            let raw = node.slot(index(va, *level)).load();
+            let raw = node.load(*level, index(va, *level));
             match F::decode(raw, level.shift) {
                 Decoded::Table(pa) => node = self.node(pa),
                 Decoded::Entry(_) => return translate_large::<F>(raw, *level, va),
             }
         }
         let level = F::LEVELS[last];
-        translated::<F>(node.slot(index(va, level)).load(), level, va)
+        translated::<F>(node.load(level, index(va, level)), level, va)
     }
 
     fn touch(&self, va: VirtAddr, need: Attr, bits: Attr) -> Entry {
-        // What another table owns is its to touch.
-        if !F::CANONICAL.contains(va) || self.half.check::<F>(va, 1).is_err() {
+        if !F::CANONICAL.contains(va) {
             return Entry::Hole;
         }
         self.find(va, &mut (), |found| touch_leaf(found, need, bits))

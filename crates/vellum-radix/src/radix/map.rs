@@ -130,21 +130,20 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let mut node = self.node(self.root);
         let mut link = None;
         for level in &F::LEVELS[..last] {
-            let next = node.link(*level, index(va, *level));
-            let Decoded::Table(pa) = F::decode(next.slot.load(), level.shift) else {
+            let at = index(va, *level);
+            let Decoded::Table(pa) = F::decode(node.load(*level, at), level.shift) else {
                 return self.graft_page(va, raw);
             };
+            link = Some(node.link(*level, at));
             node = self.node(pa);
-            link = Some(next);
         }
-        let slot = node.slot(index(va, level));
-        if slot.load() != 0 {
+        if node.load(level, index(va, level)) != 0 {
             return false;
         }
         if let Some(link) = link {
             link.add(1);
         }
-        slot.store(raw);
+        node.slot(index(va, level)).store(raw);
         true
     }
 

@@ -79,6 +79,17 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
         Slot { mem: self.mem, pa, format: PhantomData }
     }
 
+    /// Reads entry `index` of this node, of level `level`, as [`Slot::load`] does. Where a node is one
+    /// frame, through a pointer to that, so that the index costs nothing.
+    #[inline(always)]
+    pub(crate) fn load(self, level: Level, index: u64) -> u64 {
+        if level.bits + F::ENTRY_SHIFT > PAGE_SHIFT {
+            return self.slot(index).load();
+        }
+        // SAFETY: the node is in use (`new`), and the entry is one of the frame that it takes.
+        self.mem.with(self.pa, |p| unsafe { load::<F>(p, index, Ordering::Acquire) })
+    }
+
     /// Entry `index` of this node, of level `level`, as the link to a node below.
     #[inline]
     pub(crate) fn link(self, level: Level, index: u64) -> Link<'m, F, M> {

@@ -131,8 +131,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
             return Err(ReplaceError::Need(needed));
         }
         let Some(pa) = stock.node(depth + 1) else { return Err(ReplaceError::Need(needed)) };
-        if let Some(link) = link {
-            link.fetch_add();
+        if link.is_some_and(|link| !link.fetch_add()) {
+            return Err(ReplaceError::Changed(Entry::Hole));
         }
         let entry = F::table_entry(pa, F::LEVELS[depth].shift, !self.is_kernel(va));
         // Its count is 0 already, wherever it is kept.
@@ -169,8 +169,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
             }
             make_room(gather);
             let link = link.filter(|_| old == Entry::Hole || new == Entry::Hole);
-            if let Some(link) = link.filter(|_| old == Entry::Hole) {
-                link.fetch_add();
+            if link.is_some_and(|link| old == Entry::Hole && !link.fetch_add()) {
+                return Err(ReplaceError::Changed(old));
             }
             let must_break = F::BREAKS && G::LIVE && F::needs_break(raw, stored, level.shift);
             let swapped = if must_break {

@@ -165,15 +165,24 @@ impl<F: Format, M: Memory> Link<'_, F, M> {
         }
     }
 
-    /// Notes one entry more, by any number of threads.
+    /// Notes one entry more, by any number of threads; `false` if so many are on their way that the
+    /// count has no room for another.
     #[inline]
-    pub(crate) fn fetch_add(self) {
-        match F::COUNT_SHIFT {
-            Some(shift) => self.slot.fetch_add(1 << shift),
-            None => self.counter(|count| {
-                count.fetch_add(1, Relaxed);
-            }),
+    #[must_use]
+    pub(crate) fn fetch_add(self) -> bool {
+        let Some(shift) = F::COUNT_SHIFT else {
+            self.counter(|count| count.fetch_add(1, Relaxed));
+            return true;
+        };
+        let mut raw = self.slot.load();
+        // By compare-and-set: a carry would go into the address.
+        while raw >> shift & IN_ENTRY < IN_ENTRY {
+            match self.slot.compare_exchange(raw, raw + (1 << shift)) {
+                Ok(()) => return true,
+                Err(now) => raw = now,
+            }
         }
+        false
     }
 
     /// Notes one entry fewer, by any number of threads.

@@ -1,6 +1,7 @@
 //! One entry, and the entry that links a node together with the count of that node.
 
-use super::{COUNT_BYTES_SHIFT, exchange, half, load, narrow, store, swap, wide};
+use super::COUNT_BYTES_SHIFT;
+use super::word::{exchange, half, load, narrow, store, swap, wide};
 use crate::format::Format;
 use core::marker::PhantomData;
 use core::ptr::NonNull;

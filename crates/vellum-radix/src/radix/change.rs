@@ -80,6 +80,19 @@ pub(super) fn make_room<D, G: Gather<D>>(gather: &mut G) {
     }
 }
 
+/// Refuses a leaf that has no encoding with some status, which hardware may add until the leaf is
+/// out of its reach; `attr` gives the attributes with that status.
+pub(super) fn check_any_status<F: Format>(
+    pa: PhysAddr,
+    attr: impl Fn(Attr) -> Attr,
+    page: u8,
+) -> Result<(), Cause> {
+    for status in [Attr::NONE, Attr::ACCESSED, Attr::DIRTY, Attr::STATUS] {
+        F::encode(Entry::Leaf(pa, attr(status)), page)?;
+    }
+    Ok(())
+}
+
 /// Flushes what the gather owes before entries become valid, where no page may be made while its
 /// old translation is still about.
 #[inline]
@@ -237,9 +250,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
             }
             Decoded::Table(pa) => pa,
             Decoded::Entry(Entry::Leaf(_, attr)) if !whole && edit.keeps(attr) => return Ok(0),
-            Decoded::Entry(Entry::Leaf(..)) if !whole => self
-                .split_leaf(link, (depth, at), raw, va, gather)
-                .map_err(|cause| (cause, part.low))?,
+            Decoded::Entry(Entry::Leaf(..)) if !whole => {
+                self.split_leaf(link, depth, raw, va, gather).map_err(|cause| (cause, part.low))?
+            }
             Decoded::Entry(_) => {
                 let stretch = Stretch { node, level, first: at, count: 1, va };
                 let (holes, result) = edit.stretch(&stretch, gather);

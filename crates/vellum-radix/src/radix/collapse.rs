@@ -9,7 +9,7 @@
 //! no processor has a small and the large translation of one address at a time. The pages fault
 //! meanwhile.
 
-use super::change::make_room;
+use super::change::{check_any_status, make_room};
 use super::node::{self, Node, Pattern, index};
 use super::{Detached, Radix};
 use crate::format::{Decoded, Format, Level};
@@ -58,8 +58,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         gather: &mut G,
     ) -> Result<(), Cause> {
         let level = F::LEVELS[depth];
-        let at = index(va, level);
-        let link = node.link(level, at);
+        let link = node.link(level, index(va, level));
         let child = match F::decode(link.slot.load(), level.shift) {
             Decoded::Entry(Entry::Leaf(..)) => return Ok(()),
             Decoded::Entry(_) => return Err(Cause::Uneven(va)),
@@ -75,19 +74,15 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         // All must fit before anything changes; status is read again when it is final.
         let (pa, attr) = even(below, small, level, va)?;
-        for status in [Attr::NONE, Attr::ACCESSED, Attr::DIRTY, Attr::STATUS] {
-            F::encode(Entry::Leaf(pa, attr | status), level.shift)?;
-        }
+        check_any_status::<F>(pa, |status| attr | status, level.shift)?;
         if G::LIVE {
             link.clear();
-            self.mirror(depth, at);
             gather.stale(Flush::tables(va, 1 << level.shift, self.may_be_global()));
             gather.drain();
         }
         let (pa, attr) = even(below, small, level, va)?;
         let raw = F::encode(Entry::Leaf(pa, attr), level.shift)?;
         link.set(raw, 0);
-        self.mirror(depth, at);
         // Its leaves live on in the large one; what is given away is an empty node.
         below.store_run(0, 1 << small.bits, Pattern { raw: 0, step: 0 });
         make_room(gather);

@@ -10,7 +10,6 @@
 
 use super::group;
 use super::node::{self, Node, Pattern};
-use super::unmap::pattern_len;
 use crate::format::{Decoded, Format};
 use core::fmt;
 use core::marker::PhantomData;
@@ -77,7 +76,7 @@ impl<F: Format, M: Memory> Detached<F, M> {
                 Decoded::Entry(Entry::Leaf(pa, attr)) => {
                     let page = level.shift;
                     let pattern = Pattern { raw, step: F::step(page) };
-                    let most = pattern_len::<F>(raw, page).min(entries - i);
+                    let most = pattern.longest::<F>(page).min(entries - i);
                     // SAFETY: nothing links the subtree, and a gather reaps it only after the flush.
                     n = unsafe { node.count_matching_alone(i, most, pattern) }.max(1);
                     runs.add(Run { va, pa, len: n << page, attr, page });

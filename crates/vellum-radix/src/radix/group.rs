@@ -15,6 +15,7 @@
 //! Source: Arm ARM DDI 0487, "The Contiguous bit"; RISC-V Privileged Architecture, "Svnapot".
 
 use super::Radix;
+use super::change::check_any_status;
 use super::node::{Node, Pattern};
 use crate::format::{Format, Level};
 use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, PhysAddr, Run, VirtAddr};
@@ -100,10 +101,7 @@ impl<F: Format, M: Memory> Group<'_, F, M> {
     ) -> Result<(), Cause> {
         let page = if grouped { self.level.group_shift() } else { self.level.shift };
         if let Entry::Leaf(pa, attr) = self.leaf() {
-            // With whatever status hardware may add until it is broken.
-            for status in [Attr::NONE, Attr::ACCESSED, Attr::DIRTY, Attr::STATUS] {
-                F::encode(Entry::Leaf(pa, change(attr | status)), page)?;
-            }
+            check_any_status::<F>(pa, |status| change(attr | status), page)?;
         }
         let Some((pa, attr)) = self.clear(G::LIVE) else { return Ok(()) };
         gather.stale(Flush::new(self.va, self.len(), self.level.shift, attr));

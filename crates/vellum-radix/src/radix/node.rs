@@ -52,6 +52,14 @@ impl Pattern {
     pub(crate) fn at(self, i: u64) -> u64 {
         self.raw.wrapping_add(self.step.wrapping_mul(i))
     }
+
+    /// How many leaves of 2<sup>`page`</sup> bytes can follow each other from the first before the
+    /// frame leaves its field.
+    #[inline]
+    pub(crate) fn longest<F: Format>(self, page: u8) -> u64 {
+        let mask = F::frame_mask(page);
+        ((mask - (self.raw & mask)) / self.step.max(1)).saturating_add(1)
+    }
 }
 
 /// Which entry of a node of this level translates `va`.

@@ -43,13 +43,6 @@ impl Kind {
     }
 }
 
-/// What is to be done about an entry.
-enum Verdict {
-    /// Nothing: a hole, or a soft entry.
-    Pass,
-    Change(Kind),
-}
-
 impl<F: Format, M: Memory> Radix<F, M> {
     pub(super) fn protect_range<G: Gather<Detached<F, M>>>(
         &mut self,
@@ -66,9 +59,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
 }
 
 impl<F: Format, M: Memory> Protect<'_, F, M> {
-    /// What the change makes of an entry like `raw`.
-    fn judge(&self, raw: u64, page: u8, va: VirtAddr) -> Result<Verdict, Cause> {
-        let Entry::Leaf(pa, old) = F::decode(raw, page).entry() else { return Ok(Verdict::Pass) };
+    /// What the change makes of an entry like `raw`; `None` for a hole or a soft entry.
+    fn judge(&self, raw: u64, page: u8, va: VirtAddr) -> Result<Option<Kind>, Cause> {
+        let Entry::Leaf(pa, old) = F::decode(raw, page).entry() else { return Ok(None) };
         let new = self.change.apply(old);
         let delta = if new == old {
             0
@@ -77,7 +70,7 @@ impl<F: Format, M: Memory> Protect<'_, F, M> {
             F::encode(Entry::Leaf(pa, new), page)? ^ raw
         };
         let flags = raw & !F::frame_mask(page);
-        Ok(Verdict::Change(Kind { flags, delta, old, new }))
+        Ok(Some(Kind { flags, delta, old, new }))
     }
 
     /// Changes entry `i` by break, flush and make.
@@ -121,8 +114,8 @@ impl<F: Format, M: Memory> Edit<F, M> for Protect<'_, F, M> {
         while i < count {
             let raw = node.slot(first + i).load();
             let kind = match self.judge(raw, page, stretch.va_of(i)) {
-                Ok(Verdict::Change(kind)) => kind,
-                Ok(Verdict::Pass) => {
+                Ok(Some(kind)) => kind,
+                Ok(None) => {
                     i += 1 + node.count_zeros(first + i + 1, count - i - 1);
                     continue;
                 }

@@ -8,7 +8,6 @@
 //! A hole is passed over as wide as the level shows it: nothing below an absent node is read.
 
 use super::node::{Node, Pattern, index};
-use super::unmap::pattern_len;
 use super::{Detached, Radix, group};
 use crate::format::{Decoded, Format, Level};
 use core::ops::ControlFlow;
@@ -139,7 +138,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 len = left.min((1 << page) - (va.as_u64() & ((1 << page) - 1)));
             } else if let (Entry::Leaf(..), true) = (entry, runs) {
                 let pattern = Pattern { raw, step: F::step(page) };
-                let most = pattern_len::<F>(raw, page).min(rest);
+                let most = pattern.longest::<F>(page).min(rest);
                 // Itself, whatever it has become meanwhile.
                 let n = node.count_matching(at, most, pattern).max(1);
                 len = left.min((n << page) - offset);

@@ -51,7 +51,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 Decoded::Table(pa) => pa,
                 Decoded::Entry(Entry::Leaf(..)) => {
                     let va = va.align_down(level.shift);
-                    self.split_leaf(link, (depth, at), raw, va, gather)?
+                    self.split_leaf(link, depth, raw, va, gather)?
                 }
                 Decoded::Entry(_) => break,
             };
@@ -60,12 +60,12 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Ok(())
     }
 
-    /// Turns the large leaf `raw` at entry `at` of a node at `depth` into a node of smaller ones
+    /// Turns the large leaf `raw` in a node at `depth` into a node of smaller ones
     /// that map the same, and links that; the node.
     pub(super) fn split_leaf<G: Gather<Detached<F, M>>>(
         &self,
         link: Link<'_, F, M>,
-        (depth, at): (usize, u64),
+        depth: usize,
         mut raw: u64,
         va: VirtAddr,
         gather: &mut G,
@@ -106,7 +106,6 @@ impl<F: Format, M: Memory> Radix<F, M> {
             // that the table says now (SDM vol. 3A, 5.10.4.1).
             gather.stale(Flush::new(va, 1 << level.shift, crate::format::base_shift::<F>(), old));
         }
-        self.mirror(depth, at);
         Ok(child)
     }
 

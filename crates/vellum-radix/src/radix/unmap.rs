@@ -51,7 +51,7 @@ impl<F: Format, M: Memory> Edit<F, M> for Unmap {
             let gone = match F::decode(raw, level.shift).entry() {
                 Entry::Leaf(pa, attr) => {
                     let pattern = Pattern { raw, step: F::step(level.shift) };
-                    let most = pattern_len::<F>(raw, level.shift).min(count - i);
+                    let most = pattern.longest::<F>(level.shift).min(count - i);
                     let locked = G::LIVE && !F::is_quiet(raw);
                     let (n, odd) = node.take_matching(first + i, most, pattern, locked);
                     let page = level.shift;
@@ -98,11 +98,4 @@ fn take_one<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
         Entry::Soft(soft) => gather.soft(va, soft),
         Entry::Hole => {}
     }
-}
-
-/// How many leaves can follow each other from this one before the frame leaves its field.
-#[inline]
-pub(super) fn pattern_len<F: Format>(raw: u64, page: u8) -> u64 {
-    let (mask, step) = (F::frame_mask(page), F::step(page));
-    ((mask - (raw & mask)) / step.max(1)).saturating_add(1)
 }

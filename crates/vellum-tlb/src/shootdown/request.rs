@@ -12,14 +12,12 @@
 
 use super::ceiling::Ceiling;
 use crate::asid::SpaceId;
-use vellum_core::{Flush, Scope};
-
-/// How many disjoint ranges a request holds: as many as a `Batch` of vellum-core keeps apart.
-const RANGES: usize = 4;
+use vellum_core::{Flush, RANGES, Scope};
 
 /// Some flushes that are worth doing one by one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranges {
+    /// As many as a `Batch` keeps apart.
     flushes: [Flush; RANGES],
     count: usize,
 }

@@ -12,6 +12,7 @@ pub mod lowest;
 pub mod pool;
 pub mod space;
 pub mod store;
+pub mod stripes;
 pub mod word;
 
 pub use asids::{AsidError, Asids};
@@ -21,4 +22,5 @@ pub use lowest::Lowest;
 pub use pool::{Nodes, Pool};
 pub use space::Space;
 pub use store::{Refused, Store};
+pub use stripes::{Stripe, Stripes};
 pub use vellum_core::Asid;

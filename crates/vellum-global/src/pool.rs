@@ -1,4 +1,4 @@
-//! Nodes of 24 bytes, carved from frames.
+//! Nodes of one size, carved from frames.
 //!
 //! ```text
 //!   frame   0                        8                        16     40            4072    4096
@@ -6,19 +6,29 @@
 //!          | next frame | free: 12  | prev frame | first: 12 | node | node |       | node   |
 //!          |            |           |            |           | 0    | 1    |       | 169    |
 //!          +------------------------+------------------------+------+------+- - - -+--------+
-//!   free node:  { -, slot of the next free one + 1, - }        first: slot + 1, or 0
+//!   free node:  { -, slot of the next free one + 1, - ... }    first: slot + 1, or 0
 //!
 //!   partial --> frames with some nodes free          full --> frames with none
-//!   spare   --> at most one frame with all nodes free; others go back to the frame source
+//!   spare   --> frames with all nodes free: at most one, as others go back to the frame source;
+//!               or all of them, in a pool that keeps its frames
+//!
+//!   nodes of     24 bytes    64 bytes    144 bytes      the nodes end where the frame does, so
+//!   in a frame   170         63          28             that those of 64 bytes are cache lines
 //! ```
 //!
 //! Frames are linked through their own headers, so a pool of any size is four words: no directory
 //! that could be full while there is memory. A node in use belongs to whoever took it, whole.
 //!
+//! A pool that [keeps](Pool::keeping) its frames is for tables whose look-ups take no lock: one that
+//! is under way may still read a node after it was freed, finds out later that it was, and must not
+//! have touched memory of somebody else by then.
+//!
 //! # Invariants
 //!
 //! - A frame is in the list that its count says; headers and free nodes are touched under the lock.
 //! - The frame source is called without the lock.
+//! - A frame of a pool that keeps them goes back by [`trim`](Pool::trim), [`reclaim`](Pool::reclaim)
+//!   or drop.
 //!
 //! # Lock order
 //!
@@ -34,12 +44,13 @@ mod nodes;
 use nodes::List;
 pub use nodes::Nodes;
 
-/// Bytes of a node.
+/// Bytes of a node of [`Pool::new`].
 pub const NODE_BYTES: u64 = 24;
-/// Nodes in a frame.
-pub const NODES: u64 = (PAGE_SIZE - HEADER) / NODE_BYTES;
 
+/// Bytes of a header, at least.
 const HEADER: u64 = 16;
+/// Bytes of the largest node: two fit a frame.
+const MOST_BYTES: u64 = (PAGE_SIZE - HEADER) / 2;
 /// Header words: the neighbour's address above, a number below.
 const NEXT_FREE: u64 = 0;
 const PREV_FIRST: u64 = 8;
@@ -55,6 +66,9 @@ const LINK: u64 = 8;
 /// none of them is reached any more.
 pub struct Pool<M: Memory> {
     memory: M,
+    /// Bytes of a node.
+    bytes: u64,
+    keeps: bool,
     /// The first partial frame, and the pool's lock in bit 0.
     partial: AtomicU64,
     full: AtomicU64,
@@ -63,10 +77,24 @@ pub struct Pool<M: Memory> {
 }
 
 impl<M: Memory> Pool<M> {
-    /// An empty pool.
+    /// An empty pool of nodes of 24 bytes, whose frames go back when they are empty.
     pub const fn new(memory: M) -> Self {
+        Self::with(memory, NODE_BYTES, false)
+    }
+
+    /// An empty pool of nodes of `bytes`, rounded up to a multiple of 8 from 16 to 2040, which keeps
+    /// its frames for as long as it is shared.
+    pub const fn keeping(memory: M, bytes: u64) -> Self {
+        let bytes = bytes.next_multiple_of(8);
+        let bytes = if bytes < 2 * LINK { 2 * LINK } else { bytes };
+        Self::with(memory, if bytes > MOST_BYTES { MOST_BYTES } else { bytes }, true)
+    }
+
+    const fn with(memory: M, bytes: u64, keeps: bool) -> Self {
         Self {
             memory,
+            bytes,
+            keeps,
             partial: AtomicU64::new(NONE),
             full: AtomicU64::new(NONE),
             spare: AtomicU64::new(NONE),
@@ -84,13 +112,39 @@ impl<M: Memory> Pool<M> {
         self.count_frames.load(Ordering::Relaxed)
     }
 
-    /// Gives the spare frame back, if there is one.
-    pub fn trim(&self) {
+    /// Bytes of a node.
+    pub const fn node_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Nodes in a frame.
+    pub const fn nodes_in_frame(&self) -> u64 {
+        (PAGE_SIZE - HEADER) / self.bytes
+    }
+
+    /// Where in a frame its first node is.
+    const fn first_node(&self) -> u64 {
+        PAGE_SIZE - self.nodes_in_frame() * self.bytes
+    }
+
+    /// Gives the spare frames back, if there are any.
+    pub fn trim(&mut self) {
+        // SAFETY: `&mut self`: nobody else calls or reads anything.
+        unsafe { self.reclaim() }
+    }
+
+    /// [`trim`](Self::trim) of a pool that is shared.
+    ///
+    /// # Safety
+    ///
+    /// If the pool keeps its frames, nobody may be reading a node that was put back: no look-up in
+    /// what the pool's nodes are part of is under way.
+    pub unsafe fn reclaim(&self) {
         let spare = {
             let _held = self.hold();
             self.spare.swap(NONE, Ordering::Relaxed)
         };
-        // SAFETY: the spare has no node in use, and was in no list.
+        // SAFETY: spare frames have no node in use, and were in no other list.
         unsafe { self.free_chain(spare) };
     }
 
@@ -124,11 +178,12 @@ impl<M: Memory> Pool<M> {
             // SAFETY: the frame was allocated just now and is ours alone.
             unsafe { store(&self.memory, frame.wrapping_add(offset), value) }
         };
-        put(NEXT_FREE, NONE | NODES);
+        let nodes = self.nodes_in_frame();
+        put(NEXT_FREE, NONE | nodes);
         put(PREV_FIRST, NONE | 1);
-        for slot in 0..NODES {
-            let next = if slot + 1 < NODES { slot + 2 } else { 0 };
-            put(HEADER + slot * NODE_BYTES + LINK, next);
+        for slot in 0..nodes {
+            let next = if slot + 1 < nodes { slot + 2 } else { 0 };
+            put(self.first_node() + slot * self.bytes + LINK, next);
         }
         Ok(frame.as_u64())
     }
@@ -264,15 +319,17 @@ impl<M: Memory> Held<'_, M> {
     /// A free node, if there is one.
     fn pop(&mut self) -> Option<PhysAddr> {
         if self.partial == NONE {
-            let spare = self.pool.spare.swap(NONE, Ordering::Relaxed);
+            let spare = self.pool.spare.load(Ordering::Relaxed);
             if spare == NONE {
                 return None;
             }
+            let next = self.load(spare + NEXT_FREE) & !LOW;
+            self.pool.spare.store(next, Ordering::Relaxed);
             self.link(Which::Partial, spare);
         }
         let frame = self.partial;
         let slot = (self.load(frame + PREV_FIRST) & LOW) - 1;
-        let node = frame + HEADER + slot * NODE_BYTES;
+        let node = frame + self.pool.first_node() + slot * self.pool.bytes;
         self.number(frame + PREV_FIRST, self.load(node + LINK));
         let free = (self.load(frame + NEXT_FREE) & LOW) - 1;
         self.number(frame + NEXT_FREE, free);
@@ -287,7 +344,7 @@ impl<M: Memory> Held<'_, M> {
     fn push(&mut self, node: PhysAddr, dead: &mut u64) {
         let node = node.as_u64();
         let frame = node & !LOW;
-        let slot = (node - frame - HEADER) / NODE_BYTES;
+        let slot = (node - frame - self.pool.first_node()) / self.pool.bytes;
         self.store(node + LINK, self.load(frame + PREV_FIRST) & LOW);
         self.number(frame + PREV_FIRST, slot + 1);
         let free = (self.load(frame + NEXT_FREE) & LOW) + 1;
@@ -295,11 +352,11 @@ impl<M: Memory> Held<'_, M> {
         if free == 1 {
             self.unlink(Which::Full, frame);
             self.link(Which::Partial, frame);
-        } else if free == NODES {
+        } else if free == self.pool.nodes_in_frame() {
             self.unlink(Which::Partial, frame);
-            // In no list: its address part ends whatever chain it goes into.
-            self.point(frame + NEXT_FREE, NONE);
-            if self.pool.spare.load(Ordering::Relaxed) == NONE {
+            let spare = self.pool.spare.load(Ordering::Relaxed);
+            if spare == NONE || self.pool.keeps {
+                self.point(frame + NEXT_FREE, spare);
                 self.pool.spare.store(frame, Ordering::Relaxed);
             } else {
                 self.point(frame + NEXT_FREE, *dead);

@@ -5,6 +5,9 @@ use std::thread;
 use std::vec::Vec;
 use vellum_testkit::Arena;
 
+/// Nodes in a frame of those of 24 bytes.
+const NODES: u64 = 170;
+
 /// Takes `n` nodes out, one by one.
 fn take<'p>(pool: &'p Pool<&Arena>, nodes: &mut Nodes<'p, &'p Arena>, n: u64) -> Vec<PhysAddr>
 where
@@ -29,24 +32,62 @@ fn put<'p>(pool: &'p Pool<&Arena>, nodes: &mut Nodes<'p, &'p Arena>, all: Vec<Ph
 #[test]
 fn a_frame_is_filled_by_nodes_that_do_not_overlap() {
     let arena = Arena::new(8);
-    let pool = Pool::new(&arena);
-    let mut nodes = Nodes::new(&pool);
-    assert_eq!(HEADER + NODES * NODE_BYTES, PAGE_SIZE);
-    let mut all = take(&pool, &mut nodes, 2 * NODES);
-    assert_eq!((pool.count_frames(), arena.frames_in_use()), (2, 2));
-    all.sort();
-    for pair in all.windows(2) {
-        let gap = pair[1].checked_sub(pair[0]).unwrap();
-        assert!(gap >= NODE_BYTES, "{pair:?}");
+    for (bytes, nodes_in_frame) in [(1, 255), (24, 170), (64, 63), (144, 28), (9999, 2)] {
+        let pool = Pool::keeping(&arena, bytes);
+        let bytes = pool.node_bytes();
+        assert_eq!(pool.nodes_in_frame(), nodes_in_frame);
+        let mut nodes = Nodes::new(&pool);
+        let mut all = take(&pool, &mut nodes, 2 * nodes_in_frame);
+        assert_eq!((pool.count_frames(), arena.frames_in_use()), (2, 2));
+        all.sort();
+        for pair in all.windows(2) {
+            let gap = pair[1].checked_sub(pair[0]).unwrap();
+            assert!(gap >= bytes, "{pair:?}");
+        }
+        for node in all.iter().map(|node| node.as_u64() % PAGE_SIZE) {
+            assert!(node >= HEADER && node + bytes <= PAGE_SIZE, "{node} of {bytes} bytes");
+        }
+        put(&pool, &mut nodes, all);
     }
-    assert!(all.iter().all(|node| node.as_u64() % PAGE_SIZE >= HEADER));
+}
+
+#[test]
+fn nodes_of_a_line_are_lines() {
+    let arena = Arena::new(8);
+    let pool = Pool::keeping(&arena, 64);
+    let mut nodes = Nodes::new(&pool);
+    let all = take(&pool, &mut nodes, 63);
+    assert!(all.iter().all(|node| node.is_aligned(6)));
     put(&pool, &mut nodes, all);
+}
+
+#[test]
+fn a_pool_that_keeps_its_frames_uses_them_again() {
+    let arena = Arena::new(16);
+    let mut pool = Pool::keeping(&arena, NODE_BYTES);
+    for _ in 0..3 {
+        let mut nodes = Nodes::new(&pool);
+        let all = take(&pool, &mut nodes, 5 * NODES + 1);
+        assert_eq!(arena.frames_in_use(), 6);
+        put(&pool, &mut nodes, all);
+        drop(nodes);
+        assert_eq!((pool.count_frames(), arena.frames_in_use()), (6, 6), "somebody may read them");
+    }
+    let mut nodes = Nodes::new(&pool);
+    let one = take(&pool, &mut nodes, 1);
+    // SAFETY: nobody reads nodes here.
+    unsafe { pool.reclaim() };
+    assert_eq!(arena.frames_in_use(), 1, "one has a node in use");
+    put(&pool, &mut nodes, one);
+    drop(nodes);
+    pool.trim();
+    assert_eq!((pool.count_frames(), arena.frames_in_use()), (0, 0));
 }
 
 #[test]
 fn empty_frames_go_back_but_for_one() {
     let arena = Arena::new(16);
-    let pool = Pool::new(&arena);
+    let mut pool = Pool::new(&arena);
     let mut nodes = Nodes::new(&pool);
     let all = take(&pool, &mut nodes, 5 * NODES + 1);
     assert_eq!(arena.frames_in_use(), 6);
@@ -89,7 +130,7 @@ fn a_refill_takes_no_frame_beyond_what_is_needed() {
 #[test]
 fn nodes_of_another_pool_are_told_apart() {
     let arena = Arena::new(8);
-    let (one, two) = (Pool::new(&arena), Pool::new(&arena));
+    let (mut one, two) = (Pool::new(&arena), Pool::new(&arena));
     let mut nodes = Nodes::new(&one);
     nodes.refill(&one, 1).unwrap();
     let node = nodes.take(&one).unwrap();
@@ -98,6 +139,7 @@ fn nodes_of_another_pool_are_told_apart() {
     assert_eq!(nodes.take(&one), None);
     // SAFETY: taken from pool one above, and linked nowhere.
     unsafe { nodes.put(&one, node) };
+    drop(nodes);
     one.trim();
     assert_eq!((one.count_frames(), two.count_frames()), (0, 1), "each has its own back");
 }
@@ -116,7 +158,7 @@ fn a_pool_that_goes_takes_nodes_in_use_with_it() {
 #[test]
 fn frame_zero_is_a_frame() {
     let arena = Arena::at(PhysAddr::new(0), 4);
-    let pool = Pool::new(&arena);
+    let mut pool = Pool::new(&arena);
     let mut nodes = Nodes::new(&pool);
     let all = take(&pool, &mut nodes, 3 * NODES);
     assert!(all.iter().any(|node| node.as_u64() < PAGE_SIZE));
@@ -130,7 +172,7 @@ fn frame_zero_is_a_frame() {
 fn no_node_is_in_two_hands() {
     let (threads, rounds) = if cfg!(miri) { (2, 4) } else { (4, 400) };
     let arena = Arena::new(64);
-    let pool = Pool::new(&arena);
+    let mut pool = Pool::new(&arena);
     thread::scope(|scope| {
         for me in 1..=threads {
             let (pool, arena) = (&pool, &arena);

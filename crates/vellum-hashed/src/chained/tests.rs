@@ -279,7 +279,7 @@ fn exchange<'t, S: Store>(
 #[test]
 fn a_stock_of_another_table_is_no_stock() {
     let arena = Arena::new(64);
-    let (one, two) = (Chained::new(&arena).unwrap(), Chained::new(&arena).unwrap());
+    let (mut one, two) = (Chained::new(&arena).unwrap(), Chained::new(&arena).unwrap());
     let (a, b) = (one.space(asid(1)).unwrap(), two.space(asid(1)).unwrap());
     let mut stock = a.stock();
     a.refill(&mut stock, Need::new(1)).unwrap();

@@ -5,6 +5,7 @@
 extern crate std;
 
 pub mod chained;
+mod directory;
 
 pub use chained::Chained;
 pub use vellum_global::{Asid, AsidError, Space};

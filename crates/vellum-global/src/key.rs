@@ -92,18 +92,23 @@ impl Key {
         VirtAddr::new((high.cast_signed() >> (64 - VPN_BITS - PAGE_SHIFT)).cast_unsigned())
     }
 
-    /// A number in which every bit depends on every bit of the key, evenly.
-    ///
-    /// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
-    /// Generators", OOPSLA 2014), whose constants are Stafford's mix 13. It is a bijection, and the
-    /// probe counts of theory, which assume random placement, hold with it for consecutive pages.
+    /// A number in which every bit depends on every bit of the key, evenly: [`mix`] of the tag.
     #[must_use]
     pub const fn hash(self) -> u64 {
-        let z = self.tag();
-        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        mix(self.tag())
     }
+}
+
+/// A bijection of 64 bits in which every bit depends on every bit, evenly.
+///
+/// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
+/// Generators", OOPSLA 2014), whose constants are Stafford's mix 13. The probe counts of theory,
+/// which assume random placement, hold with it for consecutive pages.
+#[must_use]
+pub const fn mix(z: u64) -> u64 {
+    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
 }
 
 /// Page 0 of space 0.

@@ -219,7 +219,7 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
     type Detached = Infallible;
 
     const LEAVES: u64 = 1 << PAGE_SHIFT;
-    const SOFT_BITS: u8 = pte::SOFT_BITS;
+    const SOFT_BITS: u8 = S::SOFT_BITS;
 
     fn canonical(&self) -> Canonical {
         CANONICAL

@@ -24,7 +24,7 @@
 //! - Memory is taken by [`refill`](Store::refill) and under no lock.
 
 use crate::{Asids, Key, Lowest};
-use vellum_core::{Need, OutOfFrames, Sink};
+use vellum_core::{Need, OutOfFrames, Sink, pte};
 
 /// Why [`Store::update`] changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,10 @@ pub trait Store {
     type Stock<'t>
     where
         Self: 't;
+
+    /// How many bits of a [`Soft`](vellum_core::Soft) value a raw entry may have, at most those of
+    /// [`pte`]: a design that keeps something else in entries has fewer.
+    const SOFT_BITS: u8 = pte::SOFT_BITS;
 
     /// An empty stock.
     fn stock(&self) -> Self::Stock<'_>;

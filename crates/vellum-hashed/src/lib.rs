@@ -6,6 +6,7 @@ extern crate std;
 
 pub mod chained;
 mod directory;
+pub mod line;
 
 pub use chained::Chained;
 pub use vellum_global::{Asid, AsidError, Space};

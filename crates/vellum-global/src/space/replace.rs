@@ -31,6 +31,11 @@ impl<'t, S: Store> Space<'t, S> {
             return Err(Cause::NoLeaf { page }.into());
         }
         CANONICAL.check(va, len, PAGE_SHIFT)?;
+        if let Entry::Soft(soft) = new {
+            if soft.get() >> S::SOFT_BITS != 0 {
+                return Err(Cause::SoftTooWide(soft.get()).into());
+            }
+        }
         let raw = pte::encode(new, PAGE_SHIFT)?;
         if expect != Entry::Hole {
             make_room(gather);

@@ -201,7 +201,7 @@ fn run_all(
     let names = traces.iter().map(|trace| trace.name.as_str()).collect::<Vec<_>>().join("+");
     let progress = &|events| bar.inc(events);
     let (machine, asids) = (&options.machine, options.asids);
-    let job = Job { traces, machine, quantum, asids, progress };
+    let job = Job { traces, machine, quantum, asids, promote: None, progress };
     bar.set_message(names.clone());
     bar.set_length(job.count_events() * options.designs.len() as u64);
     bar.set_position(0);

@@ -1,23 +1,26 @@
 //! The designs that can be compared: one line in [`DESIGNS`] and one constructor each.
 //!
 //! ```text
-//!   name --> run(job):  with_ram -> one address space for each trace -> replay -> Run
+//!   name --> kind --> measure(experiment):  memory -> table(s) -> experiment.run(make) -> Out
 //! ```
 //!
-//! A design that gives every address space a table of its own makes one for each trace; a global
-//! design makes one table and as many handles to it.
+//! A design that gives every address space a table of its own makes one for each; a global design
+//! makes one table and as many handles to it.
+//!
+//! To add a design: a [`Kind`], its line in [`DESIGNS`], its line in [`Design::measure`].
 //!
 //! # Invariants
 //!
 //! - Names are unique, and are those of the report.
 
-use crate::ram::{self, DataFrames, TableRam, with_ram};
-use crate::replay::{Job, ReplayError, replay};
+use crate::experiment::{DesignError, Experiment, Scene};
+use crate::ram::{self, with_ram};
+use crate::replay::{Job, Replay, ReplayError};
 use crate::report::Run;
 use crate::table::size;
 use core::fmt;
 use core::time::Duration;
-use vellum_core::{Canonical, PAGE_SHIFT, PageTable};
+use vellum_core::PAGE_SHIFT;
 use vellum_hashed::{Asid, Chained};
 use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
@@ -29,7 +32,17 @@ pub struct Design {
     pub name: &'static str,
     /// What it is.
     pub summary: &'static str,
-    run: fn(&Self, &Job<'_>) -> Result<Outcome, ReplayError>,
+    kind: Kind,
+}
+
+/// How its address spaces are made.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Flat,
+    Radix4,
+    Radix5,
+    Chained,
+    Inverted,
 }
 
 /// What came of running a design.
@@ -46,68 +59,66 @@ pub const DESIGNS: &[Design] = &[
     Design {
         name: "flat",
         summary: "one level; built for programs within 32 bits, else only sized",
-        run: flat,
+        kind: Kind::Flat,
     },
-    Design { name: "radix4", summary: "x86-64, 4 levels", run: radix::<X86_64<4>> },
-    Design { name: "radix5", summary: "x86-64, 5 levels", run: radix::<X86_64<5>> },
-    Design { name: "hashed-chained", summary: "one hash for all spaces, chains", run: chained },
-    Design { name: "inverted", summary: "an entry a frame, hash anchor table", run: inverted },
+    Design { name: "radix4", summary: "x86-64, 4 levels", kind: Kind::Radix4 },
+    Design { name: "radix5", summary: "x86-64, 5 levels", kind: Kind::Radix5 },
+    Design {
+        name: "hashed-chained",
+        summary: "one hash for all spaces, chains",
+        kind: Kind::Chained,
+    },
+    Design {
+        name: "inverted",
+        summary: "an entry a frame, hash anchor table",
+        kind: Kind::Inverted,
+    },
 ];
 
-/// A table of format `F` for each address space.
-fn radix<F: Format>(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-    with_ram(job.count_pages(), |ram, data| {
-        let tables: Result<Vec<_>, _> =
-            job.traces.iter().map(|_| Radix::<F, _>::new(ram)).collect();
-        design.measure(job, ram, data, &tables?)
-    })?
-}
-
-/// The spaces that a flat table may have to cover: 32 bits, the user's half of 4 and of 5 levels,
-/// everything. Its size is that of the space, however little of it a program touches.
-const FLAT_SPACES: [u8; 4] = [32, 47, 56, 64];
-
-/// One level over 32 bits; of a larger space only what its table would take.
-fn flat(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-    const BUILT: u8 = FLAT_SPACES[0];
-    const ENTRY_BYTES: u64 = 8;
-    let highest = job.traces.iter().map(|trace| trace.highest.as_u64()).max().unwrap_or(0);
-    let fits = |bits: &u8| highest >> (bits - PAGE_SHIFT) == 0;
-    let bits = FLAT_SPACES.into_iter().find(fits).unwrap_or(u64::BITS as u8);
-    if bits == BUILT {
-        return radix::<Flat<BUILT>>(design, job);
-    }
-    let bytes = ENTRY_BYTES << (bits - PAGE_SHIFT);
-    let reason = format!("a table over a space of {bits} bits is one block of {}", size(bytes));
-    Ok(design.unsupported(job, &reason, Some(bytes)))
-}
-
-/// One table, and a handle to it for each address space.
-fn chained(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-    with_ram(job.count_pages(), |ram, data| {
-        let table = Chained::new(ram)?;
-        let spaces: Result<Vec<_>, _> = asids(job)?.map(|asid| table.space(asid)).collect();
-        design.measure(job, ram, data, &spaces.map_err(|_| ReplayError::Spaces)?)
-    })?
-}
-
-/// As [`chained`]; the table has an entry for each frame that the programs may use.
-fn inverted(design: &Design, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-    with_ram(job.count_pages(), |ram, data| {
-        let table = Inverted::new(ram, data.first().number(), data.count())?;
-        let spaces: Result<Vec<_>, _> = asids(job)?.map(|asid| table.space(asid)).collect();
-        design.measure(job, ram, data, &spaces.map_err(|_| ReplayError::Spaces)?)
-    })?
-}
-
-/// An identifier in a global table for each trace. It is what keeps spaces apart there, whether or
-/// not the processor tags its TLB with identifiers.
-fn asids(job: &Job<'_>) -> Result<impl Iterator<Item = Asid>, ReplayError> {
-    let count = u16::try_from(job.traces.len()).map_err(|_| ReplayError::Spaces)?;
-    Ok((0..count).filter_map(Asid::new))
+/// The experiment on one table with a handle for each address space. The identifier is what keeps
+/// spaces apart there, whether or not the processor tags its TLB with identifiers.
+macro_rules! global {
+    ($experiment:ident, |$ram:ident, $data:pat_param| $table:expr) => {
+        with_ram($experiment.count_pages(), $experiment.count_frames(), |$ram, data| {
+            let $data = data;
+            let table = $table?;
+            $experiment.run(Scene { ram: $ram, data }, &mut |n| {
+                let asid = Asid::new(n).ok_or(ReplayError::Spaces)?;
+                table.space(asid).map_err(|_| ReplayError::Spaces)
+            })
+        })?
+    };
 }
 
 impl Design {
+    /// Does an experiment with this design.
+    ///
+    /// # Errors
+    ///
+    /// See [`DesignError`]. Tables beyond simulated memory that was had in full are no failure:
+    /// the design does not support what it was asked for.
+    pub fn measure<E: Experiment>(&self, e: &E) -> Result<E::Out, DesignError> {
+        let done = match self.kind {
+            Kind::Flat => flat(e),
+            Kind::Radix4 => radix::<X86_64<4>, E>(e),
+            Kind::Radix5 => radix::<X86_64<5>, E>(e),
+            Kind::Chained => global!(e, |ram, _| Chained::new(ram)),
+            // It has an entry for each frame that programs may use.
+            Kind::Inverted => {
+                global!(e, |ram, data| { Inverted::new(ram, data.first().number(), data.count()) })
+            }
+        };
+        done.map_err(|error| match error {
+            DesignError::Failed(ReplayError::OutOfFrames(frames)) => {
+                let most = size(ram::table_bytes_for(e.count_pages()));
+                DesignError::unsupported(format!(
+                    "its tables do not fit {most} of simulated memory: {frames}"
+                ))
+            }
+            other => other,
+        })
+    }
+
     /// Replays the job through this design.
     ///
     /// # Errors
@@ -116,46 +127,44 @@ impl Design {
     /// measurements: its addresses are beyond the design's, or its tables beyond simulated memory
     /// that was had in full.
     pub fn run(&self, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-        match (self.run)(self, job) {
-            Err(ReplayError::OutOfFrames(e)) => {
-                let most = size(ram::table_bytes_for(job.count_pages()));
-                let reason = format!("its tables do not fit {most} of simulated memory: {e}");
-                Ok(self.unsupported(job, &reason, None))
+        match self.measure(&Replay { job }) {
+            Ok((measured, meter)) => {
+                let run = Run::measured(job, self.name, &measured, meter);
+                Ok(Outcome { run, elapsed: Some(measured.elapsed) })
             }
-            done => done,
+            Err(DesignError::Unsupported { reason, bytes }) => {
+                let run = Run::unsupported(job, self.name, &reason, bytes);
+                Ok(Outcome { run, elapsed: None })
+            }
+            Err(DesignError::Failed(e)) => Err(e),
         }
-    }
-
-    /// The row of a trace that this design cannot hold.
-    fn unsupported(&self, job: &Job<'_>, reason: &str, bytes: Option<u64>) -> Outcome {
-        Outcome { run: Run::unsupported(job, self.name, reason, bytes), elapsed: None }
-    }
-
-    /// Replays the job on these address spaces, which live in `ram`.
-    fn measure<T: PageTable>(
-        &self,
-        job: &Job<'_>,
-        ram: &TableRam<'_>,
-        data: &DataFrames<'_>,
-        tables: &[T],
-    ) -> Result<Outcome, ReplayError> {
-        if let Some(outside) = tables.first().and_then(|t| outside(job, t.canonical())) {
-            return Ok(self.unsupported(job, &outside, None));
-        }
-        let measured = replay(job, tables, data)?;
-        let run = Run::measured(job, self.name, &measured, ram.meter());
-        Ok(Outcome { run, elapsed: Some(measured.elapsed) })
     }
 }
 
-/// Why `canonical` does not take some trace of the job, if it does not.
-fn outside(job: &Job<'_>, canonical: Canonical) -> Option<String> {
-    let pages = job.traces.iter().flat_map(|trace| &trace.events).map(|event| event.va());
-    let mut low_to_high = job.traces.iter().flat_map(|t| [t.lowest.addr(), t.highest.addr()]);
-    // A signed space has a hole in the middle, which the ends alone do not show.
-    let whole = low_to_high.all(|va| va.as_u64() >> (canonical.bits() - 1) == 0);
-    let bad = if whole { None } else { pages.into_iter().find(|&va| !canonical.contains(va)) }?;
-    Some(format!("address {bad} is outside of its {} bits", canonical.bits()))
+/// A table of format `F` for each address space.
+fn radix<F: Format, E: Experiment>(e: &E) -> Result<E::Out, DesignError> {
+    with_ram(e.count_pages(), e.count_frames(), |ram, data| {
+        e.run(Scene { ram, data }, &mut |_| Ok(Radix::<F, _>::new(ram)?))
+    })?
+}
+
+/// The spaces that a flat table may have to cover: 32 bits, the user's half of 4 and of 5 levels,
+/// everything. Its size is that of the space, however little of it a program touches.
+const FLAT_SPACES: [u8; 4] = [32, 47, 56, 64];
+
+/// One level over 32 bits; of a larger space only what its table would take.
+fn flat<E: Experiment>(e: &E) -> Result<E::Out, DesignError> {
+    const BUILT: u8 = FLAT_SPACES[0];
+    const ENTRY_BYTES: u64 = 8;
+    let highest = e.highest().as_u64();
+    let fits = |bits: &u8| highest >> (bits - PAGE_SHIFT) == 0;
+    let bits = FLAT_SPACES.into_iter().find(fits).unwrap_or(u64::BITS as u8);
+    if bits == BUILT {
+        return radix::<Flat<BUILT>, E>(e);
+    }
+    let bytes = ENTRY_BYTES << (bits - PAGE_SHIFT);
+    let reason = format!("a table over a space of {bits} bits is one block of {}", size(bytes));
+    Err(DesignError::Unsupported { reason, bytes: Some(bytes) })
 }
 
 /// There is no design of this name; prints those that there are.

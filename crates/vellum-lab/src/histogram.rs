@@ -34,6 +34,19 @@ impl Histogram {
         self.total
     }
 
+    /// Their sum.
+    #[must_use]
+    pub const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// By how much they exceed `least`, those that do, in all.
+    #[must_use]
+    pub fn sum_beyond(&self, least: u64) -> u64 {
+        let counts = self.counts.iter().zip(0u64..);
+        counts.map(|(count, value)| count * value.saturating_sub(least)).sum()
+    }
+
     /// Their mean; 0 of none.
     #[must_use]
     pub fn mean(&self) -> f64 {
@@ -88,6 +101,9 @@ mod tests {
             let mean = values.iter().sum::<usize>() as f64 / values.len() as f64;
             prop_assert!((histogram.mean() - mean).abs() < 1e-12);
             prop_assert_eq!(histogram.total(), values.len() as u64);
+            prop_assert_eq!(histogram.sum(), values.iter().sum::<usize>() as u64);
+            let beyond: usize = values.iter().map(|v| v.saturating_sub(7)).sum();
+            prop_assert_eq!(histogram.sum_beyond(7), beyond as u64);
         }
     }
 

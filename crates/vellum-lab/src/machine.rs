@@ -19,7 +19,8 @@
 
 use crate::cache::{Cache, CachePreset, lines_of};
 use crate::histogram::Histogram;
-use vellum_core::{Ref, VirtAddr};
+use crate::ram::HUGE_SHIFT;
+use vellum_core::{PAGE_SHIFT, Ref, VirtAddr};
 use vellum_tlb::{Asid, Leaf, Lookup, Port, Preset, Tlb, TlbCounts, WalkCacheSize, WalkCaches};
 
 /// What the processor is made of.
@@ -121,6 +122,15 @@ impl Machine {
     pub fn flush_non_global(&mut self) {
         self.tlb.flush_non_global();
         self.walk_caches.flush_all();
+    }
+
+    /// Forgets the pages of the 2 MiB from `region` in one address space, and the interior entries
+    /// that lead to them.
+    pub fn flush_huge(&mut self, region: VirtAddr, asid: Asid) {
+        for page in 0..1 << (HUGE_SHIFT - PAGE_SHIFT) {
+            self.tlb.flush_page(region.wrapping_add(page << PAGE_SHIFT), asid);
+        }
+        self.walk_caches.flush_page(region, asid);
     }
 
     /// What the TLB has counted.

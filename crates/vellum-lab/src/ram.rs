@@ -20,6 +20,7 @@
 //!
 //! - Every pointer handed out is derived from the one allocation and lies in it, or is dangling
 //!   (for an address that is no table frame).
+//! - Between `record` and `recorded`, `with` tells the recorder of every frame before its pointer is used.
 //! - `now` is the bytes of all blocks handed out and not given back; `peak` its largest value.
 
 use crate::table::size;
@@ -34,6 +35,12 @@ use vellum_core::{
 };
 use vellum_frame::{FrameAllocator, FreeError, InitError, PhysRange};
 
+mod recorder;
+
+pub use recorder::Changes;
+
+use recorder::Recorder;
+
 /// Where table frames begin; aligned to the largest block that the allocator deals in.
 const TABLES: u64 = 1 << 30;
 
@@ -45,6 +52,9 @@ const PER_PAGE: u64 = 5 * PAGE_SIZE;
 
 /// The most: tables of a few sparse traces at once must not take the host's last memory.
 const MOST: u64 = 8 << 30;
+
+/// log2 of the bytes of the larger leaf that data has blocks for.
+pub const HUGE_SHIFT: u8 = 21;
 
 /// Data frames come in whole blocks of this many bytes.
 const DATA_BLOCK: u64 = 4 << 20;
@@ -155,12 +165,23 @@ pub struct TableRam<'m> {
     host: Host,
     frames: FrameAllocator<'m>,
     meter: Cell<Meter>,
+    recorder: Recorder,
 }
 
 impl TableRam<'_> {
     /// What table allocations have come to.
     pub const fn meter(&self) -> Meter {
         self.meter.get()
+    }
+
+    /// Begins to record what is done to table memory; what was recorded before is dropped.
+    pub fn record(&self) {
+        self.recorder.start();
+    }
+
+    /// Ends the recording, and tells what was done since [`record`](Self::record).
+    pub fn recorded(&self) -> Changes {
+        self.recorder.finish(self.host.base)
     }
 }
 
@@ -176,6 +197,9 @@ unsafe impl PhysMap for TableRam<'_> {
         let offset = pa.as_u64().wrapping_sub(TABLES);
         if offset >= self.host.len_bytes() {
             return f(NonNull::dangling());
+        }
+        if self.recorder.is_on() {
+            self.recorder.reached(self.host.base, offset);
         }
         // SAFETY: `offset` is less than the bytes from `base` that are ours, which fit `isize`.
         f(unsafe { self.host.base.add(offset as usize) })
@@ -198,6 +222,7 @@ unsafe impl FrameSource for TableRam<'_> {
         meter.peak = meter.peak.max(meter.now);
         meter.largest = meter.largest.max(order_bytes(order));
         self.meter.set(meter);
+        self.recorder.taken(1 << order);
         Ok(pa)
     }
 
@@ -205,6 +230,7 @@ unsafe impl FrameSource for TableRam<'_> {
         let mut meter = self.meter.get();
         meter.now = meter.now.saturating_sub(order_bytes(order));
         self.meter.set(meter);
+        self.recorder.given(1 << order);
         // SAFETY: the caller keeps the contract of this same function of the allocator, from which
         // the block came.
         unsafe { FrameSource::free(&self.frames, pa, order) }
@@ -245,6 +271,15 @@ impl DataFrames<'_> {
         self.frames.alloc(0)
     }
 
+    /// Takes a block of 2 MiB, aligned to that.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    pub fn alloc_huge(&self) -> Result<PhysAddr, OutOfFrames> {
+        self.frames.alloc(HUGE_SHIFT - PAGE_SHIFT)
+    }
+
     /// Takes as many frames as there is room for in `frames`, or as there are: how many.
     pub fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
         self.frames.alloc_bulk(frames)
@@ -276,7 +311,7 @@ impl DataFrames<'_> {
     }
 }
 
-/// Calls `f` with memory for programs of `pages` pages in all.
+/// Calls `f` with memory for programs of `pages` pages in all, and `frames` of data.
 ///
 /// # Errors
 ///
@@ -284,6 +319,7 @@ impl DataFrames<'_> {
 /// [`table_bytes_for`] the pages, whatever the host has.
 pub fn with_ram<R>(
     pages: u64,
+    frames: u64,
     f: impl FnOnce(&TableRam<'_>, &DataFrames<'_>) -> R,
 ) -> Result<R, RamError> {
     let host = Host::new(table_bytes_for(pages))?;
@@ -296,8 +332,13 @@ pub fn with_ram<R>(
     #[allow(unsafe_code, reason = "vouches for simulated memory")]
     unsafe { table_frames.init_in(&table_words, [tables], NOTHING) }.map_err(failed)?;
 
-    let ram = TableRam { host, frames: table_frames, meter: Cell::default() };
-    let data_bytes = (pages << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
+    let ram = TableRam {
+        host,
+        frames: table_frames,
+        meter: Cell::default(),
+        recorder: Recorder::default(),
+    };
+    let data_bytes = (frames << PAGE_SHIFT).next_multiple_of(DATA_BLOCK).max(DATA_BLOCK);
     let first = (TABLES + ram.host.len_bytes()).next_multiple_of(1 << 30);
     with_data(first, data_bytes, |data| f(&ram, data))
 }
@@ -352,7 +393,7 @@ mod tests {
 
     #[test]
     fn tables_are_metered_and_hold_bytes() {
-        with_ram(10, |ram, _| {
+        with_ram(10, 10, |ram, _| {
             let a = ram.alloc(0).unwrap();
             let b = ram.alloc(11).unwrap();
             assert!(b.is_aligned(12 + 11));
@@ -379,7 +420,7 @@ mod tests {
 
     #[test]
     fn every_page_gets_a_frame_of_its_own_apart_from_tables() {
-        with_ram(1500, |ram, data| {
+        with_ram(1500, 1500, |ram, data| {
             assert_eq!(data.count(), 2048);
             let mut frames: Vec<PhysAddr> = (0..2048).map(|_| data.alloc().unwrap()).collect();
             frames.sort_unstable();
@@ -396,7 +437,7 @@ mod tests {
     #[test]
     fn memory_is_of_the_size_for_its_pages_or_refused() {
         for pages in [0, 1, 1500] {
-            let bytes = with_ram(pages, |ram, _| ram.host.len_bytes());
+            let bytes = with_ram(pages, pages, |ram, _| ram.host.len_bytes());
             assert_eq!(bytes, Ok(table_bytes_for(pages)));
         }
         for bytes in [!(PAGE_SIZE - 1), PAGE_SIZE + 1] {
@@ -408,8 +449,8 @@ mod tests {
 
     #[test]
     fn two_memories_are_not_equal() {
-        with_ram(1, |a, _| {
-            with_ram(1, |b, _| {
+        with_ram(1, 1, |a, _| {
+            with_ram(1, 1, |b, _| {
                 assert!(a == a);
                 assert!(a != b);
             })
@@ -428,7 +469,7 @@ mod tests {
             statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * PAGE_SIZE
         };
         let before = resident_bytes();
-        with_ram(1 << 20, |ram, _| {
+        with_ram(1 << 20, 1 << 20, |ram, _| {
             ram.alloc(0).unwrap();
             // Other tests run meanwhile, and take some.
             assert!(resident_bytes() - before.min(resident_bytes()) < ram.host.len_bytes() / 4);

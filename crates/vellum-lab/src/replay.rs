@@ -23,19 +23,24 @@
 //! - Every event ends translated; successful walks = second-level misses.
 
 use crate::clock::Stopwatch;
+use crate::experiment::{ATTR, DesignError, Experiment, Scene, has_huge, install};
 use crate::machine::{Machine, MachineConfig};
-use crate::ram::{DataFrames, RamError};
+use crate::ram::{DataFrames, HUGE_SHIFT, Meter, RamError};
 use crate::trace::{Event, Kind, Trace};
 use core::fmt;
 use core::time::Duration;
+use std::collections::HashSet;
 use vellum_core::{
-    Attr, Batch, Cause, Entry, Flush, Invalidate, OutOfFrames, PAGE_SIZE, PageTable, Ref,
-    ReplaceError, Span, VirtAddr,
+    Attr, Canonical, Cause, Entry, OutOfFrames, PageTable, RangeError, Ref, ReplaceError, Span,
+    VirtAddr, Vpn,
 };
 use vellum_tlb::{Asid, Leaf, Port};
 
-/// What leaves are installed with.
-const ATTR: Attr = Attr::from_bits(Attr::RWX.bits() | Attr::USER.bits() | Attr::STATUS.bits());
+mod promote;
+
+pub use promote::{Policy, Promotions};
+
+use promote::Promoter;
 
 /// Events between two reports of progress.
 const CHUNK: usize = 1 << 20;
@@ -51,6 +56,8 @@ pub struct Job<'t> {
     pub quantum: usize,
     /// Whether address spaces have identifiers, so that a switch flushes nothing.
     pub asids: bool,
+    /// When 2 MiB of pages become one; `None`: never.
+    pub promote: Option<Policy>,
     /// Is told how many more events were replayed.
     pub progress: &'t (dyn Fn(u64) + Sync),
 }
@@ -67,6 +74,17 @@ impl Job<'_> {
     pub fn count_pages(&self) -> u64 {
         self.traces.iter().map(|trace| trace.pages).sum()
     }
+
+    /// Regions of 2 MiB with pages, of all traces.
+    fn count_regions(&self) -> u64 {
+        let regions = |trace: &Trace| {
+            let mut last = None;
+            let regions = trace.events.iter().map(|event| event.va().as_u64() >> HUGE_SHIFT);
+            let changes = regions.filter(|&region| last.replace(region) != Some(region));
+            changes.collect::<HashSet<_>>().len() as u64
+        };
+        self.traces.iter().map(regions).sum()
+    }
 }
 
 impl fmt::Debug for Job<'_> {
@@ -76,6 +94,7 @@ impl fmt::Debug for Job<'_> {
             .field("machine", &self.machine)
             .field("quantum", &self.quantum)
             .field("asids", &self.asids)
+            .field("promote", &self.promote)
             .finish_non_exhaustive()
     }
 }
@@ -89,6 +108,8 @@ pub struct Measured {
     pub faults: u64,
     /// Changes from one process to another.
     pub switches: u64,
+    /// What was promoted.
+    pub promotions: Promotions,
     /// How long the processor worked on it; not reproducible.
     pub elapsed: Duration,
 }
@@ -109,6 +130,8 @@ pub enum ReplayError {
     Walk(Cause),
     /// The table did not take a page.
     Install(VirtAddr, ReplaceError),
+    /// The table did not change a range.
+    Range(RangeError),
     /// The table does not find a page that it has taken, or finds what nobody put there.
     Lost(Span),
 }
@@ -122,6 +145,7 @@ impl fmt::Display for ReplayError {
             Self::Spaces => f.write_str("more traces than the table has address spaces"),
             Self::Walk(cause) => cause.fmt(f),
             Self::Install(va, e) => write!(f, "page {va} was refused: {e}"),
+            Self::Range(e) => write!(f, "a range was refused: {e}"),
             Self::Lost(span) => write!(f, "page {} was installed and not found", span.va),
         }
     }
@@ -129,31 +153,19 @@ impl fmt::Display for ReplayError {
 
 impl core::error::Error for ReplayError {}
 
-impl From<OutOfFrames> for ReplayError {
-    fn from(e: OutOfFrames) -> Self {
-        Self::OutOfFrames(e)
+impl From<RangeError> for ReplayError {
+    fn from(e: RangeError) -> Self {
+        match e.cause {
+            Cause::OutOfFrames(frames) => Self::OutOfFrames(frames),
+            _ => Self::Range(e),
+        }
     }
-}
-
-impl From<RamError> for ReplayError {
-    fn from(e: RamError) -> Self {
-        Self::Ram(e)
-    }
-}
-
-/// Nobody to flush: see the SAFETY comment.
-struct NoCpu;
-
-// SAFETY: no processor walks these tables. The simulated one remembers page numbers, through which
-// no byte is ever reached.
-#[allow(unsafe_code, reason = "implements an unsafe trait for tables that no CPU uses")]
-unsafe impl Invalidate for NoCpu {
-    fn flush(&self, _: &[Flush]) {}
 }
 
 /// One process, and how far it has come.
 struct Process<'t, T: PageTable> {
-    table: &'t T,
+    table: &'t mut T,
+    promoter: Option<Promoter>,
     stock: T::Stock,
     asid: Asid,
     rest: &'t [Event],
@@ -174,17 +186,18 @@ struct Cpu<'d, 'm> {
 /// See [`ReplayError`].
 pub fn replay<T: PageTable>(
     job: &Job<'_>,
-    tables: &[T],
+    tables: &mut [T],
     data: &DataFrames<'_>,
 ) -> Result<Measured, ReplayError> {
     let asid = |n: usize| u16::try_from(n).ok().filter(|_| job.asids).and_then(Asid::new);
     let mut processes: Vec<_> = tables
-        .iter()
+        .iter_mut()
         .zip(job.traces)
         .enumerate()
         .map(|(n, (table, trace))| Process {
-            table,
             stock: table.stock(),
+            table,
+            promoter: job.promote.map(Promoter::new),
             asid: asid(n).unwrap_or_default(),
             rest: &trace.events,
         })
@@ -216,7 +229,9 @@ pub fn replay<T: PageTable>(
         }
     }
     let elapsed = start.elapsed();
-    Ok(Measured { machine: cpu.machine, faults: cpu.faults, switches, elapsed })
+    let promoters = processes.iter().filter_map(|process| process.promoter.as_ref());
+    let promotions = promoters.fold(Promotions::default(), |sum, p| sum + p.promotions());
+    Ok(Measured { machine: cpu.machine, faults: cpu.faults, switches, promotions, elapsed })
 }
 
 impl Cpu<'_, '_> {
@@ -266,22 +281,68 @@ impl Cpu<'_, '_> {
         va: VirtAddr,
     ) -> Result<(), ReplayError> {
         self.faults += 1;
+        if self.promote(process, va)? {
+            return Ok(());
+        }
         let leaf = Entry::Leaf(self.data.alloc().map_err(ReplayError::OutOfData)?, ATTR);
-        let (page, table) = (va.number().addr(), process.table);
-        // Nothing was there, so nothing can come out of the gather.
-        // SAFETY: no CPU walks simulated tables; what stands for one walks them in this thread, and
-        // its TLB serves no access.
-        #[allow(unsafe_code, reason = "says that no CPU has the table")]
-        let mut gather = unsafe { Batch::<_, _, T::Detached, 4>::new(NoCpu, |_| {}) };
-        let stock = &mut process.stock;
-        let installed =
-            table.replace_refilling(page, PAGE_SIZE, Entry::Hole, leaf, stock, &mut gather);
-        gather.finish();
-        installed.map_err(|e| match e {
-            ReplaceError::Invalid(Cause::OutOfFrames(e)) => ReplayError::OutOfFrames(e),
-            e => ReplayError::Install(va, e),
-        })
+        install(process.table, va.number().addr(), leaf, &mut process.stock)
     }
+}
+
+/// A job as an experiment: its counts, and what the tables have come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'j> {
+    /// What to replay.
+    pub job: &'j Job<'j>,
+}
+
+impl Experiment for Replay<'_> {
+    type Out = (Measured, Meter);
+
+    fn count_pages(&self) -> u64 {
+        self.job.count_pages()
+    }
+
+    fn count_frames(&self) -> u64 {
+        let pages = self.count_pages();
+        match self.job.promote {
+            None => pages,
+            // Each region may be promoted after all pages but one have got a frame.
+            Some(_) => pages + self.job.count_regions() * u64::from(promote::PAGES),
+        }
+    }
+
+    fn highest(&self) -> Vpn {
+        let highest = self.job.traces.iter().map(|trace| trace.highest).max();
+        highest.unwrap_or_default()
+    }
+
+    fn run<T: PageTable>(
+        &self,
+        scene: Scene<'_, '_, '_>,
+        make: &mut dyn FnMut(u16) -> Result<T, ReplayError>,
+    ) -> Result<Self::Out, DesignError> {
+        if self.job.promote.is_some() && !has_huge::<T>() {
+            return Err(DesignError::unsupported("it has no leaves of 2 MiB"));
+        }
+        let count = u16::try_from(self.job.traces.len()).map_err(|_| ReplayError::Spaces)?;
+        let mut tables = (0..count).map(make).collect::<Result<Vec<_>, _>>()?;
+        if let Some(outside) = tables.first().and_then(|t| outside(self.job, t.canonical())) {
+            return Err(DesignError::unsupported(outside));
+        }
+        let measured = replay(self.job, &mut tables, scene.data)?;
+        Ok((measured, scene.ram.meter()))
+    }
+}
+
+/// Why `canonical` does not take some trace of the job, if it does not.
+fn outside(job: &Job<'_>, canonical: Canonical) -> Option<String> {
+    let pages = job.traces.iter().flat_map(|trace| &trace.events).map(|event| event.va());
+    let mut low_to_high = job.traces.iter().flat_map(|t| [t.lowest.addr(), t.highest.addr()]);
+    // A signed space has a hole in the middle, which the ends alone do not show.
+    let whole = low_to_high.all(|va| va.as_u64() >> (canonical.bits() - 1) == 0);
+    let bad = if whole { None } else { pages.into_iter().find(|&va| !canonical.contains(va)) }?;
+    Some(format!("address {bad} is outside of its {} bits", canonical.bits()))
 }
 
 #[cfg(test)]

@@ -119,6 +119,13 @@ pub struct TableReport {
 }
 
 impl Run {
+    /// What translation costs by the cache model: cycles of walks for each event.
+    #[must_use]
+    pub fn walk_cycles_per_event(&self) -> Option<f64> {
+        let walk = self.walk?;
+        Some(walk.cycles_mean * walk.count as f64 / self.events.max(1) as f64)
+    }
+
     /// What a replay measured.
     #[must_use]
     pub fn measured(job: &Job<'_>, design: &str, measured: &Measured, meter: Meter) -> Self {

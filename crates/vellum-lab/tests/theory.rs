@@ -22,7 +22,8 @@ fn machine(walk_caches: &[WalkCacheSize]) -> MachineConfig {
 
 fn run(design: &str, trace: Trace, machine: &MachineConfig) -> Run {
     let traces = &[trace];
-    let job = Job { traces, machine, quantum: usize::MAX, asids: true, progress: &|_| {} };
+    let job =
+        Job { traces, machine, quantum: usize::MAX, asids: true, promote: None, progress: &|_| {} };
     designs::by_name(design).unwrap().run(&job).unwrap().run
 }
 

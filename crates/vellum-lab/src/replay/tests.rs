@@ -6,7 +6,9 @@ use core::convert::Infallible;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
-use vellum_core::{Canonical, Change, Gather, Need, PhysAddr, RangeError, Run, Sink, Vpn, Walk};
+use vellum_core::{
+    Canonical, Change, Gather, Need, PAGE_SIZE, PhysAddr, RangeError, Run, Sink, Vpn, Walk,
+};
 use vellum_tlb::Preset;
 
 /// A table that is a map, reads one entry a walk, and wants a refill for every other page.
@@ -133,13 +135,13 @@ fn trace(pages: impl IntoIterator<Item = u64>) -> Trace {
     Trace::from_events("t", events).unwrap()
 }
 
-fn run(traces: &[Trace], tables: &[MapTable], quantum: usize, asids: bool) -> Measured {
+fn run(traces: &[Trace], tables: &mut [MapTable], quantum: usize, asids: bool) -> Measured {
     try_run(traces, tables, quantum, asids).unwrap()
 }
 
 fn try_run(
     traces: &[Trace],
-    tables: &[MapTable],
+    tables: &mut [MapTable],
     quantum: usize,
     asids: bool,
 ) -> Result<Measured, ReplayError> {
@@ -152,8 +154,10 @@ fn try_run(
     let progress = &|n| {
         seen.fetch_add(n, Ordering::Relaxed);
     };
-    let job = Job { traces, machine, quantum, asids, progress };
-    let measured = with_ram(job.count_pages(), |_, data| replay(&job, tables, data)).unwrap()?;
+    let job = Job { traces, machine, quantum, asids, promote: None, progress };
+    let measured =
+        with_ram(job.count_pages(), job.count_pages(), |_, data| replay(&job, tables, data))
+            .unwrap()?;
     assert_eq!(seen.load(Ordering::Relaxed), job.count_events());
     Ok(measured)
 }
@@ -161,8 +165,8 @@ fn try_run(
 #[test]
 fn every_page_faults_once_and_every_miss_is_a_walk() {
     let sweep = trace((0..5000).chain(0..5000));
-    let table = MapTable::default();
-    let measured = run(&[sweep], core::slice::from_ref(&table), usize::MAX, true);
+    let mut table = MapTable::default();
+    let measured = run(&[sweep], core::slice::from_mut(&mut table), usize::MAX, true);
     assert_eq!((measured.faults, measured.switches), (5000, 0));
     assert_eq!(table.refills.get(), 2500, "each refill was good for two pages");
     let walks = measured.machine.walk_counts();
@@ -178,11 +182,11 @@ fn every_page_faults_once_and_every_miss_is_a_walk() {
 fn processes_take_turns_and_identifiers_keep_what_is_cached() {
     let traces = || [trace((0..50).cycle().take(1000)), trace((0..50).cycle().take(500))];
     let tables = || [MapTable::default(), MapTable::default()];
-    let tagged = run(&traces(), &tables(), 100, true);
+    let tagged = run(&traces(), &mut tables(), 100, true);
     // 10 turns and 5: they alternate ten times, then the first goes on alone.
     assert_eq!((tagged.switches, tagged.faults), (10, 100));
     assert_eq!(tagged.machine.tlb_counts().l2_misses, 100);
-    let flushed = run(&traces(), &tables(), 100, false);
+    let flushed = run(&traces(), &mut tables(), 100, false);
     assert_eq!((flushed.switches, flushed.faults), (10, 100));
     assert_eq!(flushed.machine.tlb_counts().l2_misses, 50 * (10 + 1));
 }
@@ -190,13 +194,13 @@ fn processes_take_turns_and_identifiers_keep_what_is_cached() {
 #[test]
 fn a_quantum_of_zero_is_one() {
     let traces = [trace([1, 2]), trace([3])];
-    let tables = [MapTable::default(), MapTable::default()];
-    assert_eq!(run(&traces, &tables, 0, true).switches, 2);
+    let mut tables = [MapTable::default(), MapTable::default()];
+    assert_eq!(run(&traces, &mut tables, 0, true).switches, 2);
 }
 
 #[test]
 fn what_goes_wrong_is_told_apart() {
-    let run = |page, table| try_run(&[trace([page])], &[table], 1, true).unwrap_err();
+    let run = |page, table| try_run(&[trace([page])], &mut [table], 1, true).unwrap_err();
     let outside = run(1 << 40, MapTable::default());
     assert_eq!(outside, ReplayError::Walk(Cause::NonCanonical(VirtAddr::new(1 << 52))));
     let lost = run(1, MapTable { forgets: true, ..MapTable::default() });

@@ -1,6 +1,7 @@
 use super::*;
 use crate::cache::CachePreset;
 use crate::machine::{Machine, MachineConfig};
+use crate::replay::Promotions;
 use crate::trace::{Event, Kind, Trace};
 use core::time::Duration;
 use vellum_core::Vpn;
@@ -21,11 +22,12 @@ fn trace(name: &str, pages: u64) -> Trace {
 
 fn report(traces: &[Trace]) -> Report {
     let machine = &config();
-    let job = Job { traces, machine, quantum: 1, asids: true, progress: &|_| {} };
+    let job = Job { traces, machine, quantum: 1, asids: true, promote: None, progress: &|_| {} };
     let measured = Measured {
         machine: Machine::new(machine),
         faults: 4,
         switches: 3,
+        promotions: Promotions::default(),
         elapsed: Duration::ZERO,
     };
     let meter = Meter { now: 8192, peak: 12_288, largest: 4096 };

@@ -1,0 +1,73 @@
+//! The parts of a comparison that replay no trace, or replay it otherwise than from end to end.
+//!
+//! ```text
+//!   ops        what one call costs: map, fault, unmap, protect, 1,000 pages, fork, exit
+//!   sparsity   bytes a page, at five densities of mapped pages
+//!   resize     filling and emptying a table page by page: the worst single call
+//!   switches   the traces as processes, several quanta, with and without identifiers
+//!   huge       the traces with 2 MiB leaves, by several policies
+//! ```
+//!
+//! Fields are described in docs/report.md.
+
+pub mod huge;
+pub mod ops;
+pub mod resize;
+pub mod sparsity;
+pub mod switches;
+
+use core::fmt;
+use core::str::FromStr;
+
+/// A part of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Every trace through every design.
+    Runs,
+    /// See [`ops`].
+    Ops,
+    /// See [`sparsity`].
+    Sparsity,
+    /// See [`resize`].
+    Resize,
+    /// See [`switches`].
+    Switches,
+    /// See [`huge`].
+    Huge,
+}
+
+impl Part {
+    /// Every part, in the order of the report.
+    pub const ALL: [Self; 6] =
+        [Self::Runs, Self::Ops, Self::Sparsity, Self::Resize, Self::Switches, Self::Huge];
+
+    /// What it is asked for by, and the report's field.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Ops => "ops",
+            Self::Sparsity => "sparsity",
+            Self::Resize => "resize",
+            Self::Switches => "switches",
+            Self::Huge => "huge",
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|part| part.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("no such part; choose from {names}")
+        })
+    }
+}

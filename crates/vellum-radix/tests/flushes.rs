@@ -60,15 +60,22 @@ impl<F: Format> Design for Seen<F> {
     fn absence(page: u8) -> Option<Scope> {
         F::fresh(page)
     }
+
+    fn breaks() -> bool {
+        F::BREAKS
+    }
 }
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Walks as hardware would: nothing of the table is known but its root.
+/// Walks as hardware would: nothing of the table is known but its root. What a link withholds, no
+/// leaf below it grants.
 fn walk<F: Format>(arena: &Arena, root: PhysAddr, va: VirtAddr, sink: &mut dyn FnMut(Ref)) -> Span {
     let (mut node, mut depth) = (root, 0);
+    let all = Attr::RWX | Attr::USER;
+    let mut rights = all;
     loop {
         let level = F::LEVELS[depth];
         let index = va.as_u64() >> level.shift & ((1 << level.bits) - 1);
@@ -87,9 +94,16 @@ fn walk<F: Format>(arena: &Arena, root: PhysAddr, va: VirtAddr, sink: &mut dyn F
             page = level.group_shift();
         }
         match F::decode(raw, page) {
-            Decoded::Table(next) => (node, depth) = (next, depth + 1),
+            Decoded::Table(next) => {
+                rights = rights & F::table_rights(raw, page);
+                (node, depth) = (next, depth + 1);
+            }
             Decoded::Entry(entry) => {
-                let entry = if F::is_broken(raw) { Entry::Hole } else { entry };
+                let entry = match entry {
+                    _ if F::is_broken(raw) => Entry::Hole,
+                    Entry::Leaf(pa, attr) => Entry::Leaf(pa, attr - (all - rights)),
+                    entry => entry,
+                };
                 return Span { va: va.align_down(page), len: 1 << page, entry };
             }
         }
@@ -108,7 +122,8 @@ fn structure_changes_miss_no_flush<F: Format>() {
         let mut table = Seen::<F>::table(&shared, 1).expect("room");
         let checker = Checker::new(&table, &arena, &pages)
             .with_hardware(Seen::<F>::hardware(&shared, &table))
-            .with_absence(Seen::<F>::absence);
+            .with_absence(Seen::<F>::absence)
+            .with_breaks(F::BREAKS);
         let mut gather = checker.gather::<_, 4>(|_| {});
         for step in 0..7 {
             match step {

@@ -12,8 +12,10 @@
 //!
 //! A processor may walk at any time, of its own accord, and keep what it finds for as long as it
 //! likes. Which of it a real one keeps is luck; so nothing is drawn by lot here. The checker holds
-//! *all* that could be cached, by any number of CPUs, at some points: pages whose neighbours are
-//! treated alike, such as the first and the last of every range that a test uses.
+//! *all* that could be cached, at some points: pages whose neighbours are treated alike, such as the
+//! first and the last of every range that a test uses. One CPU stands for all that there could be;
+//! or there are [several](Checker::with_cpus), each with what it has cached itself, and a protocol
+//! between them that brings the flushes to those that need them.
 //!
 //! The table is looked at between operations, and through [`Hardware`], if there is one, at every
 //! call of the gather and before and after every flush: then a flush that comes before the store
@@ -25,6 +27,10 @@
 //! # Invariants, of the table, which are what is checked
 //!
 //! - What may be cached is what the table says now, or a gather owes a flush that covers it.
+//! - It may grant less than the table does now: who faults by it forgets that page, and then finds what
+//!   the table says. So a right that was given costs one spurious fault at most, on each CPU.
+//! - With break-before-make, what the table says and what may still be cached never
+//!   [clash](Missed::Together), whatever is owed.
 //! - A frame is delivered when no CPU can have the translation any more; a node is freed when none
 //!   can have an interior entry that leads to it.
 //! - When a space was given up, nothing of it is left.
@@ -33,6 +39,8 @@
 //! maintenance"; RISC-V Privileged Architecture, "Supervisor Memory-Management Fence Instruction".
 
 mod cached;
+mod cpu;
+mod missed;
 mod sabotage;
 mod watch;
 
@@ -40,17 +48,21 @@ mod watch;
 mod tests;
 
 use crate::Arena;
-use cached::{Point, Rules};
+use cached::{Point, Rules, denies};
 use core::cell::{Ref as Borrowed, RefCell};
 use core::fmt;
 use vellum_core::{
-    Canonical, Flush, Gone, Invalidate, PageTable, Reap, Ref, Run, Scope, Span, VirtAddr, Walk,
+    Attr, Canonical, Flush, Gone, Invalidate, PageTable, Reap, Ref, Run, Scope, Span, VirtAddr,
+    Walk,
 };
 
 pub use cached::{Absence, Cached, Leaf, Link};
+pub use cpu::Root;
+pub use missed::Missed;
 pub use sabotage::{Call, Harmless, Noted, Sabotage};
 pub use watch::Watch;
 
+use cpu::Cpu;
 use sabotage::Trial;
 
 /// A walk as the processor does it, past the code of the table: of the same memory, from the root.
@@ -61,75 +73,32 @@ pub type Hardware<'s> = Box<Walking<'s>>;
 /// Finds what translates an address, and tells of each entry that it reads.
 type Walking<'w> = dyn Fn(VirtAddr, &mut dyn FnMut(Ref)) -> Span + 'w;
 
-/// The first thing that went wrong.
+/// How an access went, on a CPU that uses of all that it may have cached what grants least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missed {
-    /// A CPU may use this, the table says something else, and no gather owes a flush for it.
-    Unowed {
-        /// The point.
-        va: VirtAddr,
-        /// What may be cached there.
-        cached: Cached,
-        /// What the table translates it to.
-        now: Option<Leaf>,
-    },
-    /// The frame was delivered, and a CPU may still have this translation.
-    FrameInUse {
-        /// The point.
-        va: VirtAddr,
-        /// What may be cached there.
-        cached: Cached,
-    },
-    /// The node was freed, and a CPU may still have this interior entry, which leads to it.
-    NodeInUse {
-        /// The point.
-        va: VirtAddr,
-        /// What may be cached there.
-        cached: Cached,
-    },
-    /// The space was given up, and a CPU may still have this.
-    Left {
-        /// The point.
-        va: VirtAddr,
-        /// What may be cached there.
-        cached: Cached,
-    },
+pub enum Access {
+    /// It was done.
+    Granted,
+    /// It faulted, though the table grants it, and was done when it was tried again.
+    Spurious,
+    /// It faulted, as the table says that it must.
+    Denied,
 }
 
-impl fmt::Display for Missed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unowed { va, cached, now } => {
-                write!(
-                    f,
-                    "{va}: {cached:?} may be cached, the table says {now:?}, no flush is owed"
-                )
-            }
-            Self::FrameInUse { va, cached } => {
-                write!(f, "{va}: a frame was delivered while {cached:?} may be cached")
-            }
-            Self::NodeInUse { va, cached } => {
-                write!(f, "{va}: a node was freed while {cached:?} may be cached")
-            }
-            Self::Left { va, cached } => {
-                write!(f, "{va}: {cached:?} may be cached of a space that is no more")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Missed {}
+/// What flushes of the gathers go through.
+type Protocol<'s> = Box<dyn Fn(&Checker<'s>, &[Flush]) + 's>;
 
 /// The model of all TLBs, for one address space; flushes of its gathers reach it.
 pub struct Checker<'s> {
     arena: &'s Arena,
     hardware: Option<Hardware<'s>>,
+    protocol: Option<Protocol<'s>>,
     rules: Rules,
     state: RefCell<State>,
 }
 
 struct State {
     points: Vec<Point>,
+    cpus: Vec<Cpu>,
     /// What is owed, by the number of the gather that owes it.
     pending: Vec<(usize, Flush)>,
     gathers: usize,
@@ -137,7 +106,7 @@ struct State {
     sabotage: Option<(usize, Sabotage)>,
     trial: Option<Trial>,
     missed: Option<Missed>,
-    /// A CPU may have the root loaded.
+    /// There is a table, which a CPU may have loaded.
     loaded: bool,
 }
 
@@ -148,9 +117,11 @@ impl<'s> Checker<'s> {
         let checker = Self {
             arena,
             hardware: None,
+            protocol: None,
             rules: Rules::of::<T>(table.canonical()),
             state: RefCell::new(State {
                 points: points.iter().copied().map(Point::new).collect(),
+                cpus: vec![Cpu::new(Root::Active, points.len())],
                 pending: Vec::new(),
                 gathers: 0,
                 noted: Vec::new(),
@@ -176,6 +147,24 @@ impl<'s> Checker<'s> {
     #[must_use]
     pub fn with_absence(mut self, absence: fn(u8) -> Option<Scope>) -> Self {
         self.rules.absence = absence;
+        self
+    }
+
+    /// The same, for processors on which entries that clash must never be met together.
+    #[must_use]
+    pub const fn with_breaks(mut self, breaks: bool) -> Self {
+        self.rules.breaks = breaks;
+        self
+    }
+
+    /// The same, with `count` CPUs that have nothing cached yet, and none of which has the root
+    /// loaded. What its gathers flush goes to `protocol`, which is to call [`forget`](Self::forget) for
+    /// each CPU that has to.
+    #[must_use]
+    pub fn with_cpus(mut self, count: usize, protocol: impl Fn(&Self, &[Flush]) + 's) -> Self {
+        self.protocol = Some(Box::new(protocol));
+        let state = self.state.get_mut();
+        state.cpus = vec![Cpu::new(Root::Unloaded, state.points.len()); count];
         self
     }
 
@@ -211,6 +200,66 @@ impl<'s> Checker<'s> {
         self.judge()
     }
 
+    /// From here on, this is what CPU `cpu` has to do with the root. What it held before it holds still:
+    /// a tag may keep that.
+    pub fn set_root(&self, cpu: usize, root: Root) {
+        self.look();
+        let state = &mut *self.state.borrow_mut();
+        state.cpus[cpu].root = root;
+        state.see(&self.rules);
+    }
+
+    /// CPU `cpu` forgets what these flushes reach, and may cache again at once what the table says.
+    pub fn forget(&self, cpu: usize, flushes: &[Flush]) {
+        self.forgetting(|cpus, points| cpus[cpu].forget(points, &self.rules, flushes));
+    }
+
+    /// CPU `cpu` forgets all of the space; but for what is global, unless that is meant as well.
+    pub fn forget_all(&self, cpu: usize, global: bool) {
+        self.forgetting(|cpus, _| cpus[cpu].forget_all(global));
+    }
+
+    /// Whether CPU `cpu` may have something cached that is not global.
+    pub fn holds_own(&self, cpu: usize) -> bool {
+        let is_own = |cached| !matches!(cached, Cached::Leaf(l) if l.attr.contains(Attr::GLOBAL));
+        self.state.borrow().cpus[cpu].held().any(|(_, cached)| is_own(cached))
+    }
+
+    /// CPU `cpu` makes an access to a point, with whatever it may have cached that grants least. If
+    /// that faults, it forgets the page and, if the table grants the access, tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`Missed::Stuck`] if that faults as well; or the first thing that went wrong before.
+    ///
+    /// # Panics
+    ///
+    /// If `va` is none of the points.
+    pub fn access<T: Walk>(
+        &self,
+        cpu: usize,
+        (va, need): (VirtAddr, Attr),
+        table: &T,
+    ) -> Result<Access, Missed> {
+        self.check(table)?;
+        let state = &mut *self.state.borrow_mut();
+        let at = state.points.iter().position(|point| point.va == va).expect("a point");
+        let State { points, cpus, missed, .. } = state;
+        let (point, cpu) = (&points[at], &mut cpus[cpu]);
+        let denying = |cpu: &Cpu| cpu.held_at(at).iter().copied().find(|c| denies(c, need));
+        let grants = point.now.is_some_and(|leaf| leaf.attr.contains(need));
+        if grants && denying(cpu).is_none() {
+            return Ok(Access::Granted);
+        }
+        cpu.forget(points, &self.rules, &[self.rules.fault(point)]);
+        let again = cpu.see(points, &self.rules);
+        let stuck = denying(cpu).filter(|_| grants).map(|cached| Missed::Stuck { va, cached });
+        if let Some(wrong) = again.err().or(stuck) {
+            return Err(*missed.get_or_insert(wrong));
+        }
+        Ok(if grants { Access::Spurious } else { Access::Denied })
+    }
+
     /// No CPU has the root loaded from here on: nothing more is cached, and everything that is has
     /// to go. To be called before the table is retired.
     pub fn unload(&self) {
@@ -237,18 +286,17 @@ impl<'s> Checker<'s> {
     pub fn finish(&self) -> Result<(), Missed> {
         let state = &mut *self.state.borrow_mut();
         state.note_freed_nodes(self.arena);
-        for point in &state.points {
-            if let Some(&cached) = point.cached.iter().find(|cached| !cached.is_absence()) {
-                state.missed.get_or_insert(Missed::Left { va: point.va, cached });
-            }
+        let left = state.cpus.iter().flat_map(Cpu::held).find(|(_, cached)| !cached.is_absence());
+        if let Some((i, cached)) = left {
+            state.missed.get_or_insert(Missed::Left { va: state.points[i].va, cached });
         }
         state.missed.map_or(Ok(()), Err)
     }
 
     /// Whether there are interior entries that a CPU could have cached.
     pub fn has_links(&self) -> bool {
-        let is_link = |cached: &Cached| matches!(cached, Cached::Link(_));
-        self.state.borrow().points.iter().any(|point| point.cached.iter().any(is_link))
+        let is_link = |cached| matches!(cached, Cached::Link(_));
+        self.state.borrow().points.iter().flat_map(Point::seen).any(is_link)
     }
 
     /// What was owed so far, in order.
@@ -281,46 +329,68 @@ impl<'s> Checker<'s> {
     }
 
     fn look_by(&self, walk: &Walking<'_>) {
-        let State { points, loaded: true, .. } = &mut *self.state.borrow_mut() else { return };
+        let state = &mut *self.state.borrow_mut();
+        if !state.loaded {
+            return;
+        }
         let mut path = Vec::new();
-        for point in points {
+        for point in &mut state.points {
             path.clear();
             let span = walk(point.va, &mut |r| path.push(r));
             point.see(span, &path, &self.rules, self.arena);
+        }
+        state.see(&self.rules);
+    }
+
+    /// Looks, lets CPUs forget something, and, where a walker looks on, lets them cache again at once
+    /// what the table says; without one, that is looked up between operations.
+    fn forgetting(&self, forget: impl FnOnce(&mut [Cpu], &[Point])) {
+        self.look();
+        let state = &mut *self.state.borrow_mut();
+        state.note_freed_nodes(self.arena);
+        forget(&mut state.cpus, &state.points);
+        if self.hardware.is_some() {
+            state.see(&self.rules);
         }
     }
 
     fn judge(&self) -> Result<(), Missed> {
         let state = &mut *self.state.borrow_mut();
         state.note_freed_nodes(self.arena);
-        let State { points, pending, missed, trial, .. } = state;
+        let State { points, cpus, pending, missed, trial, .. } = state;
         let is_owed = |point: &Point, cached: &Cached| {
             pending.iter().any(|(_, flush)| self.rules.forgets(point, cached, *flush))
         };
-        for point in &*points {
-            for &cached in &point.cached {
-                if point.is_wrong(&cached) && !is_owed(point, &cached) {
-                    missed.get_or_insert(Missed::Unowed { va: point.va, cached, now: point.now });
+        for (i, point) in points.iter().enumerate() {
+            let (va, now) = (point.va, point.now);
+            for cached in cpus.iter().flat_map(|cpu| cpu.used_at(i)) {
+                if point.is_wrong(&cached) {
+                    if !is_owed(point, &cached) {
+                        missed.get_or_insert(Missed::Unowed { va, cached, now });
+                    }
+                } else if now.is_some_and(|now| denies(&cached, now.attr & Attr::RWX))
+                    && !self.rules.forgets(point, &cached, self.rules.fault(point))
+                {
+                    missed.get_or_insert(Missed::Stuck { va, cached });
                 }
             }
         }
         if let Some(trial) = trial.as_mut().filter(|_| missed.is_none()) {
-            trial.judge(points, is_owed);
+            trial.judge(points, cpus, is_owed);
         }
         missed.map_or(Ok(()), Err)
     }
 
     /// A run has come out of a gather: nobody may have its translations.
     fn deliver(&self, run: &Run) {
-        let State { points, missed, .. } = &mut *self.state.borrow_mut();
-        for point in points {
-            let Some(offset) = point.va.checked_sub(run.va).filter(|&at| at < run.len) else {
-                continue;
-            };
+        let State { points, cpus, missed, .. } = &mut *self.state.borrow_mut();
+        for (i, point) in points.iter().enumerate() {
+            let va = point.va;
+            let Some(offset) = va.checked_sub(run.va).filter(|&at| at < run.len) else { continue };
             let pa = run.pa.wrapping_add(offset);
-            let has_frame = |cached: &&Cached| matches!(cached, Cached::Leaf(l) if l.pa == pa);
-            if let Some(&cached) = point.cached.iter().find(has_frame) {
-                missed.get_or_insert(Missed::FrameInUse { va: point.va, cached });
+            let has_frame = |cached: &Cached| matches!(cached, Cached::Leaf(l) if l.pa == pa);
+            if let Some(cached) = cpus.iter().flat_map(|cpu| cpu.used_at(i)).find(has_frame) {
+                missed.get_or_insert(Missed::FrameInUse { va, cached });
             }
         }
     }
@@ -334,7 +404,8 @@ impl<'s> Checker<'s> {
         match state.sabotage {
             Some((nth, sabotage)) if nth == state.noted.len() => {
                 kept = sabotage.spoil(flush, base).unwrap_or(kept);
-                state.trial = Some(Trial::new(&state.points, &self.rules, flush, kept));
+                state.trial =
+                    Some(Trial::new(&state.points, &state.cpus, &self.rules, flush, kept));
             }
             _ => {}
         }
@@ -350,13 +421,22 @@ impl<'s> Checker<'s> {
 }
 
 impl State {
+    /// All CPUs that may cache what the table says.
+    fn see(&mut self, rules: &Rules) {
+        if !self.loaded {
+            return;
+        }
+        for cpu in &mut self.cpus {
+            if let Err(clash) = cpu.see(&self.points, rules) {
+                self.missed.get_or_insert(clash);
+            }
+        }
+    }
+
     fn note_freed_nodes(&mut self, arena: &Arena) {
-        for point in &self.points {
-            for &cached in &point.cached {
-                let Cached::Link(link) = cached else { continue };
-                if arena.times_freed(link.node) != link.freed {
-                    self.missed.get_or_insert(Missed::NodeInUse { va: point.va, cached });
-                }
+        for cpu in &self.cpus {
+            if let Err(missed) = cpu.freed_node(&self.points, arena) {
+                self.missed.get_or_insert(missed);
             }
         }
     }
@@ -365,19 +445,9 @@ impl State {
 // SAFETY: no CPU walks the table; the model of one forgets here what the contract says that it must.
 unsafe impl Invalidate for Checker<'_> {
     fn flush(&self, flushes: &[Flush]) {
-        self.look();
-        let state = &mut *self.state.borrow_mut();
-        state.note_freed_nodes(self.arena);
-        for point in &mut state.points {
-            let cached = core::mem::take(&mut point.cached);
-            let stays = |cached: &Cached| {
-                !flushes.iter().any(|&flush| self.rules.forgets(point, cached, flush))
-            };
-            point.cached = cached.into_iter().filter(stays).collect();
-            // What the table says can be cached again at once; between operations, that is looked up.
-            if state.loaded && self.hardware.is_some() {
-                point.see_again();
-            }
+        match &self.protocol {
+            Some(protocol) => protocol(self, flushes),
+            None => self.forget(0, flushes),
         }
     }
 }

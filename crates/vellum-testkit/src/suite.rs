@@ -93,6 +93,13 @@ pub trait Design {
         None
     }
 
+    /// Whether entries of this format that clash must never be met together, so that a valid one
+    /// changes by way of an invalid one that was flushed.
+    #[must_use]
+    fn breaks() -> bool {
+        false
+    }
+
     /// Whether the format can express these attributes; x86-64's rule unless a design says other.
     #[must_use]
     fn encodes(attr: Attr) -> bool {

@@ -5,10 +5,12 @@
 //!             ^ link: all of the half    ^ link: 2^21       arrow, which names the node it leads to
 //! ```
 //!
-//! # Invariants
+//! Two valid entries of one address *clash* where a processor may not be made to choose between
+//! them: another frame, size, memory type or GLOBAL, and an interior entry beside a leaf that takes its
+//! place. What differs in rights and status alone does not.
 //!
-//! - A point holds everything that the table has said since the last flush that covered it, and
-//!   nothing that it never said.
+//! Source: for clashes, Arm ARM DDI 0487, D8.16.1 "Using break-before-make when updating
+//! translation table entries".
 
 use super::half_of;
 use crate::Arena;
@@ -29,9 +31,26 @@ pub struct Leaf {
     pub attr: Attr,
 }
 
+impl Leaf {
+    fn last(&self) -> VirtAddr {
+        self.first.wrapping_add((1 << self.page) - 1)
+    }
+
+    fn is_same_place(&self, other: &Self) -> bool {
+        (self.first, self.page, self.pa) == (other.first, other.page, other.pa)
+    }
+
+    fn clashes(&self, other: &Self) -> bool {
+        let differ = Attr::from_bits(self.attr.bits() ^ other.attr.bits());
+        !self.is_same_place(other) || differ.intersects(Attr::MEMORY_MASK | Attr::GLOBAL)
+    }
+}
+
 /// An interior entry, or the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
+    /// How many entries lead to it from the root, whose own link has 0.
+    pub depth: usize,
     /// The first address that it leads to.
     pub first: VirtAddr,
     /// The last.
@@ -66,6 +85,21 @@ impl Cached {
     pub(super) const fn is_absence(&self) -> bool {
         matches!(self, Self::Absence(_))
     }
+
+    /// Whether one CPU may not have both of these for one address at a time.
+    pub(super) fn clashes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Leaf(a), Self::Leaf(b)) => a.clashes(b),
+            (Self::Leaf(leaf), Self::Link(link)) | (Self::Link(link), Self::Leaf(leaf)) => {
+                // Of an entry that is above the leaf's own, a link is what it has to be.
+                leaf.first <= link.first && link.last <= leaf.last()
+            }
+            (Self::Link(a), Self::Link(b)) => {
+                (a.depth, a.first) == (b.depth, b.first) && (a.node, a.freed) != (b.node, b.freed)
+            }
+            (Self::Absence(_), _) | (_, Self::Absence(_)) => false,
+        }
+    }
 }
 
 /// What the processors are like.
@@ -78,12 +112,14 @@ pub(super) struct Rules {
     entries: u64,
     /// What makes one forget that an entry of this span was empty.
     pub(super) absence: fn(u8) -> Option<Scope>,
+    /// Entries that clash must not be met together.
+    pub(super) breaks: bool,
 }
 
 impl Rules {
     pub(super) fn of<T: PageTable>(canonical: Canonical) -> Self {
         let base = T::LEAVES.trailing_zeros() as u8;
-        Self { canonical, base, entries: T::REPLACEABLE, absence: |_| None }
+        Self { canonical, base, entries: T::REPLACEABLE, absence: |_| None, breaks: false }
     }
 
     /// log2 of the smallest piece in which a leaf of 2<sup>`page`</sup> bytes may be cached: an
@@ -118,6 +154,12 @@ impl Rules {
         }
     }
 
+    /// What a CPU forgets when it faults at a point though the table grants the access: the page
+    /// alone, there alone. x86 does so by itself, elsewhere the handler says it.
+    pub(super) fn fault(&self, point: &Point) -> Flush {
+        Flush::new(point.va, 1 << self.base, self.base, Attr::GLOBAL)
+    }
+
     /// The largest stride with which an invalidation meets every piece of this leaf. If the leaf
     /// has been split meanwhile, it is that of the parts: what one invalidation reaches goes by
     /// the size that the table says now (SDM vol. 3A, 5.10.4.1).
@@ -130,7 +172,7 @@ impl Rules {
     }
 }
 
-/// A page at which the model looks.
+/// A page at which the model looks, and what the table says there.
 #[derive(Clone, Debug)]
 pub(super) struct Point {
     /// Its first address.
@@ -139,13 +181,11 @@ pub(super) struct Point {
     pub(super) now: Option<Leaf>,
     /// The interior entries on the way, as the table has them now, and absence.
     path: Vec<Cached>,
-    /// Everything that may be cached.
-    pub(super) cached: Vec<Cached>,
 }
 
 impl Point {
     pub(super) const fn new(va: VirtAddr) -> Self {
-        Self { va, now: None, path: Vec::new(), cached: Vec::new() }
+        Self { va, now: None, path: Vec::new() }
     }
 
     /// The table was walked for this point.
@@ -172,24 +212,19 @@ impl Point {
             if let Some((first, last)) = range {
                 let node = r.pa.align_down(PAGE_SHIFT);
                 let freed = arena.times_freed(node);
-                self.path.push(Cached::Link(Link { first, last, node, freed }));
+                let depth = self.path.len();
+                self.path.push(Cached::Link(Link { depth, first, last, node, freed }));
             }
             reached = Some(r.span);
         }
         if let (None, Some(scope)) = (self.now, (rules.absence)(page)) {
             self.path.push(Cached::Absence(Absence { page, scope }));
         }
-        self.see_again();
     }
 
-    /// What the table says now may be cached.
-    pub(super) fn see_again(&mut self) {
-        let Self { now, path, cached, .. } = self;
-        for &seen in now.map(Cached::Leaf).iter().chain(&*path) {
-            if !cached.contains(&seen) {
-                cached.push(seen);
-            }
-        }
+    /// What may be cached, as the table has it now.
+    pub(super) fn seen(&self) -> impl Iterator<Item = Cached> + '_ {
+        self.now.map(Cached::Leaf).into_iter().chain(self.path.iter().copied())
     }
 
     /// There is no table any more that could say something.
@@ -207,14 +242,20 @@ impl Point {
     /// Whether who uses this does other than the table says.
     pub(super) fn is_wrong(&self, cached: &Cached) -> bool {
         match (cached, self.now) {
-            (Cached::Leaf(old), Some(new)) => {
-                let place = (old.first, old.page, old.pa) != (new.first, new.page, new.pa);
-                place || loses(old.attr, new.attr)
-            }
+            (Cached::Leaf(old), Some(new)) => !old.is_same_place(&new) || loses(old.attr, new.attr),
             (Cached::Leaf(_), None) => true,
             (Cached::Link(_), _) => !self.path.contains(cached),
             (Cached::Absence(_), now) => now.is_some(),
         }
+    }
+}
+
+/// Whether an access that needs `need` faults by this, though it may be right.
+pub(super) fn denies(cached: &Cached, need: Attr) -> bool {
+    match cached {
+        Cached::Leaf(leaf) => !leaf.attr.contains(need),
+        Cached::Absence(_) => true,
+        Cached::Link(_) => false,
     }
 }
 

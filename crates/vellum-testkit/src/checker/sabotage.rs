@@ -14,6 +14,7 @@
 //! wrong. Which of these it is, is computed ([`Harmless`]) from what could be cached.
 
 use super::cached::{Cached, Point, Rules};
+use super::cpu::Cpu;
 use vellum_core::{Flush, Scope};
 
 /// By which call of the gather something was owed.
@@ -103,39 +104,50 @@ pub enum Harmless {
 /// What a spoilt obligation would have reached.
 #[derive(Clone, Debug)]
 pub(super) struct Trial {
-    /// What was cached that the obligation covers and the rest of it does not, by the point's index.
-    reached: Vec<(usize, Cached)>,
+    /// What was cached that the obligation covers and the rest of it does not, by the CPU's and the
+    /// point's index.
+    reached: Vec<(usize, usize, Cached)>,
     judged: bool,
     pub(super) verdict: Option<Harmless>,
 }
 
 impl Trial {
-    pub(super) fn new(points: &[Point], rules: &Rules, full: Flush, rest: Option<Flush>) -> Self {
+    pub(super) fn new(
+        points: &[Point],
+        cpus: &[Cpu],
+        rules: &Rules,
+        full: Flush,
+        rest: Option<Flush>,
+    ) -> Self {
         let mut reached = Vec::new();
-        for (i, point) in points.iter().enumerate() {
-            let lost = |cached: &&Cached| {
-                rules.forgets(point, cached, full)
-                    && !rest.is_some_and(|rest| rules.forgets(point, cached, rest))
-            };
-            reached.extend(point.cached.iter().filter(lost).map(|&cached| (i, cached)));
+        for (number, cpu) in cpus.iter().enumerate() {
+            for (i, cached) in cpu.held() {
+                let forgets = |flush| rules.forgets(&points[i], &cached, flush);
+                if forgets(full) && !rest.is_some_and(forgets) {
+                    reached.push((number, i, cached));
+                }
+            }
         }
         Self { reached, judged: false, verdict: None }
     }
 
     /// Finds out, at the end of the operation, why nothing was noticed.
-    pub(super) fn judge(&mut self, points: &[Point], is_owed: impl Fn(&Point, &Cached) -> bool) {
+    pub(super) fn judge(
+        &mut self,
+        points: &[Point],
+        cpus: &[Cpu],
+        is_owed: impl Fn(&Point, &Cached) -> bool,
+    ) {
         if core::mem::replace(&mut self.judged, true) {
             return;
         }
-        let at = |&(i, cached): &(usize, Cached)| (&points[i], cached);
-        let wrong: Vec<_> =
-            self.reached.iter().map(at).filter(|(point, cached)| point.is_wrong(cached)).collect();
+        let wrong = self.reached.iter().filter(|(_, i, cached)| points[*i].is_wrong(cached));
         let (left, flushed): (Vec<_>, Vec<_>) =
-            wrong.iter().partition(|(point, cached)| point.cached.contains(cached));
+            wrong.partition(|(cpu, i, cached)| cpus[*cpu].held_at(*i).contains(cached));
         self.verdict = match (left.as_slice(), flushed.as_slice()) {
             ([], []) => Some(Harmless::NothingWrong),
             ([], _) => Some(Harmless::FlushedAnyway),
-            (left, _) if left.iter().all(|(point, cached)| is_owed(point, cached)) => {
+            (left, _) if left.iter().all(|(_, i, cached)| is_owed(&points[*i], cached)) => {
                 Some(Harmless::OwedAnyway)
             }
             _ => None,

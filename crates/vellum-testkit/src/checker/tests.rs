@@ -11,6 +11,9 @@ use vellum_core::{
     Span, VirtAddr, Walk,
 };
 
+mod cpus;
+mod together;
+
 const VA: VirtAddr = VirtAddr::new(0x20_0000);
 const FRAME: PhysAddr = PhysAddr::new(0x70_0000);
 
@@ -40,7 +43,10 @@ impl Walk for Says {
     fn walk<S: Sink>(&self, _: VirtAddr, sink: &mut S) -> Result<Span, Cause> {
         let root = PhysAddr::new(0);
         for (pa, span) in [(root, 21), (self.node.get(), PAGE_SHIFT)] {
-            sink.reference(Ref { pa, bytes: 8, span, parallel: false });
+            // A large leaf is in the root.
+            if span == 21 || self.span.get().len < 1 << 21 {
+                sink.reference(Ref { pa, bytes: 8, span, parallel: false });
+            }
         }
         Ok(self.span.get())
     }

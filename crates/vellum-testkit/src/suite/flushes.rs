@@ -117,7 +117,8 @@ fn run<D: Design>(steps: &[Step], mutant: Option<Mutant>) -> Ran {
             let table = &tables[space];
             let checker = Checker::new(table, arena, stage.points())
                 .with_hardware(D::hardware(shared, table))
-                .with_absence(D::absence);
+                .with_absence(D::absence)
+                .with_breaks(D::breaks());
             match mutant {
                 Some(m) if m.space == space => checker.with_sabotage(m.nth, m.sabotage),
                 _ => checker,

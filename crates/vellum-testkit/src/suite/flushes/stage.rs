@@ -56,6 +56,13 @@ pub(super) enum Op {
     Finish,
 }
 
+impl Op {
+    /// Whether it may make something valid that was not.
+    const fn makes_entries(&self) -> bool {
+        matches!(self, Self::Map(..) | Self::Protect(..) | Self::Replace(..) | Self::Share(_))
+    }
+}
+
 /// An operation on one of two spaces, with one of its two gathers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
@@ -116,6 +123,8 @@ pub(super) struct Stage {
     points: Vec<VirtAddr>,
     attrs: Vec<Attr>,
     base: u8,
+    /// What one gather took has to be flushed before another makes something of it.
+    breaks: bool,
     frames: Cell<PhysAddr>,
 }
 
@@ -146,7 +155,8 @@ impl Stage {
             rw.with_key(3),
         ];
         let attrs = attrs.map(D::portable).to_vec();
-        Self { areas, points, attrs, base, frames: Cell::new(arena.first().addr()) }
+        let breaks = D::breaks();
+        Self { areas, points, attrs, base, breaks, frames: Cell::new(arena.first().addr()) }
     }
 
     /// Where the checker is to look.
@@ -182,10 +192,18 @@ impl Stage {
     ///
     /// What may have ceased to be global is flushed at once: another gather, which takes the leaf
     /// away as the table has it now, would not know that an older translation survives its flush.
+    /// And with break-before-make, what another gather holds is flushed before a page is made.
     pub(super) fn take<T: PageTable>(&self, step: &Step, spaces: &mut [Space<'_, '_, T>; 2]) {
         let [first, second] = spaces;
         let (space, other) = if step.space == 0 { (first, second) } else { (second, first) };
+        if self.breaks && step.op.makes_entries() {
+            space.gathers[1 - step.gather].drain();
+        }
         if let Op::Share(place) = step.op {
+            // The child's pages are made with its first gather.
+            if self.breaks {
+                other.gathers[1].drain();
+            }
             let (va, len) = self.range(place);
             let change = Change::clearing(Attr::WRITE);
             let (gather, childs) = (&mut space.gathers[step.gather], &mut other.gathers[0]);

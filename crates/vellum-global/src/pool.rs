@@ -21,7 +21,10 @@
 //!
 //! A pool that [keeps](Pool::keeping) its frames is for tables whose look-ups take no lock: one that
 //! is under way may still read a node after it was freed, finds out later that it was, and must not
-//! have touched memory of somebody else by then.
+//! have touched memory of somebody else by then. That it does find out needs a fence: what it
+//! reads may have been stored by the pool, and must not be seen before the sequence lock's move that
+//! came with the unlinking of the node. So the holder of such a pool's lock passes a release fence
+//! before it stores to nodes, which meets the reader's acquire fence ([`stripes`](crate::stripes)).
 //!
 //! # Invariants
 //!
@@ -37,7 +40,7 @@
 
 use crate::lock;
 use crate::word::{load, store};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use vellum_core::{Memory, OutOfFrames, PAGE_SIZE, PhysAddr};
 
 mod nodes;
@@ -224,6 +227,9 @@ impl<M: Memory> Pool<M> {
 
     fn hold(&self) -> Held<'_, M> {
         let partial = lock::acquire(&self.partial);
+        if self.keeps {
+            fence(Ordering::Release);
+        }
         Held { pool: self, partial }
     }
 }

@@ -37,7 +37,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vellum_core::{Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
-use vellum_global::word::alloc_zeroed;
+use vellum_global::word::{alloc_zeroed, load, store};
 
 /// log2 of [`FIRST`].
 pub(crate) const FIRST_BITS: u8 = PAGE_SHIFT - 3;
@@ -142,6 +142,19 @@ impl<M: Memory> Directory<M> {
         let base = self.segments.get(segment).map_or(0, |word| word.load(Ordering::Relaxed));
         debug_assert!(base & THERE != 0, "bucket {bucket} has no segment");
         PhysAddr::new(base & !THERE).wrapping_add(offset * HEAD)
+    }
+
+    /// The head's word; of a design whose locks are elsewhere.
+    pub(crate) fn first(&self, bucket: u64) -> u64 {
+        // SAFETY: a word of a segment, which stays while the directory is shared, and is stored
+        // through atomics only.
+        unsafe { load(&self.memory, self.head(bucket)) }
+    }
+
+    /// Sets the head's word.
+    pub(crate) fn set_first(&self, bucket: u64, first: u64) {
+        // SAFETY: as in `first`.
+        unsafe { store(&self.memory, self.head(bucket), first) }
     }
 
     /// Takes a segment of heads from the memory.

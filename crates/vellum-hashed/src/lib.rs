@@ -5,8 +5,13 @@
 extern crate std;
 
 pub mod chained;
+pub mod clustered;
 mod directory;
 pub mod line;
+mod notes;
+#[cfg(test)]
+mod testing;
 
 pub use chained::Chained;
+pub use clustered::{Clustered, Clustered6, Clustered16};
 pub use vellum_global::{Asid, AsidError, Space};

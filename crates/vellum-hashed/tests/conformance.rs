@@ -1,7 +1,7 @@
 //! The suite that every page table passes.
 
 use vellum_core::OutOfFrames;
-use vellum_hashed::{Asid, Chained, Space};
+use vellum_hashed::{Asid, Chained, Clustered, Space};
 use vellum_testkit::{Arena, conformance, suite::Design};
 
 /// Chains of nodes in a directory that grows.
@@ -21,3 +21,25 @@ impl Design for Chains {
 }
 
 conformance!(chained: super::Chains);
+
+/// Blocks of pages; 16, or a line.
+struct Blocks<const PAGES: usize>;
+
+impl<const PAGES: usize> Design for Blocks<PAGES> {
+    type Shared<'a> = Clustered<&'a Arena, PAGES>;
+    type Table<'s> = Space<'s, Clustered<&'s Arena, PAGES>>;
+
+    fn shared(arena: &Arena) -> Result<Clustered<&Arena, PAGES>, OutOfFrames> {
+        Clustered::new(arena)
+    }
+
+    fn table<'s>(
+        shared: &'s Clustered<&Arena, PAGES>,
+        space: u16,
+    ) -> Result<Self::Table<'s>, OutOfFrames> {
+        Ok(shared.space(Asid::new(space).expect("a small number")).expect("a new number"))
+    }
+}
+
+conformance!(clustered_16: super::Blocks<16>);
+conformance!(clustered_6: super::Blocks<6>);

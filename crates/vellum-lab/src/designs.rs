@@ -21,7 +21,7 @@ use crate::table::size;
 use core::fmt;
 use core::time::Duration;
 use vellum_core::PAGE_SHIFT;
-use vellum_hashed::{Asid, Chained};
+use vellum_hashed::{Asid, Chained, Clustered6, Clustered16};
 use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
 
@@ -42,6 +42,8 @@ enum Kind {
     Radix4,
     Radix5,
     Chained,
+    Clustered16,
+    Clustered6,
     Inverted,
 }
 
@@ -67,6 +69,16 @@ pub const DESIGNS: &[Design] = &[
         name: "hashed-chained",
         summary: "one hash for all spaces, chains",
         kind: Kind::Chained,
+    },
+    Design {
+        name: "hashed-clustered16",
+        summary: "chains of blocks of 16 pages",
+        kind: Kind::Clustered16,
+    },
+    Design {
+        name: "hashed-clustered6",
+        summary: "chains of blocks of 6 pages, each a line",
+        kind: Kind::Clustered6,
     },
     Design {
         name: "inverted",
@@ -103,6 +115,8 @@ impl Design {
             Kind::Radix4 => radix::<X86_64<4>, E>(e),
             Kind::Radix5 => radix::<X86_64<5>, E>(e),
             Kind::Chained => global!(e, |ram, _| Chained::new(ram)),
+            Kind::Clustered16 => global!(e, |ram, _| Clustered16::new(ram)),
+            Kind::Clustered6 => global!(e, |ram, _| Clustered6::new(ram)),
             // It has an entry for each frame that programs may use.
             Kind::Inverted => {
                 global!(e, |ram, data| { Inverted::new(ram, data.first().number(), data.count()) })

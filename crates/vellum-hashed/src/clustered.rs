@@ -1,0 +1,394 @@
+//! Hashing of blocks of neighbouring pages: a node has the entries of 16 pages, or of 6 in one line.
+//!
+//! ```text
+//!   directory            node of Clustered16, 144 bytes
+//!  +--------+           +------------------------+--------------+-----------------------+
+//!  | head --|---------> | 1 | 0 | asid | block<<4 | next     | k | pte 0 | ...   | pte 15 |
+//!  +--------+           +------------------------+--------------+-----------------------+
+//!  | head   |             0                        8              16                    144
+//!  +--------+
+//!  | ...    |            node of Clustered6, 64 bytes: a line
+//!                       +------------------------+--------------+----------------------+
+//!                       | 1 | 0 | asid | block*6  | next     | 0 | pte 0 | ...   | pte 5 |
+//!                       +------------------------+--------------+----------------------+
+//!                         0                        8              16                   64
+//!     k: base or partial-subblock (clustered/block.rs)
+//! ```
+//!
+//! A tag and a link serve a block instead of a page: 9.5 bytes a page in a full block of 16, head
+//! included, against 32 of chains of single pages; 152 where a block has one. The tag is that of the
+//! block's first page.
+//!
+//! The directory grows by linear hashing, with the node as the unit: at a load of one node a bucket.
+//! A block's node goes when its last entry does.
+//!
+//! A walker reads the head, 8 bytes; tag and link, 16 bytes, of each node of another block; and of
+//! the one that it looks for: 64 bytes if that is a line; else tag, link, and the two words of a
+//! partial-subblock, 32 bytes; else tag and link, and then the page's entry, 8 bytes, mostly of
+//! another line.
+//!
+//! Look-ups take no lock. The stripe of a bucket is chosen by the low 9 bits of its hashes, which
+//! all buckets have that it will ever be split into; so one sequence lock covers a block wherever
+//! growth moves it, and a look-up whose version did not move saw one chain, whole.
+//!
+//! # Invariants
+//!
+//! - Heads, and nodes that are in a chain, are stored under the stripe of the bucket.
+//! - A look-up follows a link only after it saw that the version had not moved since: then the link
+//!   led to a node. If that is freed now, its frame stays the pool's, and the next look at the
+//!   version tells.
+//! - Splitting a bucket holds its stripe from the first link that changes until n is published.
+//!
+//! # Lock order
+//!
+//! One stripe; nothing under it.
+//!
+//! Source: M. Talluri, M. D. Hill, Y. A. Khalidi, "A New Page Table for 64-bit Address Spaces", SOSP
+//! 1995. There a partial-subblock's node is smaller than a base node; see clustered/block.rs.
+
+use crate::directory::Directory;
+use crate::notes::Notes;
+use block::{Block, Kind, Left};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Sink};
+use vellum_global::key::CANONICAL;
+use vellum_global::stripes::Held;
+use vellum_global::{
+    Asid, AsidError, Asids, Key, Lowest, Nodes, Pool, Refused, Space, Store, Stripes,
+};
+
+mod block;
+mod grow;
+
+/// The bits of a tag that are the page number.
+const PAGE_MASK: u64 = (1 << (CANONICAL.bits() - PAGE_SHIFT)) - 1;
+/// Bytes that a cache keeps together.
+const LINE: u64 = 64;
+/// Bytes that a walker reads of a head.
+const HEAD_BYTES: u8 = 8;
+/// Of a node of another block, and first of any: tag and link.
+const HEADER_BYTES: u8 = 16;
+/// Of a partial-subblock.
+const PARTIAL_BYTES: u8 = 32;
+/// Of an entry by itself.
+const ENTRY_BYTES: u8 = 8;
+
+/// Blocks of 16 pages.
+pub type Clustered16<M> = Clustered<M, 16>;
+/// Blocks of 6 pages, each a line.
+pub type Clustered6<M> = Clustered<M, 6>;
+
+/// A hashed page table of all spaces, with `PAGES` entries a node; [`space`](Self::space) makes a
+/// handle of one.
+pub struct Clustered<M: Memory, const PAGES: usize> {
+    directory: Directory<M>,
+    stripes: Stripes<M>,
+    pool: Pool<M>,
+    asids: Asids,
+    entries: AtomicU64,
+    blocks: AtomicU64,
+}
+
+/// How many nodes there are of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// With an entry for each page.
+    pub base: u64,
+    /// With one word for some of their pages.
+    pub partial: u64,
+    /// With one word for all of their pages.
+    pub superpages: u64,
+}
+
+/// A node and the one before it in its chain.
+struct Found<'m, M, const PAGES: usize> {
+    block: Block<'m, M, PAGES>,
+    before: Option<Block<'m, M, PAGES>>,
+}
+
+impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
+    /// An empty table of 512 buckets: one frame, and one of locks.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn new(memory: M) -> Result<Self, OutOfFrames> {
+        Self::with_capacity(memory, 0)
+    }
+
+    /// An empty table with a bucket for each block of `pages` neighbouring pages, their number
+    /// rounded up to a power of two: until it has as many blocks, it does not grow.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; nothing is leaked.
+    pub fn with_capacity(memory: M, pages: u64) -> Result<Self, OutOfFrames> {
+        Ok(Self {
+            directory: Directory::new(memory.clone(), pages.div_ceil(PAGES as u64))?,
+            stripes: Stripes::new(memory.clone())?,
+            pool: Pool::keeping(memory, Block::<M, PAGES>::BYTES),
+            asids: Asids::new(),
+            entries: AtomicU64::new(0),
+            blocks: AtomicU64::new(0),
+        })
+    }
+
+    /// The space `asid`, empty.
+    ///
+    /// # Errors
+    ///
+    /// [`AsidError`]: another handle has it, or the table has no such identifier.
+    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidError> {
+        Space::open(self, asid)
+    }
+
+    /// The memory that it was made with.
+    pub const fn memory(&self) -> &M {
+        self.directory.memory()
+    }
+
+    /// How many buckets there are.
+    pub fn count_buckets(&self) -> u64 {
+        self.directory.count()
+    }
+
+    /// How many nodes there are: blocks with an entry.
+    pub fn count_blocks(&self) -> u64 {
+        self.blocks.load(Ordering::Relaxed)
+    }
+
+    /// How many nodes the bucket has; 0 for one that does not exist.
+    pub fn count_in_bucket(&self, bucket: u64) -> u64 {
+        let mut count = 0;
+        self.each_block(bucket, |_| count += 1);
+        count
+    }
+
+    /// Counts nodes by their kinds, in a pass over the table.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for bucket in 0..self.count_buckets() {
+            self.each_block(bucket, |block| match block.next().1 {
+                Kind::Base => census.base += 1,
+                Kind::Partial if block.entries().contains(&0) => census.partial += 1,
+                Kind::Partial => census.superpages += 1,
+            });
+        }
+        census
+    }
+
+    /// The first page of the block of a key, and the key's place in it.
+    fn block_of(key: Key) -> (Key, usize) {
+        let place = (key.tag() & PAGE_MASK) % PAGES as u64;
+        // No more than the page number, so the tag stays one of this space.
+        (Key::from_tag(key.tag() - place).unwrap_or(key), place as usize)
+    }
+
+    /// Takes the stripe of a bucket or of a hash.
+    fn hold(&self, n: u64) -> Held<'_, M> {
+        self.stripes.hold(self.stripes.of(n))
+    }
+
+    /// The node that a link leads to.
+    ///
+    /// # Safety
+    ///
+    /// `link` was in a chain when its stripe was held, or its version current, since it was read.
+    unsafe fn follow(&self, link: u64) -> Option<Block<'_, M, PAGES>> {
+        // SAFETY: links in chains are 0 or lead to nodes of our pool. That has nodes of this size,
+        // and keeps their frames while `&self` is.
+        (link != 0).then(|| unsafe { Block::new(self.memory(), PhysAddr::new(link)) })
+    }
+
+    /// Calls `f` with each node of a bucket, under its stripe.
+    fn each_block(&self, bucket: u64, mut f: impl FnMut(&Block<'_, M, PAGES>)) {
+        let _held = self.hold(bucket);
+        if bucket >= self.directory.count() {
+            return;
+        }
+        let mut link = self.directory.first(bucket);
+        // SAFETY: the stripe is held.
+        while let Some(block) = unsafe { self.follow(link) } {
+            f(&block);
+            (link, _) = block.next();
+        }
+    }
+
+    /// The node of a block, in a bucket whose stripe is held.
+    fn find(&self, bucket: u64, key: Key) -> Option<Found<'_, M, PAGES>> {
+        let (mut link, mut before) = (self.directory.first(bucket), None);
+        // SAFETY: the stripe is held.
+        while let Some(block) = unsafe { self.follow(link) } {
+            if block.tag() == key.tag() {
+                return Some(Found { block, before });
+            }
+            (link, _) = block.next();
+            before = Some(block);
+        }
+        None
+    }
+
+    /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.
+    fn look(&self, (key, place): (Key, usize), notes: &mut Notes) -> Option<u64> {
+        let hash = key.hash();
+        let version = self.stripes.begin(self.stripes.of(hash));
+        let bucket = self.directory.bucket_of(hash);
+        let mut link = self.directory.first(bucket);
+        notes.note(self.directory.head(bucket), HEAD_BYTES, false);
+        loop {
+            if !self.stripes.is_current(version) {
+                return None;
+            }
+            // SAFETY: the version was current after the link was read.
+            let Some(block) = (unsafe { self.follow(link) }) else { return Some(0) };
+            let (next, kind) = block.next();
+            if block.tag() == key.tag() {
+                let raw = block.entry(place);
+                note_hit(notes, &block, kind, place);
+                return self.stripes.is_current(version).then_some(raw);
+            }
+            notes.note(block.at(), HEADER_BYTES, false);
+            link = next;
+        }
+    }
+}
+
+/// Notes what a walker reads of the node that it looks for.
+fn note_hit<M: Memory, const PAGES: usize>(
+    notes: &mut Notes,
+    block: &Block<'_, M, PAGES>,
+    kind: Kind,
+    place: usize,
+) {
+    match kind {
+        Kind::Base if Block::<M, PAGES>::BYTES <= LINE => {
+            notes.note(block.at(), Block::<M, PAGES>::BYTES as u8, false);
+        }
+        Kind::Base => {
+            notes.note(block.at(), HEADER_BYTES, false);
+            notes.note(block.place(place), ENTRY_BYTES, false);
+        }
+        Kind::Partial => notes.note(block.at(), PARTIAL_BYTES, false),
+    }
+}
+
+impl<M: Memory, const PAGES: usize> Store for Clustered<M, PAGES> {
+    type Stock<'t>
+        = Nodes<'t, M>
+    where
+        Self: 't;
+
+    fn stock(&self) -> Nodes<'_, M> {
+        Nodes::new(&self.pool)
+    }
+
+    fn refill<'t>(&'t self, stock: &mut Nodes<'t, M>, need: Need) -> Result<(), OutOfFrames> {
+        // Two steps for each node that may be used, so that growth catches up.
+        self.grow(2 * u64::from(need.get().max(Nodes::<M>::BATCH)));
+        stock.refill(&self.pool, need.get())
+    }
+
+    fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
+        let block = Self::block_of(key);
+        Notes::told(sink, |notes| {
+            loop {
+                notes.restart();
+                if let Some(raw) = self.look(block, notes) {
+                    return raw;
+                }
+            }
+        })
+    }
+
+    fn update<'t, E>(
+        &'t self,
+        key: Key,
+        stock: &mut Nodes<'t, M>,
+        f: impl FnOnce(u64) -> Result<u64, E>,
+    ) -> Result<u64, Refused<E>> {
+        let (key, place) = Self::block_of(key);
+        let hash = key.hash();
+        let held = self.hold(hash);
+        let bucket = self.directory.bucket_of(hash);
+        let found = self.find(bucket, key);
+        let old = found.as_ref().map_or(0, |found| found.block.entry(place));
+        let new = f(old).map_err(Refused::By)?;
+        if new == old {
+            return Ok(old);
+        }
+        match found {
+            None => {
+                let node = stock.take(&self.pool).ok_or(Refused::Need(Need::new(1)))?;
+                // SAFETY: a node of our pool, which the stock had alone.
+                let block = unsafe { Block::<M, PAGES>::new(self.memory(), node) };
+                block.begin(key, self.directory.first(bucket), place, new);
+                self.directory.set_first(bucket, node.as_u64());
+                self.blocks.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(found) => {
+                if found.block.set(place, new) == Left::Nothing {
+                    let (next, _) = found.block.next();
+                    match &found.before {
+                        Some(before) => before.set_next(next),
+                        None => self.directory.set_first(bucket, next),
+                    }
+                    drop(held);
+                    self.blocks.fetch_sub(1, Ordering::Relaxed);
+                    // SAFETY: it came from the pool, and is in no chain any more; a look-up that has
+                    // its address still reads it, which the pool allows for.
+                    unsafe { stock.put(&self.pool, found.block.at()) };
+                }
+            }
+        }
+        match (old, new) {
+            (0, _) => self.entries.fetch_add(1, Ordering::Relaxed),
+            (_, 0) => self.entries.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        Ok(old)
+    }
+
+    fn count_stripes(&self) -> u64 {
+        self.directory.count()
+    }
+
+    fn scan(&self, stripe: u64, found: &mut Lowest) {
+        self.each_block(stripe, |block| {
+            for (place, raw) in (0..).zip(block.entries()) {
+                if let Some(key) = Key::from_tag(block.tag() + place) {
+                    found.offer(key, raw);
+                }
+            }
+        });
+    }
+
+    fn count_entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    fn table_bytes(&self) -> u64 {
+        self.directory.table_bytes()
+            + self.stripes.table_bytes()
+            + (self.pool.count_frames() << PAGE_SHIFT)
+    }
+
+    fn asids(&self) -> &Asids {
+        &self.asids
+    }
+}
+
+impl<M: Memory, const PAGES: usize> fmt::Debug for Clustered<M, PAGES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clustered")
+            .field("pages", &PAGES)
+            .field("entries", &self.count_entries())
+            .field("blocks", &self.count_blocks())
+            .field("buckets", &self.count_buckets())
+            .field("bytes", &self.table_bytes())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What tests of several designs begin with.
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Barrier;
+use std::vec::Vec;
+use vellum_core::{
+    Attr, Direct, FrameSource, Gone, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PageTable,
+    PhysAddr, PhysMap, Ref, Run, VirtAddr, Walk,
+};
+use vellum_global::{Asid, Key, Lowest, Space, Store};
+use vellum_testkit::Arena;
+
+/// A frame that is only named.
+pub(crate) const RAM: PhysAddr = PhysAddr::new(0x1_0000_0000);
+
+/// The number of the last page, without the bits that extend its sign.
+pub(crate) const LAST_PAGE: u64 = (1 << 45) - 1;
+
+pub(crate) fn asid(n: u16) -> Asid {
+    Asid::new(n).unwrap()
+}
+
+pub(crate) fn page(n: u64) -> VirtAddr {
+    VirtAddr::new(n << PAGE_SHIFT)
+}
+
+/// The key of page `n` in space 1.
+pub(crate) fn key(n: u64) -> Key {
+    Key::new(asid(1), page(n))
+}
+
+/// A raw leaf in a frame of that number.
+pub(crate) const fn leaf(frame: u64) -> u64 {
+    frame << PAGE_SHIFT | 3
+}
+
+pub(crate) fn direct() -> Direct<impl FnMut(Gone)> {
+    // SAFETY: nothing walks the tables of these tests but `walk`.
+    unsafe { Direct::new(|_| {}) }
+}
+
+/// Maps page `n` somewhere.
+pub(crate) fn map<S: Store>(space: &mut Space<'_, S>, n: u64) {
+    space.map(Run::new(page(n), RAM, PAGE_SIZE, Attr::RW), &mut direct()).unwrap();
+}
+
+/// Replaces the raw entry of page `n` of space 1, refilling as often as needed; the old one.
+pub(crate) fn exchange<'t, S: Store>(
+    table: &'t S,
+    n: u64,
+    raw: u64,
+    stock: &mut S::Stock<'t>,
+) -> u64 {
+    loop {
+        match table.update(key(n), stock, |_| Ok::<u64, ()>(raw)) {
+            Ok(old) => return old,
+            Err(vellum_global::Refused::Need(need)) => table.refill(stock, need).unwrap(),
+            Err(vellum_global::Refused::By(())) => unreachable!(),
+        }
+    }
+}
+
+/// The references of a walk to page `n`.
+pub(crate) fn refs<S: Store>(table: &S, n: u64) -> Vec<Ref> {
+    let mut refs = Vec::new();
+    table.walk(key(n), &mut |r: Ref| refs.push(r));
+    refs
+}
+
+/// The references of a walk in a space.
+pub(crate) fn count_refs<S: Store>(space: &Space<'_, S>, n: u64) -> u64 {
+    let mut refs = 0;
+    space.walk(page(n), &mut |_: Ref| refs += 1).unwrap();
+    refs
+}
+
+/// Every page of space 1, by a scan of all stripes.
+pub(crate) fn scanned<S: Store>(table: &S) -> Vec<u64> {
+    let mut pages = Vec::new();
+    let mut stripe = 0;
+    while stripe < table.count_stripes() {
+        let mut rest = Some(vellum_global::Keys::all(asid(1)));
+        while let Some(keys) = rest {
+            let mut found = Lowest::new(keys);
+            table.scan(stripe, &mut found);
+            pages.extend(found.held().iter().map(|(key, _)| key.tag() & LAST_PAGE));
+            rest = found.rest();
+        }
+        stripe += 1;
+    }
+    pages.sort_unstable();
+    pages.dedup();
+    pages
+}
+
+/// Where a look-up is stopped, for something else to happen in the middle of it.
+pub(crate) struct Pause {
+    /// Accesses of the look-up before it is stopped.
+    left: AtomicI64,
+    go: Barrier,
+    done: Barrier,
+}
+
+std::thread_local! {
+    /// This thread does the look-up.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Pause {
+    pub(crate) fn new() -> Self {
+        Self { left: AtomicI64::new(-1), go: Barrier::new(2), done: Barrier::new(2) }
+    }
+
+    fn meet(&self) {
+        self.go.wait();
+        self.done.wait();
+    }
+
+    /// Does `look`, and all of `change` in another thread before access `n` of it; what it
+    /// returned, and whether it came that far.
+    pub(crate) fn at<R>(
+        &self,
+        n: i64,
+        look: impl FnOnce() -> R,
+        change: impl FnOnce() + Send,
+    ) -> (R, bool) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                self.go.wait();
+                change();
+                self.done.wait();
+            });
+            self.left.store(n, Ordering::Relaxed);
+            LOOKS.set(true);
+            let result = look();
+            LOOKS.set(false);
+            let came = self.left.load(Ordering::Relaxed) < 0;
+            if !came {
+                self.meet();
+            }
+            (result, came)
+        })
+    }
+}
+
+/// An arena whose words a look-up is stopped at.
+#[derive(Clone, Copy)]
+pub(crate) struct Stopped<'a>(pub(crate) &'a Arena, pub(crate) &'a Pause);
+
+impl PartialEq for Stopped<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+// SAFETY: the arena's.
+unsafe impl PhysMap for Stopped<'_> {
+    fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
+        if LOOKS.get() && self.1.left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            self.1.meet();
+        }
+        self.0.with(pa, f)
+    }
+}
+
+// SAFETY: the arena's.
+unsafe impl FrameSource for Stopped<'_> {
+    fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        self.0.alloc(order)
+    }
+
+    unsafe fn free(&self, pa: PhysAddr, order: u8) {
+        // SAFETY: the caller's.
+        unsafe { self.0.free(pa, order) }
+    }
+}
+
+// SAFETY: one arena is behind both halves, and behind every clone and equal.
+unsafe impl Memory for Stopped<'_> {}
+
+/// Looks page `n` up in a fresh table while that is changed: once for every access that the look-up
+/// makes, the change coming before it. What is found is one of `known`.
+///
+/// `table` makes the table; `change` changes it.
+macro_rules! whatever_comes_between {
+    ($n:expr, $known:expr, |$memory:ident| $table:expr, |$shared:ident| $change:expr) => {
+        for access in 0.. {
+            let (arena, pause) = (Arena::new(64), $crate::testing::Pause::new());
+            let $memory = $crate::testing::Stopped(&arena, &pause);
+            let table = $table;
+            let ($shared, n) = (&table, $n);
+            let (raw, came) = pause.at(access, || table.walk(key(n), &mut ()), || $change);
+            assert!($known.contains(&raw), "{raw:#x} of page {n}, changed before access {access}");
+            if !came {
+                assert!(access > 3, "it was stopped nowhere");
+                break;
+            }
+        }
+    };
+}
+pub(crate) use whatever_comes_between;

@@ -1,107 +1,44 @@
-//! The comparison: every trace through every design.
+//! The comparison: what was asked for, by every design.
 //!
 //! ```text
-//!   for each trace (or one mix of all):  decode once
-//!       designs in parallel:  replay --> Run, rate
-//!       drop the trace
-//!   --> Report, in the order asked for
+//!   runs:  for each source (or one mix of all):  decode once
+//!              machines x designs in parallel:  replay --> Run, rate
+//!              drop the traces
+//!   other parts:  designs x (spreads, quanta, policies) in parallel --> rows
+//!   --> Report, in the order asked for; of a shard every n-th row of each part
 //! ```
 //!
 //! # Invariants
 //!
 //! - The report does not depend on the number of threads.
-//! - At most one trace is in memory at a time, or all of a mix.
+//! - Row k of a part is in shard k mod n, whatever else is asked for.
+//! - At most one source is in memory at a time, or all of a mix.
 
 use crate::designs::{Design, Outcome};
-use crate::embedded::{EMBEDDED, EmbeddedTrace};
 use crate::machine::MachineConfig;
-use crate::replay::{Job, ReplayError};
-use crate::report::{Report, SCHEMA};
-use crate::trace::{Reader, Trace, TraceError};
+use crate::parts::sparsity::SPREADS;
+use crate::parts::{Part, huge, ops, resize, sparsity, switches};
+use crate::replay::{Job, Policy, Replay, ReplayError};
+use crate::report::{Report, Run, Shard, SweepPoint};
+use crate::source::{Source, named};
+use crate::trace::{Trace, TraceError};
 use core::fmt;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use std::path::{Path, PathBuf};
-
-/// Where a trace comes from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// One that is compiled in.
-    Embedded(&'static EmbeddedTrace),
-    /// A file.
-    File(PathBuf),
-}
-
-impl Source {
-    /// The file at `path`; where there is none, the embedded trace of this name, if there is one.
-    #[must_use]
-    pub fn named(path: &Path) -> Self {
-        match EMBEDDED.iter().find(|trace| path.as_os_str() == trace.name) {
-            Some(trace) if !path.exists() => Self::Embedded(trace),
-            _ => Self::File(path.to_owned()),
-        }
-    }
-
-    /// The file that it is read from, if it is one.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Embedded(_) => None,
-            Self::File(path) => Some(path),
-        }
-    }
-
-    /// Equal for two sources of one trace: the same embedded one, or two paths to one file.
-    #[must_use]
-    pub fn identity(&self) -> PathBuf {
-        match self {
-            Self::Embedded(trace) => PathBuf::from(trace.name),
-            Self::File(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
-        }
-    }
-
-    /// What reports call it: a file's name without its folder and the endings of trace files.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Embedded(trace) => trace.name.to_owned(),
-            Self::File(path) => {
-                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-                let name = name.strip_suffix(".zst").unwrap_or(&name);
-                let name = name.strip_suffix(".vt").unwrap_or(name);
-                if name.is_empty() { path.display().to_string() } else { name.to_owned() }
-            }
-        }
-    }
-
-    fn read(&self, name: &str, limit: Option<usize>) -> Result<Trace, TraceError> {
-        match self {
-            Self::Embedded(trace) => trace.read(limit),
-            Self::File(path) => Trace::read(name, Reader::open(path)?, limit),
-        }
-    }
-}
-
-/// The sources with their names; files whose names are not unique are called by their whole path.
-fn named(sources: &[Source]) -> Vec<(&Source, String)> {
-    let names: Vec<String> = sources.iter().map(Source::name).collect();
-    let unique = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
-    let full = |source: &Source, name: &String| match source {
-        Source::File(path) if !unique(name) => path.display().to_string(),
-        _ => name.clone(),
-    };
-    sources.iter().zip(&names).map(|(source, name)| (source, full(source, name))).collect()
-}
 
 /// What to compare, and on what.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What to do.
+    pub parts: Vec<Part>,
     /// The traces.
     pub sources: Vec<Source>,
+    /// Of each source its place in a sweep, if the sources are swept; else nothing.
+    pub swept: Vec<SweepPoint>,
     /// The designs.
     pub designs: Vec<&'static Design>,
-    /// The processor.
-    pub machine: MachineConfig,
+    /// The processors, and the place of each in a sweep; parts but runs take the first.
+    pub machines: Vec<(MachineConfig, Option<SweepPoint>)>,
     /// Whether address spaces have identifiers.
     pub asids: bool,
     /// Replay all traces as processes of one run, each for so many events at a time.
@@ -109,15 +46,19 @@ pub struct Options {
     /// Replay at most so many events of each trace; without a limit a trace that is too long for
     /// that is refused.
     pub limit: Option<usize>,
+    /// Only these rows.
+    pub shard: Option<Shard>,
 }
 
 /// A report, and what is not reproducible about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Comparison {
     /// What is.
     pub report: Report,
     /// Millions of events a second on one core, for each run that was made.
     pub rates: Vec<Option<f64>>,
+    /// Nanoseconds of each operation, for each design of `report.ops`.
+    pub nanos: Vec<Vec<f64>>,
 }
 
 /// A comparison broke off.
@@ -163,83 +104,226 @@ impl From<TraceError> for CompareError {
     }
 }
 
-/// Runs the comparison; `bar` starts anew for each trace, and advances by one for each event and
-/// design.
+/// Runs the comparison; `bar` starts anew for each trace and part.
 ///
 /// # Errors
 ///
 /// The first [`CompareError`]; what was measured by then is dropped.
 pub fn compare(options: &Options, bar: &ProgressBar) -> Result<Comparison, CompareError> {
-    let mut outcomes = Vec::new();
-    let read = |(source, name): (&Source, String)| {
-        bar.set_length(1);
-        bar.set_position(0);
-        bar.set_message(format!("reading {name}"));
-        source.read(&name, options.limit)
-    };
-    let sources = named(&options.sources).into_iter();
-    if let Some(quantum) = options.mix {
-        let traces = sources.map(read).collect::<Result<Vec<_>, _>>()?;
-        outcomes.extend(run_all(options, &traces, quantum, bar)?);
-    } else {
-        for source in sources {
-            outcomes.extend(run_all(options, &[read(source)?], usize::MAX, bar)?);
+    let mut done = Comparison::default();
+    done.report.shard = options.shard;
+    let todo = Todo { options, bar };
+    for part in &options.parts {
+        match part {
+            Part::Runs => (done.report.runs, done.rates) = todo.runs()?.into_iter().unzip(),
+            Part::Ops => {
+                let rows = todo.rows("ops", &options.designs, |design| {
+                    ops::measure(design).map_err(failed(design, "operations"))
+                })?;
+                (done.report.ops, done.nanos) = rows.into_iter().unzip();
+            }
+            Part::Sparsity => {
+                let items = product(&SPREADS, &options.designs);
+                done.report.sparsity = todo.rows("sparsity", &items, |&(spread, design)| {
+                    sparsity::measure(design, spread).map_err(failed(design, "sparse pages"))
+                })?;
+            }
+            Part::Resize => {
+                done.report.resize = todo.rows("resize", &options.designs, |design| {
+                    resize::measure(design).map_err(failed(design, "filling"))
+                })?;
+            }
+            Part::Switches => done.report.switches = todo.switches()?,
+            Part::Huge => done.report.huge = todo.huge()?,
         }
     }
     bar.finish_and_clear();
-    let rates = outcomes.iter().map(rate).collect();
-    let runs = outcomes.into_iter().map(|outcome| outcome.run).collect();
-    Ok(Comparison { report: Report { schema: SCHEMA, runs }, rates })
+    Ok(done)
 }
 
-fn run_all(
-    options: &Options,
-    traces: &[Trace],
-    quantum: usize,
-    bar: &ProgressBar,
-) -> Result<Vec<Outcome>, CompareError> {
-    let names = traces.iter().map(|trace| trace.name.as_str()).collect::<Vec<_>>().join("+");
-    let progress = &|events| bar.inc(events);
-    let (machine, asids) = (&options.machine, options.asids);
-    let job = Job { traces, machine, quantum, asids, promote: None, progress };
-    bar.set_message(names.clone());
-    bar.set_length(job.count_events() * options.designs.len() as u64);
-    bar.set_position(0);
-    let run = |design: &&'static Design| {
-        let outcome = design.run(&job);
-        if matches!(outcome, Ok(Outcome { elapsed: None, .. })) {
-            bar.inc(job.count_events());
+/// That a design failed on something.
+fn failed(design: &Design, on: &str) -> impl FnOnce(ReplayError) -> CompareError {
+    let (design, traces) = (design.name, on.to_owned());
+    move |error| CompareError::Replay { design, traces, error }
+}
+
+/// Every pair, the second one varying faster.
+fn product<A: Copy, B: Copy>(a: &[A], b: &[B]) -> Vec<(A, B)> {
+    a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b))).collect()
+}
+
+/// What there is to do, and who is told how far it has come.
+struct Todo<'o> {
+    options: &'o Options,
+    bar: &'o ProgressBar,
+}
+
+impl Todo<'_> {
+    /// Whether row `index` of a part is ours.
+    fn is_ours(&self, index: usize) -> bool {
+        self.options.shard.is_none_or(|shard| shard.has(index as u64))
+    }
+
+    fn begin(&self, message: &str, length: u64) {
+        self.bar.set_message(message.to_owned());
+        self.bar.set_length(length.max(1));
+        self.bar.set_position(0);
+    }
+
+    /// The rows of a part, one for each of our items.
+    fn rows<I: Sync, R: Send>(
+        &self,
+        part: &str,
+        items: &[I],
+        row: impl Fn(&I) -> Result<R, CompareError> + Sync,
+    ) -> Result<Vec<R>, CompareError> {
+        let ours: Vec<&I> =
+            items.iter().enumerate().filter(|&(i, _)| self.is_ours(i)).map(|(_, i)| i).collect();
+        self.begin(part, ours.len() as u64);
+        let row = |item: &I| {
+            let row = row(item);
+            self.bar.inc(1);
+            row
+        };
+        ours.into_par_iter().map(row).collect()
+    }
+
+    fn read(&self, source: &Source, name: &str, most: usize) -> Result<Vec<Trace>, CompareError> {
+        self.begin(&format!("reading {name}"), 1);
+        let limit = match self.options.limit {
+            None if most == usize::MAX => None,
+            limit => Some(limit.unwrap_or(most).min(most)),
+        };
+        Ok(source.read(name, limit)?)
+    }
+
+    /// Every source, or the mix of all, through every machine and design.
+    fn runs(&self) -> Result<Vec<(Run, Option<f64>)>, CompareError> {
+        let options = self.options;
+        let sources = named(&options.sources);
+        let groups: Vec<_> = match options.mix {
+            Some(quantum) => vec![(&sources[..], None, quantum)],
+            None => {
+                let points = options.swept.iter().copied().map(Some);
+                let points = points.chain(core::iter::repeat(None));
+                let alone = sources.chunks(1).zip(points);
+                alone.map(|(one, point)| (one, point, one[0].0.quantum())).collect()
+            }
+        };
+        let machines: Vec<_> = options.machines.iter().collect();
+        let items = product(&machines, &options.designs);
+        let mut rows = Vec::new();
+        for (group, (sources, swept, quantum)) in groups.into_iter().enumerate() {
+            let index = |i: usize| group * items.len() + i;
+            let ours = items.iter().enumerate().filter(|&(i, _)| self.is_ours(index(i)));
+            let ours: Vec<_> = ours.map(|(_, &item)| item).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let mut traces = Vec::new();
+            for (source, name) in sources {
+                traces.append(&mut self.read(source, name, usize::MAX)?);
+            }
+            let replayed = self.replay(&traces, quantum, &ours)?;
+            for ((mut run, rate), ((_, point), _)) in replayed.into_iter().zip(&ours) {
+                run.sweep = swept.or(*point);
+                rows.push((run, rate));
+            }
         }
-        let design = design.name;
-        outcome.map_err(|error| CompareError::Replay { design, traces: names.clone(), error })
-    };
-    options.designs.par_iter().map(run).collect()
+        Ok(rows)
+    }
+
+    fn replay(
+        &self,
+        traces: &[Trace],
+        quantum: usize,
+        items: &[(&(MachineConfig, Option<SweepPoint>), &'static Design)],
+    ) -> Result<Vec<(Run, Option<f64>)>, CompareError> {
+        let names = Run::name_of(traces);
+        let progress = &|events| self.bar.inc(events);
+        let asids = self.options.asids;
+        let events: u64 = traces.iter().map(|trace| trace.events.len() as u64).sum();
+        self.begin(&names, events * items.len() as u64);
+        let run = |&(machine, design): &(&(MachineConfig, _), &'static Design)| {
+            let machine = &machine.0;
+            let job = Job { traces, machine, quantum, asids, promote: None, progress };
+            let outcome = design.run(&job).map_err(failed(design, &names))?;
+            if outcome.elapsed.is_none() {
+                self.bar.inc(events);
+            }
+            let rate = rate(&outcome);
+            Ok((outcome.run, rate))
+        };
+        items.par_iter().map(run).collect()
+    }
+
+    /// All sources as processes, if there are at least two.
+    fn switches(&self) -> Result<Vec<switches::SwitchesReport>, CompareError> {
+        let mut traces = Vec::new();
+        for (source, name) in named(&self.options.sources) {
+            traces.append(&mut self.read(source, &name, switches::EVENTS)?);
+        }
+        if traces.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let names = Run::name_of(&traces);
+        let items = product(&product(&switches::QUANTA, &[true, false]), &self.options.designs);
+        self.rows("switches", &items, |&((quantum, asids), design)| {
+            let machine = self.machine();
+            let job =
+                Job { traces: &traces, machine, quantum, asids, promote: None, progress: &|_| {} };
+            let outcome = design.run(&job).map_err(failed(design, &names))?;
+            Ok(switches::SwitchesReport::new(outcome.run, quantum))
+        })
+    }
+
+    /// Each source with each policy of promotion.
+    fn huge(&self) -> Result<Vec<huge::HugeReport>, CompareError> {
+        let policies = product(&huge::POLICIES, &self.options.designs);
+        let mut rows = Vec::new();
+        let sources = named(&self.options.sources);
+        for (group, (source, name)) in sources.into_iter().enumerate() {
+            let index = |i: usize| group * policies.len() + i;
+            let ours = policies.iter().enumerate().filter(|&(i, _)| self.is_ours(index(i)));
+            let ours: Vec<_> = ours.map(|(_, &item)| item).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let traces = self.read(source, &name, huge::EVENTS)?;
+            self.begin(&format!("huge {name}"), ours.len() as u64);
+            let row = |&(policy, design): &(Option<Policy>, &'static Design)| {
+                let row = self.promoted(&traces, source.quantum(), policy, design);
+                self.bar.inc(1);
+                row
+            };
+            rows.extend(ours.par_iter().map(row).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(rows)
+    }
+
+    fn promoted(
+        &self,
+        traces: &[Trace],
+        quantum: usize,
+        promote: Option<Policy>,
+        design: &Design,
+    ) -> Result<huge::HugeReport, CompareError> {
+        let machine = self.machine();
+        let job = Job { traces, machine, quantum, asids: true, promote, progress: &|_| {} };
+        let measured = design.measure(&Replay { job: &job });
+        let promotions = measured.as_ref().ok().map(|(measured, _)| measured.promotions);
+        let outcome = design.outcome(&job, measured).map_err(failed(design, &job.name()))?;
+        Ok(huge::HugeReport::new(outcome.run, promote, promotions))
+    }
+
+    /// The processor of the parts that are not swept. There always is one.
+    fn machine(&self) -> &MachineConfig {
+        &self.options.machines[0].0
+    }
 }
 
 /// Millions of events a second.
 fn rate(outcome: &Outcome) -> Option<f64> {
     let seconds = outcome.elapsed?.as_secs_f64();
     (seconds > 0.0).then(|| outcome.run.events as f64 / seconds / 1e6)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_named_without_folder_and_endings() {
-        let name = |path: &str| Source::File(path.into()).name();
-        assert_eq!(name("/tmp/a.vt.zst"), "a");
-        assert_eq!(name("b.vt"), "b");
-        assert_eq!(name("x/lackey.out"), "lackey.out");
-        assert_eq!(name("x/.vt"), "x/.vt");
-        assert_eq!(name(".."), "..");
-    }
-
-    #[test]
-    fn files_of_one_name_are_told_apart() {
-        let sources = ["a/x.vt", "b/x.vt", "b/y.vt"].map(|path| Source::File(path.into()));
-        let names: Vec<_> = named(&sources).into_iter().map(|(_, name)| name).collect();
-        assert_eq!(names, ["a/x.vt", "b/x.vt", "y"]);
-    }
 }

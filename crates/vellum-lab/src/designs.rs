@@ -14,8 +14,8 @@
 //! - Names are unique, and are those of the report.
 
 use crate::experiment::{DesignError, Experiment, Scene};
-use crate::ram::{self, with_ram};
-use crate::replay::{Job, Replay, ReplayError};
+use crate::ram::{self, Meter, with_ram};
+use crate::replay::{Job, Measured, Replay, ReplayError};
 use crate::report::Run;
 use crate::table::size;
 use core::fmt;
@@ -141,7 +141,20 @@ impl Design {
     /// measurements: its addresses are beyond the design's, or its tables beyond simulated memory
     /// that was had in full.
     pub fn run(&self, job: &Job<'_>) -> Result<Outcome, ReplayError> {
-        match self.measure(&Replay { job }) {
+        self.outcome(job, self.measure(&Replay { job }))
+    }
+
+    /// The row of what a replay came to.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn outcome(
+        &self,
+        job: &Job<'_>,
+        measured: Result<(Measured, Meter), DesignError>,
+    ) -> Result<Outcome, ReplayError> {
+        match measured {
             Ok((measured, meter)) => {
                 let run = Run::measured(job, self.name, &measured, meter);
                 Ok(Outcome { run, elapsed: Some(measured.elapsed) })

@@ -15,6 +15,7 @@ pub mod parts;
 pub mod ram;
 pub mod replay;
 pub mod report;
+pub mod source;
 pub mod table;
 pub mod trace;
 

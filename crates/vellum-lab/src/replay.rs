@@ -26,6 +26,7 @@ use crate::clock::Stopwatch;
 use crate::experiment::{ATTR, DesignError, Experiment, Scene, has_huge, install};
 use crate::machine::{Machine, MachineConfig};
 use crate::ram::{DataFrames, HUGE_SHIFT, Meter, RamError};
+use crate::report::Run;
 use crate::trace::{Event, Kind, Trace};
 use core::fmt;
 use core::time::Duration;
@@ -63,6 +64,12 @@ pub struct Job<'t> {
 }
 
 impl Job<'_> {
+    /// The names of all traces, joined by `+`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        Run::name_of(self.traces)
+    }
+
     /// Events of all traces.
     #[must_use]
     pub fn count_events(&self) -> u64 {

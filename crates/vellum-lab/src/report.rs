@@ -16,11 +16,20 @@
 //! - No field depends on the host: see docs/report.md.
 
 use crate::histogram::mean;
+use crate::parts::huge::HugeReport;
+use crate::parts::ops::OpsReport;
+use crate::parts::resize::ResizeReport;
+use crate::parts::sparsity::SparsityReport;
+use crate::parts::switches::SwitchesReport;
 use crate::ram::Meter;
 use crate::replay::{Job, Measured};
+use crate::trace::Trace;
 use serde::{Deserialize, Serialize};
 
 mod output;
+mod shard;
+
+pub use shard::{MergeError, Shard};
 
 pub use output::{OutputError, check_writable, fills_stdout, write, write_with};
 
@@ -32,8 +41,60 @@ pub const SCHEMA: u32 = 1;
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// One for each trace and design.
+    /// Which rows these are, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// One for each trace, machine and design.
     pub runs: Vec<Run>,
+    /// What operations cost: one for each design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<OpsReport>,
+    /// Bytes for each page: one for each spread of pages and design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparsity: Vec<SparsityReport>,
+    /// Filling and emptying: one for each design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resize: Vec<ResizeReport>,
+    /// Switches between processes: one for each quantum, with and without identifiers, and design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<SwitchesReport>,
+    /// Leaves of 2 MiB: one for each trace, policy and design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub huge: Vec<HugeReport>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA,
+            shard: None,
+            runs: Vec::new(),
+            ops: Vec::new(),
+            sparsity: Vec::new(),
+            resize: Vec::new(),
+            switches: Vec::new(),
+            huge: Vec::new(),
+        }
+    }
+}
+
+/// A place in a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepPoint {
+    /// What is swept.
+    pub over: SweepAxis,
+    /// What it is here.
+    pub value: u64,
+}
+
+/// What a sweep goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SweepAxis {
+    /// Entries of the second-level TLB.
+    L2,
+    /// Pages of the workload's data.
+    Pages,
 }
 
 /// One design on one trace, or on one mix of traces.
@@ -51,6 +112,9 @@ pub struct Run {
     pub cache: String,
     /// Whether address spaces had identifiers.
     pub asid: bool,
+    /// Its place in a sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepPoint>,
     /// Events replayed.
     pub events: u64,
     /// Different pages among them; of a mix the sum over its traces.
@@ -119,6 +183,13 @@ pub struct TableReport {
 }
 
 impl Run {
+    /// What a run of these traces is called: their names, joined by `+`.
+    #[must_use]
+    pub fn name_of(traces: &[Trace]) -> String {
+        let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
+        names.join("+")
+    }
+
     /// What translation costs by the cache model: cycles of walks for each event.
     #[must_use]
     pub fn walk_cycles_per_event(&self) -> Option<f64> {
@@ -165,14 +236,14 @@ impl Run {
     }
 
     fn named(job: &Job<'_>, design: &str) -> Self {
-        let names: Vec<&str> = job.traces.iter().map(|trace| trace.name.as_str()).collect();
         Self {
-            trace: names.join("+"),
+            trace: job.name(),
             design: design.to_owned(),
             tlb_preset: job.machine.tlb.name.to_owned(),
             walk_cache: job.machine.walk_caches_text(),
             cache: job.machine.cache.name.to_owned(),
             asid: job.asids,
+            sweep: None,
             events: job.count_events(),
             pages: job.count_pages(),
             unsupported: None,

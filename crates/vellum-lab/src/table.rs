@@ -10,11 +10,14 @@
 //!
 //! Columns are described in docs/report.md.
 
-use crate::report::{Report, Run, WalkReport};
+use crate::compare::Comparison;
+use crate::report::{Report, Run, SweepAxis, WalkReport};
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets,
 };
 use core::fmt::Write;
+
+mod parts;
 
 /// The widest that a line gets.
 pub const WIDTH: u16 = 100;
@@ -27,14 +30,25 @@ const COLUMNS: [&str; 11] = [
 /// The least that each takes, with the blank before it, so that traces line up.
 const WIDTHS: [u16; 11] = [18, 7, 5, 6, 7, 7, 8, 9, 9, 9, 6];
 
-/// The tables of all traces; `rates` are millions of events a second, in the order of the runs.
+/// The tables of all parts.
 #[must_use]
-pub fn render(report: &Report, rates: &[Option<f64>]) -> String {
+pub fn render(comparison: &Comparison) -> String {
+    let mut text = render_runs(&comparison.report, &comparison.rates);
+    // Writing to a string cannot fail.
+    let _ = parts::render(&mut text, comparison);
+    text
+}
+
+/// The tables of all traces; `rates` are millions of events a second, in the order of the runs.
+fn render_runs(report: &Report, rates: &[Option<f64>]) -> String {
     let mut text = String::new();
-    let rows: Vec<_> = report.runs.iter().zip(rates.iter().copied()).collect();
+    let rates = rates.iter().copied().chain(core::iter::repeat(None));
+    let rows: Vec<_> = report.runs.iter().zip(rates).collect();
     // The runs of a trace begin with the first design; another trace may have the same name.
     let first = rows.first().map(|(run, _)| &run.design);
-    for group in rows.chunk_by(|(a, _), (b, _)| a.trace == b.trace && Some(&b.design) != first) {
+    for group in rows.chunk_by(|(a, _), (b, _)| {
+        a.trace == b.trace && a.sweep == b.sweep && Some(&b.design) != first
+    }) {
         // Writing to a string cannot fail.
         let _ = render_trace(&mut text, group);
     }
@@ -45,6 +59,13 @@ fn render_trace(text: &mut String, rows: &[(&Run, Option<f64>)]) -> core::fmt::R
     let Some((first, _)) = rows.first() else { return Ok(()) };
     let (events, pages) = (grouped(first.events), grouped(first.pages));
     let mut title = format!("{}: {events} events, {pages} pages", first.trace);
+    if let Some(point) = first.sweep {
+        let what = match point.over {
+            SweepAxis::L2 => "L2 entries",
+            SweepAxis::Pages => "pages of data",
+        };
+        write!(title, "; sweep: {} {what}", grouped(point.value))?;
+    }
     if let Some((run, tlb)) = rows.iter().find_map(|(run, _)| Some((run, run.tlb?))) {
         if let Some(switches) = run.switches {
             let mode = if run.asid { "with" } else { "without" };
@@ -141,7 +162,7 @@ fn bytes_per_page(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{SCHEMA, TableReport, TlbReport};
+    use crate::report::{TableReport, TlbReport};
 
     fn run(design: &str) -> Run {
         Run {
@@ -151,6 +172,7 @@ mod tests {
             walk_cache: "21:32,30:4,39:2,48:2".into(),
             cache: "256k".into(),
             asid: false,
+            sweep: None,
             events: 24_000_000,
             pages: 1_234_567,
             unsupported: None,
@@ -183,8 +205,8 @@ mod tests {
             unsupported: Some("its one table would be 256 GiB, in one piece".into()),
             ..run("flat")
         };
-        let report = Report { schema: SCHEMA, runs: vec![run("hashed-clustered"), flat] };
-        let text = render(&report, &[Some(123.4), None]);
+        let report = Report { runs: vec![run("hashed-clustered"), flat], ..Report::default() };
+        let text = render_runs(&report, &[Some(123.4), None]);
         for line in text.lines() {
             assert!(line.chars().count() <= usize::from(WIDTH), "{line}");
         }
@@ -210,7 +232,7 @@ mod tests {
         let titles = |designs: &[&str]| {
             let runs: Vec<_> = designs.iter().map(|design| run(design)).collect();
             let rates = vec![None; runs.len()];
-            let text = render(&Report { schema: SCHEMA, runs }, &rates);
+            let text = render_runs(&Report { runs, ..Report::default() }, &rates);
             text.lines().filter(|line| line.starts_with("a-trace")).count()
         };
         assert_eq!(titles(&["flat", "radix4"]), 1);

@@ -4,7 +4,8 @@
 //!   stream --> every fit, paging --> table on stdout, JSON in a file
 //! ```
 
-use super::{CompareArgs, Failure, cannot_write, json_path, print_table, progress};
+use super::compare::CompareArgs;
+use super::{Failure, cannot_write, json_path, print_table, progress};
 use crate::fits::{self, FitsError, stream::MOST_BYTES};
 use crate::report;
 use crate::table::size;

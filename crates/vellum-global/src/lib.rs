@@ -9,6 +9,7 @@ pub mod chain;
 pub mod key;
 pub mod lock;
 pub mod lowest;
+mod pass;
 pub mod pool;
 pub mod space;
 pub mod store;

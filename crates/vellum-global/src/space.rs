@@ -30,6 +30,7 @@
 //! One stripe's lock at a time, and nothing under it.
 
 use crate::key::CANONICAL;
+use crate::pass::Pass;
 use crate::{Asid, AsidError, Key, Keys, Lowest, Refused, Store};
 use core::convert::Infallible;
 use core::fmt;
@@ -145,17 +146,17 @@ impl<'t, S: Store> Space<'t, S> {
             keys.iter().for_each(f);
             return;
         }
-        let (mut stripe, mut found) = (0, Lowest::new(keys));
-        // An entry that moves goes to a higher stripe, so asking for the number again is enough.
-        while stripe < self.table.count_stripes() {
+        let (mut pass, mut found) = (Pass::new(self.table), Lowest::new(keys));
+        while let Some(part) = pass.next(self.table) {
             let mut rest = Some(keys);
             while let Some(keys) = rest {
                 found.restart(keys);
-                self.table.scan(stripe, &mut found);
+                if !part.offer(self.table, &mut found) {
+                    pass.restart();
+                }
                 found.held().iter().for_each(|&(key, _)| f(key));
                 rest = found.rest();
             }
-            stripe += 1;
         }
     }
 }

@@ -19,8 +19,9 @@
 //!
 //! - Each function takes at most one stripe's lock at a time, and under it calls nothing but the
 //!   closure of [`update`](Store::update).
-//! - An entry that moves while the table is shared moves to a stripe of a higher number; so stripes
-//!   taken in ascending order show every entry that was there throughout.
+//! - An entry that moves while the table is shared moves to a stripe of a higher number, or is one
+//!   of those that [`scan_moved`](Store::scan_moved) offers. So stripes taken in ascending order,
+//!   with what has moved meanwhile, show every entry that was there throughout.
 //! - Memory is taken by [`refill`](Store::refill) and under no lock.
 
 use crate::{Asids, Key, Lowest};
@@ -83,6 +84,20 @@ pub trait Store {
 
     /// Offers the entries of a stripe to `found`.
     fn scan(&self, stripe: u64, found: &mut Lowest);
+
+    /// How many entries have moved to a lower stripe since the table was made, blocks counting as
+    /// one; all, by the time that the number of stripes may have become smaller for it.
+    fn moves(&self) -> u64 {
+        0
+    }
+
+    /// Offers the entries that have, since there were `since` of them; `false` if it is no longer
+    /// known which these are, so that a pass has to begin again.
+    #[must_use]
+    fn scan_moved(&self, since: u64, found: &mut Lowest) -> bool {
+        let _ = (since, found);
+        true
+    }
 
     /// How many entries there are, of all spaces.
     fn count_entries(&self) -> u64;

@@ -13,6 +13,7 @@
 //! size costs one look-up a page.
 
 use super::{Space, decode};
+use crate::pass::Pass;
 use crate::{Key, Keys, Lowest, Store};
 use core::num::NonZeroU64;
 use core::ops::ControlFlow;
@@ -75,10 +76,11 @@ impl<S: Store> Space<'_, S> {
     /// The lowest entries of the range, by one pass over the table.
     fn lowest(&self, keys: Keys) -> Lowest {
         let mut found = Lowest::new(keys);
-        let mut stripe = 0;
-        while stripe < self.table.count_stripes() {
-            self.table.scan(stripe, &mut found);
-            stripe += 1;
+        let mut pass = Pass::new(self.table);
+        while let Some(part) = pass.next(self.table) {
+            if !part.offer(self.table, &mut found) {
+                pass.restart();
+            }
         }
         found
     }

@@ -6,6 +6,7 @@ extern crate std;
 
 pub mod chained;
 pub mod clustered;
+pub mod cuckoo;
 mod directory;
 pub mod line;
 mod notes;
@@ -14,4 +15,5 @@ mod testing;
 
 pub use chained::Chained;
 pub use clustered::{Clustered, Clustered6, Clustered16};
+pub use cuckoo::Cuckoo;
 pub use vellum_global::{Asid, AsidError, Space};

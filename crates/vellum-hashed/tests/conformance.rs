@@ -1,7 +1,7 @@
 //! The suite that every page table passes.
 
 use vellum_core::OutOfFrames;
-use vellum_hashed::{Asid, Chained, Clustered, Space};
+use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Space};
 use vellum_testkit::{Arena, conformance, suite::Design};
 
 /// Chains of nodes in a directory that grows.
@@ -43,3 +43,21 @@ impl<const PAGES: usize> Design for Blocks<PAGES> {
 
 conformance!(clustered_16: super::Blocks<16>);
 conformance!(clustered_6: super::Blocks<6>);
+
+/// Lines in three ways.
+struct Ways;
+
+impl Design for Ways {
+    type Shared<'a> = Cuckoo<&'a Arena>;
+    type Table<'s> = Space<'s, Cuckoo<&'s Arena>>;
+
+    fn shared(arena: &Arena) -> Result<Cuckoo<&Arena>, OutOfFrames> {
+        Cuckoo::new(arena)
+    }
+
+    fn table<'s>(shared: &'s Cuckoo<&Arena>, space: u16) -> Result<Self::Table<'s>, OutOfFrames> {
+        Ok(shared.space(Asid::new(space).expect("a small number")).expect("a new number"))
+    }
+}
+
+conformance!(cuckoo: super::Ways);

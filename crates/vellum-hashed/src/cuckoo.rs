@@ -1,0 +1,437 @@
+//! Elastic cuckoo hashing: a page has one possible line in each of a few ways, read all at once.
+//!
+//! ```text
+//!   tag (asid, page / 8)                                     a slot: one line of 64 bytes
+//!      |  hash 0       hash 1       hash 2                  +--------------------------------+
+//!      v               v            v                       | 8 entries, with the tag in     |
+//!   way 0          way 1        way 2                       | bits that they do not use      |
+//!  +------+       +------+     +------+                     +--------------------------------+
+//!  |      |       | line |<-+  |      |
+//!  | LINE |       |      |  |  |      |  <-- a line is in one of the slots that its hashes name
+//!  |      |       |      |  |  | line |
+//!  +------+       +------+  |  +------+      a new line whose slots are taken kicks one out,
+//!                   |       +-----|----      which goes to another of its own, and so on
+//! ```
+//!
+//! A walker reads one line a way, in parallel, whatever the table's size and load: no chain, no
+//! probe sequence. What it pays is bandwidth, and what the table pays is kicks, and a load that
+//! stays low: each way doubles when .6 of it is used and halves at .2, in place and step by step
+//! (`way`, `resize`). Two ways can hold half of their slots, three .918, four .977; the bound of .6
+//! keeps chains of kicks short (a mean of .65 over the fill for three ways and random kicks).
+//!
+//! That n and the bases of the segments of each way lie in registers of the walker is assumed.
+//!
+//! # Who may do what
+//!
+//! ```text
+//!                        finds it by     changes it under        readers see
+//!   an entry             stripe          stripe of its tag       a version that moved
+//!   a line's place       lock or stripe  lock, then that stripe  a version that moved
+//!   n of a way           lock            lock                    either: see below
+//! ```
+//!
+//! A line that is there changes its entries under the stripe of its tag alone, so faults of different
+//! pages meet only by chance. Lines come, go and move under the table's one lock, each move under
+//! the stripe of its tag besides. A look-up takes nothing: it reads its slots and looks whether the
+//! version of its stripe has moved.
+//!
+//! *No look-up misses a line that is there.* Let it see the same version before and after, so that
+//! all it read is as it was at one time, as far as its own tag's stripe covers it: no line of its tag
+//! came, went or moved meanwhile. What the stripe does not cover is n. An n that the reader sees is
+//! not older than the last change under its stripe (whoever made that had seen it, and the version
+//! brings it along), and if a newer one would give its line another slot, its line has been moved
+//! there before n was published, under its stripe: the version has moved. So n leads to the slot
+//! that its line was in.
+//!
+//! *No line is lost when memory runs out.* A path to a free slot is found before anything moves
+//! (`kick`), and memory is taken before that, under no lock.
+//!
+//! *A scan sees every entry that is there throughout*, though kicks go in any direction: which lines
+//! went to a lower stripe is remembered (`moves`), and [`scan_moved`](Store::scan_moved) offers them.
+//!
+//! # Invariants
+//!
+//! - A line is in one slot, of those that its tag's hashes name. Only empty lines are removed.
+//! - A slot without a line is all zeros, also in segments that n does not reach.
+//! - A segment, once there, stays for as long as the table is shared, but for
+//!   [`reclaim`](Cuckoo::reclaim).
+//!
+//! # Lock order
+//!
+//! The table's lock, then one stripe. Who holds a stripe takes nothing.
+//!
+//! Source: D. Skarlatos, A. Kokolis, T. Xu, J. Torrellas, "Elastic Cuckoo Page Tables: Rethinking
+//! Virtual Memory Translation for Parallelism", ASPLOS 2020; R. Pagh, F. Rodler, "Cuckoo Hashing",
+//! J. Algorithms 51, 2004; paths found before they are taken: B. Fan, D. Andersen, M. Kaminsky,
+//! "MemC3", NSDI 2013.
+
+use crate::line::{ENTRIES, Line, SOFT_BITS, Tag, slot, with_line};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kick::Spot;
+use moves::Moves;
+use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Ref, Sink};
+use vellum_global::key::mix;
+use vellum_global::stripes::Held;
+use vellum_global::{
+    Asid, AsidError, Asids, Key, Lowest, Refused, Space, Store, Stripe, Stripes, lock,
+};
+use way::{FIRST, Way};
+
+mod kick;
+mod lines;
+mod moves;
+mod resize;
+mod stats;
+mod way;
+
+use stats::Counts;
+pub use stats::Statistics;
+
+/// Page sizes that have a table.
+const SIZES: usize = 1;
+/// Bytes of a line, as a reference has them.
+const BYTES: u8 = crate::line::LINE_BYTES as u8;
+/// Of the lines that a walker reads, all but the first are fetched along with it.
+const PARALLEL: [bool; MOST_WAYS] = [false, true, true, true, true, true, true, true];
+/// Ways at most.
+const MOST_WAYS: usize = 8;
+/// What a hash is shifted by to choose a stripe: off the bits that choose a slot.
+const STRIPE_SHIFT: u32 = 40;
+
+/// A hashed page table of all spaces, in `WAYS` ways; [`space`](Self::space) makes a handle of one.
+pub struct Cuckoo<M: Memory, const WAYS: usize = 3> {
+    memory: M,
+    stripes: Stripes<M>,
+    asids: Asids,
+    entries: AtomicU64,
+    sizes: [Ways<WAYS>; SIZES],
+    /// Bit 0: held.
+    lock: AtomicU64,
+    moves: Moves<M>,
+    /// Whether a line that needs a slot looks for a free one before it kicks.
+    looks: bool,
+    random: AtomicU64,
+    counts: Counts,
+}
+
+/// The ways of one page size.
+struct Ways<const WAYS: usize> {
+    each: [Way; WAYS],
+    /// After a segment could not be had: how many lines there will be when it is tried again.
+    retry_at: AtomicU64,
+}
+
+/// The table's lock, held.
+struct Locked<'t, M: Memory, const WAYS: usize> {
+    table: &'t Cuckoo<M, WAYS>,
+}
+
+/// Nothing: growth is the table's own, and a line needs no memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoStock;
+
+impl<M: Memory> Cuckoo<M> {
+    /// An empty table of three ways with 64 lines each: five frames, with its locks.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; nothing is leaked.
+    pub fn new(memory: M) -> Result<Self, OutOfFrames> {
+        Self::with_ways(memory, 0)
+    }
+
+    /// An empty table that takes `pages` pages without growing, if they come in blocks of eight;
+    /// scattered ones, which take a line each, only an eighth of that.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; nothing is leaked.
+    pub fn with_capacity(memory: M, pages: u64) -> Result<Self, OutOfFrames> {
+        Self::with_ways(memory, pages)
+    }
+}
+
+impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
+    /// As [`with_capacity`](Cuckoo::with_capacity), with another number of ways, from 2 to 8.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; nothing is leaked.
+    pub fn with_ways(memory: M, pages: u64) -> Result<Self, OutOfFrames> {
+        const { assert!(WAYS >= 2 && WAYS <= MOST_WAYS, "a line needs another way to go to") };
+        let table = Self {
+            stripes: Stripes::new(memory.clone())?,
+            moves: Moves::new(memory.clone())?,
+            asids: Asids::new(),
+            entries: AtomicU64::new(0),
+            sizes: [const { Ways::new() }; SIZES],
+            lock: AtomicU64::new(0),
+            looks: true,
+            random: AtomicU64::new(0),
+            counts: Counts::default(),
+            memory,
+        };
+        // At most .6 of each way.
+        let lines = pages.min(1 << 45).div_ceil(ENTRIES as u64);
+        let slots = (lines * 5).div_ceil(3 * WAYS as u64).next_power_of_two().max(FIRST);
+        for way in table.sizes.iter().take(1).flat_map(|ways| &ways.each) {
+            way.set_target(slots);
+            while way.slots() < slots {
+                if let Some(segment) = way.missing() {
+                    // On failure, dropping the table gives back what it has got.
+                    way.install(segment, Way::alloc(&table.memory, segment)?);
+                }
+                // All of the segment at once: there is nothing in it that could move.
+                way.set_slots(if way.slots() == 0 { FIRST } else { 2 * way.slots() });
+            }
+        }
+        Ok(table)
+    }
+
+    /// The same, whose lines do not look for a free slot before they kick: insertion as in the paper.
+    /// More kicks, in fewer reads.
+    #[must_use]
+    pub const fn with_random_kicks(mut self) -> Self {
+        self.looks = false;
+        self
+    }
+
+    /// The space `asid`, empty.
+    ///
+    /// # Errors
+    ///
+    /// [`AsidError`]: another handle has it, or the table has no such identifier.
+    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidError> {
+        Space::open(self, asid)
+    }
+
+    /// The memory that it was made with.
+    pub const fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// The ways that `key` is in, if it is there.
+    fn ways(&self, _: Key) -> &Ways<WAYS> {
+        let [ways] = &self.sizes;
+        ways
+    }
+
+    fn stripe_of(&self, tag: Tag) -> Stripe {
+        self.stripes.of(tag.hash(0) >> STRIPE_SHIFT)
+    }
+
+    /// Takes the stripe of a tag.
+    fn hold(&self, tag: Tag) -> Held<'_, M> {
+        self.stripes.hold(self.stripe_of(tag))
+    }
+
+    /// Takes the table's lock.
+    fn lock(&self) -> Locked<'_, M, WAYS> {
+        lock::acquire(&self.lock);
+        Locked { table: self }
+    }
+
+    /// The next of a fixed sequence of random numbers, under the lock.
+    fn random(&self) -> u64 {
+        let state = self.random.load(Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.store(state, Ordering::Relaxed);
+        mix(state)
+    }
+
+    /// Where the line of a tag is: right while the lock is held, or the stripe of the tag.
+    fn find(&self, ways: &Ways<WAYS>, tag: Tag) -> Option<Spot> {
+        (0..WAYS).filter_map(|way| ways.spot(tag, way)).find(|spot| {
+            ways.way(*spot).is_some_and(|way| way.line(&self.memory, spot.slot, |l| l.is(tag)))
+        })
+    }
+
+    /// The raw entry of a slot in the line of a tag, or 0, and what a walker reads to find it; to be
+    /// confirmed by the version of the tag's stripe.
+    #[inline]
+    fn read(&self, ways: &Ways<WAYS>, tag: Tag, slot: usize) -> (u64, [Option<PhysAddr>; WAYS]) {
+        let at = |way| ways.spot(tag, way).and_then(|spot| ways.address(spot));
+        let read: [_; WAYS] = core::array::from_fn(at);
+        let entry = |&at: &PhysAddr| {
+            let entry = |line: &Line| line.is(tag).then(|| line.entry(slot));
+            // SAFETY: the address of a slot below an n that was read just now, so its segment is
+            // there for as long as `&self` is; lines are touched through `with_line` only.
+            unsafe { with_line(&self.memory, at, entry) }
+        };
+        (read.iter().flatten().find_map(entry).unwrap_or(0), read)
+    }
+
+    /// Changes an entry of a line that is there, under the stripe of its tag; the old one, and
+    /// whether the line is empty now.
+    fn change<E>(
+        &self,
+        ways: &Ways<WAYS>,
+        spot: Spot,
+        slot: usize,
+        f: impl FnOnce(u64) -> Result<u64, E>,
+    ) -> Result<(u64, bool), E> {
+        let Some(way) = ways.way(spot) else { return f(0).map(|_| (0, false)) };
+        way.line(&self.memory, spot.slot, |line| {
+            let old = line.entry(slot);
+            let new = f(old)?;
+            if new != old {
+                line.set_entry(slot, new);
+            }
+            match (old, new) {
+                (0, 1..) => _ = self.entries.fetch_add(1, Ordering::Relaxed),
+                (1.., 0) => _ = self.entries.fetch_sub(1, Ordering::Relaxed),
+                _ => {}
+            }
+            Ok((old, new == 0 && old != 0 && line.count() == 0))
+        })
+    }
+}
+
+impl<const WAYS: usize> Ways<WAYS> {
+    const fn new() -> Self {
+        Self { each: [const { Way::new() }; WAYS], retry_at: AtomicU64::new(0) }
+    }
+
+    fn lines(&self) -> u64 {
+        self.each.iter().map(Way::lines).sum()
+    }
+
+    fn way(&self, spot: Spot) -> Option<&Way> {
+        self.each.get(spot.way)
+    }
+
+    fn address(&self, spot: Spot) -> Option<PhysAddr> {
+        Some(self.way(spot)?.address(spot.slot))
+    }
+
+    /// Where way `index` has a tag, if the way is there.
+    fn spot(&self, tag: Tag, index: usize) -> Option<Spot> {
+        let slot = self.each.get(index)?.slot(tag, index)?;
+        Some(Spot { way: index, slot })
+    }
+}
+
+impl<M: Memory, const WAYS: usize> Drop for Locked<'_, M, WAYS> {
+    fn drop(&mut self) {
+        lock::release(&self.table.lock, 0);
+    }
+}
+
+impl<M: Memory, const WAYS: usize> Store for Cuckoo<M, WAYS> {
+    type Stock<'t>
+        = NoStock
+    where
+        Self: 't;
+
+    const SOFT_BITS: u8 = SOFT_BITS;
+
+    fn stock(&self) -> NoStock {
+        NoStock
+    }
+
+    fn refill(&self, _: &mut NoStock, need: Need) -> Result<(), OutOfFrames> {
+        let (ways, want) = self.wanted(need);
+        self.provide(ways, want)
+    }
+
+    fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
+        let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key));
+        let (raw, read) = self.stripes.read(self.stripe_of(tag), || self.read(ways, tag, slot));
+        for (pa, parallel) in read.into_iter().flatten().zip(PARALLEL) {
+            sink.reference(Ref { pa, bytes: BYTES, span: PAGE_SHIFT, parallel });
+        }
+        raw
+    }
+
+    fn update<E>(
+        &self,
+        key: Key,
+        _: &mut NoStock,
+        f: impl FnOnce(u64) -> Result<u64, E>,
+    ) -> Result<u64, Refused<E>> {
+        let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key));
+        {
+            let held = self.hold(tag);
+            if let Some(spot) = self.find(ways, tag) {
+                let (old, empty) = self.change(ways, spot, slot, f).map_err(Refused::By)?;
+                drop(held);
+                if empty {
+                    self.lock().remove(ways, tag);
+                }
+                return Ok(old);
+            }
+        }
+        let locked = self.lock();
+        // Somebody may have made it in between; from here on nobody does.
+        let Some(spot) = self.find(ways, tag) else {
+            let new = f(0).map_err(Refused::By)?;
+            if new != 0 {
+                let inserted = locked.insert(ways, tag, slot, new);
+                inserted.map_err(|want| Refused::Need(self.need(want)))?;
+            }
+            return Ok(0);
+        };
+        let (old, empty) = {
+            let _held = self.hold(tag);
+            self.change(ways, spot, slot, f).map_err(Refused::By)?
+        };
+        if empty {
+            locked.remove(ways, tag);
+        }
+        Ok(old)
+    }
+
+    fn count_stripes(&self) -> u64 {
+        let slots = self.sizes.iter().flat_map(|ways| &ways.each).map(Way::slots).max();
+        slots.unwrap_or(0).div_ceil(FIRST) * WAYS as u64
+    }
+
+    fn scan(&self, stripe: u64, found: &mut Lowest) {
+        self.lock().offer_stripe(stripe, found);
+    }
+
+    fn moves(&self) -> u64 {
+        self.moves.head()
+    }
+
+    fn scan_moved(&self, since: u64, found: &mut Lowest) -> bool {
+        self.lock().offer_moved(since, found)
+    }
+
+    fn count_entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    fn table_bytes(&self) -> u64 {
+        let ways = self.sizes.iter().flat_map(|ways| &ways.each).map(Way::bytes).sum::<u64>();
+        ways + self.stripes.table_bytes() + self.moves.table_bytes()
+    }
+
+    fn asids(&self) -> &Asids {
+        &self.asids
+    }
+}
+
+impl<M: Memory, const WAYS: usize> Drop for Cuckoo<M, WAYS> {
+    fn drop(&mut self) {
+        for way in self.sizes.iter().flat_map(|ways| &ways.each) {
+            way.set_slots(0);
+            // SAFETY: `&mut self`; the segments were allocated from this memory.
+            unsafe { way.trim(&self.memory) };
+        }
+    }
+}
+
+impl<M: Memory, const WAYS: usize> fmt::Debug for Cuckoo<M, WAYS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cuckoo")
+            .field("ways", &WAYS)
+            .field("entries", &self.count_entries())
+            .field("bytes", &self.table_bytes())
+            .field("statistics", &self.statistics())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

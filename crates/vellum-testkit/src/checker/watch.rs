@@ -85,6 +85,10 @@ unsafe impl<D: Reap, const N: usize> Gather<D> for Watch<'_, '_, D, N> {
         self.checker.settled(self.number);
     }
 
+    fn owed(&self) -> Option<Scope> {
+        self.batch.owed()
+    }
+
     fn leaf(&mut self, run: Run) {
         let owed = Flush::new(run.va, run.len, run.page, run.attr);
         match self.checker.note(self.number, Call::Leaf, owed) {

@@ -130,7 +130,10 @@ fn run<D: Design>(steps: &[Step], mutant: Option<Mutant>) -> Ran {
         let mut spaces = [Space::new(first, &checkers[0]), Space::new(second, &checkers[1])];
         for step in steps {
             stage.take(step, &mut spaces);
-            ran.ended = ran.ended.and(spaces.iter().try_for_each(Space::check));
+            ran.ended = spaces.iter().try_for_each(Space::check);
+            if ran.ended.is_err() {
+                break;
+            }
         }
         for space in spaces {
             ran.ended = ran.ended.and(space.retire());

@@ -9,7 +9,8 @@
 //! Ranges go from cut to cut, so all pages between two cuts are treated alike; the first and the
 //! last of them are the points where the checker looks.
 //!
-//! Every mapping gets frames of its own, so that a frame that was delivered can be mapped nowhere.
+//! Every mapping gets frames of its own, but for shared ones; so a frame that was delivered is mapped
+//! nowhere in the space that it came from.
 
 use super::super::{Design, halves};
 use crate::Arena;
@@ -200,10 +201,8 @@ impl Stage {
             space.gathers[1 - step.gather].drain();
         }
         if let Op::Share(place) = step.op {
-            // The child's pages are made with its first gather.
-            if self.breaks {
-                other.gathers[1].drain();
-            }
+            // A frame that the child gave up may come back to it, and must have come out by then.
+            other.gathers.iter_mut().for_each(Watch::drain);
             let (va, len) = self.range(place);
             let change = Change::clearing(Attr::WRITE);
             let (gather, childs) = (&mut space.gathers[step.gather], &mut other.gathers[0]);

@@ -10,6 +10,9 @@ use vellum_testkit::checker::{Checker, Hardware};
 use vellum_testkit::suite::flushes;
 use vellum_testkit::{Arena, Design};
 
+#[path = "flushes/cases.rs"]
+mod cases;
+
 /// A table of format `F`, and a walker of its own beside it.
 struct Seen<F>(F);
 

@@ -258,7 +258,9 @@ fn a_dirty_bit_that_hardware_sets_while_a_page_goes_is_not_lost() {
             recording(&recorder, |g| table.protect(va, run.len / 2, touched, g)).expect("a range");
             recording(&recorder, |g| table.unmap(va, run.len, g)).expect("a range");
             hardware.settle();
-            for (_, entry) in pages_of(&recorder.take_gone()) {
+            let gone = pages_of(&recorder.take_gone());
+            assert_eq!(gone.len() as u64, pages, "round {round}: a page that changed as it went");
+            for (_, entry) in gone {
                 let Entry::Leaf(pa, attr) = entry else { panic!("{entry:?} was never there") };
                 let n = (pa.as_u64() - frames.as_u64()) / PAGE_SIZE;
                 let noted = hardware.dirtied[n as usize].load(Ordering::Acquire);

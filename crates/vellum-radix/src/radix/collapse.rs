@@ -86,10 +86,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
         // Its leaves live on in the large one; what is given away is an empty node.
         below.store_run(0, 1 << small.bits, Pattern { raw: 0, step: 0 });
         make_room(gather);
+        // This flush is wider than what a fresh leaf may need.
         self.detach(child, depth + 1, va, gather);
-        if let (true, Some(scope)) = (G::LIVE, F::fresh(level.shift)) {
-            gather.stale(Flush::new(va, 1 << level.shift, level.shift, attr).with_scope(scope));
-        }
         Ok(())
     }
 

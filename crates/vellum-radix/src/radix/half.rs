@@ -234,16 +234,16 @@ impl<F: Format, M: Memory> Radix<F, M> {
     pub(super) fn give_up<G: Gather<Detached<F, M>>>(self, gather: &mut G) {
         let global = self.may_be_global();
         let own = self.own_entries;
-        // What no flush names yet goes first; the root's own flush covers the rest.
         let everything = everything(F::CANONICAL, global);
-        gather.stale(everything[1]);
         if let Some(user) = self.user_root() {
             super::change::make_room(gather);
             let part = Detached::new(self.mem.clone(), user, 0, 0).with_entries(0);
+            // A detached part has one flush, and a root translates two halves.
+            gather.stale(everything[1]);
             gather.detach(everything[0], part);
         }
         super::change::make_room(gather);
-        // Room may have been made by a drain, which settles only what was owed before it.
+        // Again: room may have been made by a drain.
         gather.stale(everything[1]);
         gather.detach(everything[0], Detached::new(self.mem, self.root, 0, 0).with_entries(own));
     }

@@ -8,6 +8,7 @@
 //!   tidy              the rules of the house                   --> cargo metadata, the files
 //!   ci                everything that a change must pass       --> all of these, fmt, clippy, doc
 //!   miri              the unsafe crates, interpreted           --> cargo +nightly miri
+//!   mutants           each flush left out in turn, noticed?    --> a copy, its tests of flushes
 //! ```
 //!
 //! Exit status: 0, or 1 when what was checked failed, or 2 when it could not be checked (a wrong
@@ -25,6 +26,7 @@ mod bench;
 mod ci;
 mod compare;
 mod miri;
+mod mutants;
 mod process;
 mod qemu;
 mod setup;
@@ -94,6 +96,11 @@ enum Command {
         #[arg(long, short)]
         package: Vec<String>,
     },
+    /// Leave out each flush that the tables tell a gather of, and see that a test notices
+    Mutants {
+        /// Only in places that contain this, such as `radix/unmap.rs` or `space.rs:168`
+        place: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -107,6 +114,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Ci { steps } => ci::run(&steps),
         Command::Miri { package } => miri::run(&package),
+        Command::Mutants { place } => mutants::run(place.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

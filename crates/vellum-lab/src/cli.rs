@@ -11,6 +11,7 @@ use crate::designs::DESIGNS;
 use crate::embedded::EMBEDDED;
 use crate::report;
 use crate::report::OutputError;
+use crate::workload::Workload;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use compare::CompareArgs;
@@ -165,6 +166,10 @@ fn list() -> Result<(), Failure> {
     text += "\nembedded traces:\n";
     for trace in EMBEDDED {
         text += &format!("  {:16} {}\n", trace.name, trace.summary);
+    }
+    text += "\nworkloads, of their usual size:\n";
+    for (name, summary) in Workload::list() {
+        text += &format!("  {name:16} {summary}\n");
     }
     text += "\nembedded stream of processes, for --fits:\n";
     text += &format!("  {:16} {}\n", crate::fits::EMBEDDED, crate::fits::EMBEDDED_SUMMARY);

@@ -257,11 +257,16 @@ impl Todo<'_> {
         items.par_iter().map(run).collect()
     }
 
-    /// All sources as processes, if there are at least two.
+    /// All sources as processes, if there are at least two; workloads only where recordings are
+    /// fewer than that.
     fn switches(&self) -> Result<Vec<switches::SwitchesReport>, CompareError> {
         let mut traces = Vec::new();
+        let is_recorded = |source: &Source| !matches!(source, Source::Workload(_));
+        let recorded = self.options.sources.iter().filter(|source| is_recorded(source)).count();
         for (source, name) in named(&self.options.sources) {
-            traces.append(&mut self.read(source, &name, switches::EVENTS)?);
+            if recorded < 2 || is_recorded(source) {
+                traces.append(&mut self.read(source, &name, switches::EVENTS)?);
+            }
         }
         if traces.len() < 2 {
             return Ok(Vec::new());

@@ -18,6 +18,7 @@ pub mod report;
 pub mod source;
 pub mod table;
 pub mod trace;
+pub mod workload;
 
 /// The code in docs/integration.md, compiled here because this crate sees all the others.
 #[cfg(doctest)]

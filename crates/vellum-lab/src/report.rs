@@ -183,10 +183,12 @@ pub struct TableReport {
 }
 
 impl Run {
-    /// What a run of these traces is called: their names, joined by `+`.
+    /// What a run of these traces is called: their names, joined by `+`; of processes of one
+    /// workload, which have one name, one.
     #[must_use]
     pub fn name_of(traces: &[Trace]) -> String {
-        let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
+        let mut names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
+        names.dedup_by(|a, b| a == b && a.starts_with("processes:"));
         names.join("+")
     }
 

@@ -1,11 +1,12 @@
 //! Where traces come from: recordings, files, and programs that run in the laboratory.
 //!
 //! ```text
-//!   name or path --> Source --read--> Trace(s), one for each process
+//!   name, path or workload --> Source --read--> Trace(s), one for each process
 //! ```
 
 use crate::embedded::{EMBEDDED, EmbeddedTrace};
 use crate::trace::{Reader, Trace, TraceError};
+use crate::workload::Workload;
 use std::path::{Path, PathBuf};
 
 /// Where a trace comes from.
@@ -15,6 +16,8 @@ pub enum Source {
     Embedded(&'static EmbeddedTrace),
     /// A file.
     File(PathBuf),
+    /// A program that runs here.
+    Workload(Workload),
 }
 
 impl Source {
@@ -31,7 +34,7 @@ impl Source {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Embedded(_) => None,
+            Self::Embedded(_) | Self::Workload(_) => None,
             Self::File(path) => Some(path),
         }
     }
@@ -41,6 +44,7 @@ impl Source {
     pub fn identity(&self) -> PathBuf {
         match self {
             Self::Embedded(trace) => PathBuf::from(trace.name),
+            Self::Workload(workload) => PathBuf::from(workload.to_string()),
             Self::File(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
         }
     }
@@ -50,6 +54,7 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::Embedded(trace) => trace.name.to_owned(),
+            Self::Workload(workload) => workload.to_string(),
             Self::File(path) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
                 let name = name.strip_suffix(".zst").unwrap_or(&name);
@@ -62,7 +67,10 @@ impl Source {
     /// Events until its next process gets the CPU.
     #[must_use]
     pub const fn quantum(&self) -> usize {
-        usize::MAX
+        match self {
+            Self::Workload(workload) => workload.quantum(),
+            Self::Embedded(_) | Self::File(_) => usize::MAX,
+        }
     }
 
     /// The traces of its processes; at most so many events of each.
@@ -74,6 +82,7 @@ impl Source {
         let trace = match self {
             Self::Embedded(trace) => trace.read(limit)?,
             Self::File(path) => Trace::read(name, Reader::open(path)?, limit)?,
+            Self::Workload(workload) => return workload.run(limit),
         };
         Ok(vec![trace])
     }

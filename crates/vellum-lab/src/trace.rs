@@ -23,6 +23,8 @@ pub use error::{TraceError, TraceFault};
 pub use vt::VtWriter;
 pub use whole::Trace;
 
+pub(crate) use filter::Filter;
+
 use input::Input;
 use lackey::Lackey;
 use std::fs::File;

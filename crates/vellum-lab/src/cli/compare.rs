@@ -12,8 +12,9 @@ use crate::designs::{self, DESIGNS, Design};
 use crate::embedded::EMBEDDED;
 use crate::machine::MachineConfig;
 use crate::parts::Part;
-use crate::report::{Report, Shard};
+use crate::report::{Report, Shard, SweepAxis, SweepPoint};
 use crate::source::Source;
+use crate::workload::Workload;
 use crate::{report, table};
 use clap::Args;
 use core::hash::Hash;
@@ -45,6 +46,10 @@ Examples:
       only what single operations cost, and bytes a page from dense to sparse
   cargo xtask compare --sweep l2=512..8192 --trace perl-hash
       one trace with second-level TLBs of 512 to 8,192 entries
+  cargo xtask compare --workload gups:1G,btree:256M:7 --design radix4,hashed-chained
+      programs that run here: NAME:SIZE:SEED
+  cargo xtask compare --sweep pages=1K..256K
+      random updates of 4 MiB to 1 GiB
   cargo xtask compare --shard 0/2 --json a.json; cargo xtask compare --shard 1/2 --json b.json
   cargo xtask compare --merge a.json b.json
       the same report in two halves, on two machines, and joined
@@ -60,6 +65,14 @@ pub(super) struct CompareArgs {
     /// content. Or, where there is no such file, the name of an embedded trace.
     #[arg(long, value_name = "FILE")]
     trace: Vec<PathBuf>,
+
+    /// Programs to run and replay, as NAME, NAME:SIZE or NAME:SIZE:SEED, separated by commas; --list has
+    /// them all
+    ///
+    /// Without this and --trace: all embedded traces, gups:128M, bfs:18 and processes:64. In --mix a
+    /// workload is a process, or as many as it has.
+    #[arg(long, value_name = "NAME:SIZE,...", value_delimiter = ',')]
+    workload: Vec<Workload>,
 
     /// Designs to compare, separated by commas [default: all]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
@@ -86,7 +99,7 @@ pub(super) struct CompareArgs {
     no_asid: bool,
 
     /// What to do, separated by commas: runs, ops, sparsity, resize, switches, huge [default: all; with
-    /// --trace, --mix, --events or --sweep, runs]
+    /// --trace, --workload, --mix, --events or --sweep, runs]
     #[arg(long, value_name = "PART,...", value_delimiter = ',')]
     part: Vec<Part>,
 
@@ -101,7 +114,7 @@ pub(super) struct CompareArgs {
 
     /// Join the reports of all shards to what one run would have written, and do nothing else
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "trace", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events", "part", "sweep",
+        "trace", "workload", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events", "part", "sweep",
         "shard", "fits"])]
     merge: Vec<PathBuf>,
 
@@ -111,7 +124,7 @@ pub(super) struct CompareArgs {
 
     /// Compare contiguous allocation with paging instead, over a stream of processes
     #[arg(long, conflicts_with_all = [
-        "trace", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events", "part", "sweep",
+        "trace", "workload", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events", "part", "sweep",
         "shard"])]
     pub(super) fits: bool,
 
@@ -186,12 +199,8 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
     };
     let tlb = Preset::by_name(&args.tlb)
         .map_err(|e| Failure::bad_input(format!("--tlb {}: {e}", args.tlb)))?;
-    let mut sources: Vec<_> = if args.trace.is_empty() {
-        EMBEDDED.iter().map(Source::Embedded).collect()
-    } else {
-        args.trace.iter().map(|path| source(path)).collect::<Result<_, _>>()?
-    };
-    if args.mix.is_none() {
+    let (mut sources, swept) = sources(args)?;
+    if args.mix.is_none() && swept.is_empty() {
         // So is a trace; of a mix it is two processes.
         keep_first_of_each(&mut sources, Source::identity);
     }
@@ -211,7 +220,7 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
     Ok(Options {
         parts: parts(args),
         sources,
-        swept: Vec::new(),
+        swept,
         designs,
         machines,
         asids: !args.no_asid,
@@ -224,6 +233,7 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
 /// What to do: everything, or what was asked for; whoever names a trace asks for its runs.
 fn parts(args: &CompareArgs) -> Vec<Part> {
     let whole = args.trace.is_empty()
+        && args.workload.is_empty()
         && args.mix.is_none()
         && args.events.is_none()
         && args.sweep.is_none();
@@ -241,6 +251,29 @@ fn parts(args: &CompareArgs) -> Vec<Part> {
 fn keep_first_of_each<T, K: Eq + Hash>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
     let mut seen = HashSet::new();
     items.retain(|item| seen.insert(key(item)));
+}
+
+/// What to replay, and where each is in a sweep, if they are swept.
+fn sources(args: &CompareArgs) -> Result<(Vec<Source>, Vec<SweepPoint>), Failure> {
+    if let Some(sweep) = args.sweep.as_ref().filter(|sweep| sweep.axis == SweepAxis::Pages) {
+        if !args.trace.is_empty() || args.mix.is_some() {
+            let message = "--sweep pages goes over workloads, not --trace or --mix";
+            return Err(Failure::bad_input(message));
+        }
+        let default = &Workload::DEFAULTS[..1];
+        let some = if args.workload.is_empty() { default } else { &args.workload };
+        let swept = sweep.workloads(some).map_err(Failure::bad_input)?;
+        return Ok(swept.into_iter().map(|(w, point)| (Source::Workload(w), point)).unzip());
+    }
+    let mut sources = args.trace.iter().map(|path| source(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut workloads = &args.workload[..];
+    if sources.is_empty() && workloads.is_empty() {
+        sources = EMBEDDED.iter().map(Source::Embedded).collect();
+        // A mix is of processes as they were recorded.
+        workloads = if args.mix.is_none() { &Workload::DEFAULTS } else { &[] };
+    }
+    sources.extend(workloads.iter().copied().map(Source::Workload));
+    Ok((sources, Vec::new()))
 }
 
 /// A file, or an embedded trace; where there is neither, what there is.

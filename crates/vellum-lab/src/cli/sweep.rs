@@ -11,7 +11,9 @@
 
 use crate::machine::MachineConfig;
 use crate::report::{SweepAxis, SweepPoint};
+use crate::workload::Workload;
 use core::str::FromStr;
+use vellum_core::PAGE_SIZE;
 use vellum_tlb::{Geometry, Preset};
 
 /// The most values of a sweep.
@@ -88,6 +90,22 @@ impl Sweep {
             Ok((MachineConfig { tlb, ..machine.clone() }, Some(point)))
         };
         self.values.iter().map(sized).collect()
+    }
+
+    /// Each workload with each size of its data.
+    pub(super) fn workloads(
+        &self,
+        workloads: &[Workload],
+    ) -> Result<Vec<(Workload, SweepPoint)>, String> {
+        let sized = |workload: Workload, value: u64| {
+            let bytes = value.checked_mul(PAGE_SIZE);
+            let sized = bytes.and_then(|bytes| workload.with_bytes(bytes)).ok_or_else(|| {
+                format!("--sweep pages: {workload} cannot have {value} pages of data")
+            })?;
+            Ok((sized, SweepPoint { over: self.axis, value }))
+        };
+        let points = workloads.iter().flat_map(|&w| self.values.iter().map(move |&v| (w, v)));
+        points.map(|(workload, value)| sized(workload, value)).collect()
     }
 }
 

@@ -7,7 +7,7 @@
 //!   without        a switch flushes TLB and walk caches
 //! ```
 //!
-//! Of each trace the first [`EVENTS`] are replayed.
+//! Of each trace the first [`EVENTS`] are replayed; workloads are left out where there are two others.
 
 use crate::report::Run;
 use serde::{Deserialize, Serialize};

@@ -42,7 +42,7 @@ fn block(
         table.add_row(core::iter::once(Cell::new(name)).chain(numbers.iter().map(right)));
     }
     for (i, column) in table.column_iter_mut().enumerate() {
-        let least = Width::Fixed(if i == 0 { 18 } else { 7 });
+        let least = Width::Fixed(if i == 0 { 19 } else { 7 });
         column.set_padding((1, 0)).set_constraint(ColumnConstraint::LowerBoundary(least));
     }
     writeln!(text, "{}\n", table.trim_fmt())

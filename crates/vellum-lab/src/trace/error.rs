@@ -6,6 +6,7 @@
 //! ```
 
 use super::input::Input;
+use crate::table::size;
 use core::fmt;
 use std::io;
 
@@ -40,6 +41,11 @@ pub enum TraceFault {
         /// How many those are.
         most: usize,
     },
+    /// The host refuses memory for the data of a workload.
+    Data {
+        /// How much it is, at least.
+        bytes: u64,
+    },
     /// The host refuses memory.
     Memory {
         /// How many events there is memory for, at most.
@@ -70,6 +76,9 @@ impl fmt::Display for TraceFault {
                     f,
                     "no memory for more than {events} events (--events N replays the first N)"
                 );
+            }
+            Self::Data { bytes } => {
+                return write!(f, "the host refuses {} of memory for its data", size(*bytes));
             }
             Self::Line => "not a line of lackey's (expected `I`, `L`, `S` or `M` and hex,size)",
         })

@@ -18,14 +18,18 @@ use vellum_core::Vpn;
 
 /// What each stream referenced last.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     fetched: Option<Vpn>,
     data: Option<(Vpn, Kind)>,
 }
 
 impl Filter {
+    pub(crate) const fn new() -> Self {
+        Self { fetched: None, data: None }
+    }
+
     /// Whether the event belongs into a trace; it is then the last of its stream.
-    pub(super) fn keep(&mut self, event: Event) -> bool {
+    pub(crate) fn keep(&mut self, event: Event) -> bool {
         let (page, kind) = (event.page(), event.kind());
         if kind == Kind::Fetch {
             return self.fetched.replace(page) != Some(page);

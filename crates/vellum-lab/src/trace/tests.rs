@@ -306,7 +306,7 @@ proptest! {
         raw in proptest::collection::vec((0u64..6, kinds()), 0..300),
     ) {
         let thin = |events: &[Event]| {
-            let mut filter = filter::Filter::default();
+            let mut filter = Filter::default();
             events.iter().copied().filter(|&e| filter.keep(e)).collect::<Vec<_>>()
         };
         let raw: Vec<Event> = raw.into_iter().map(|(p, k)| event(p, k)).collect();

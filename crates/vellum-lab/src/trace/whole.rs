@@ -60,7 +60,7 @@ impl Trace {
         Self::of(name, events).ok()
     }
 
-    fn of(name: &str, events: Vec<Event>) -> Result<Self, TraceFault> {
+    pub(crate) fn of(name: &str, events: Vec<Event>) -> Result<Self, TraceFault> {
         let surveyed = survey(&events).map_err(|_| TraceFault::Memory { events: events.len() })?;
         let (lowest, highest, pages) = surveyed.ok_or(TraceFault::NoEvents)?;
         Ok(Self { name: name.to_owned(), events, pages, lowest, highest })

@@ -101,6 +101,50 @@ fn splitting_and_collapsing_keep_what_is_mapped() {
 }
 
 #[test]
+fn a_page_beside_others_whose_nodes_are_gone_gets_nodes_of_its_own() {
+    let arena = Arena::new(64);
+    let mut table = X86::new(&arena).expect("room");
+    let (here, there) = (4 * GIB, 8 * GIB);
+    let leaf = |va| (va, Entry::Leaf(PhysAddr::new(va), Attr::RW));
+    let map = |table: &mut X86<'_>, va| {
+        live(|g| table.map(run(va, va, PAGE, Attr::RW), g)).expect("nothing is there");
+    };
+    for i in 0..3 {
+        map(&mut table, here + i * PAGE);
+    }
+    live(|g| table.unmap(VirtAddr::new(here), GIB, g)).expect("a good range");
+    // The nodes come back, for other addresses.
+    map(&mut table, there);
+    map(&mut table, here + 5 * PAGE);
+    assert_eq!(pages(&table, here, GIB), [leaf(here + 5 * PAGE)]);
+    assert_eq!(pages(&table, there, GIB), [leaf(there)]);
+    end(&arena, table);
+}
+
+#[test]
+fn what_follows_each_other_in_a_node_comes_back_as_one_run() {
+    let arena = Arena::new(64);
+    let mut table = Arm::new(&arena).expect("room");
+    let group = |va, pa, len| run(va, pa, len, Attr::RW).with_leaves_up_to(16);
+    // Two groups that go on, one elsewhere, pages in no order, and three that follow each other.
+    let runs = [
+        group(GIB, GIB, 0x2_0000),
+        group(GIB + 0x2_0000, 4 * GIB, 0x1_0000),
+        run(GIB + 0x3_0000, 9 * PAGE, PAGE, Attr::RW),
+        run(GIB + 0x3_1000, 7 * PAGE, PAGE, Attr::RW),
+        run(GIB + 0x3_2000, 8 * PAGE, PAGE, Attr::READ),
+        run(GIB + 0x3_4000, 9 * PAGE, 3 * PAGE, Attr::RW),
+    ];
+    for run in runs {
+        live(|g| table.map(run, g)).expect("nothing is there");
+    }
+    let recorder = Recorder::default();
+    recording(&recorder, |g| table.unmap(VirtAddr::new(GIB), GIB, g)).expect("a good range");
+    assert_eq!(recorder.take_gone(), runs.map(Gone::Run));
+    end(&arena, table);
+}
+
+#[test]
 fn a_group_is_taken_apart_and_its_neighbour_is_not() {
     let arena = Arena::new(64);
     let mut table = Arm::new(&arena).expect("room");

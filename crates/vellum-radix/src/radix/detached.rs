@@ -10,7 +10,7 @@
 
 use super::group;
 use super::node::{self, Node, Pattern};
-use crate::format::{Decoded, Format};
+use crate::format::{Decoded, Format, Level};
 use core::fmt;
 use core::marker::PhantomData;
 use vellum_core::{Entry, Gone, Memory, PhysAddr, Reap, Run, VirtAddr};
@@ -41,59 +41,101 @@ impl<F: Format, M: Memory> Detached<F, M> {
         Self { entries, ..self }
     }
 
+    /// Reports a node of the subtree and all below it, and gives it back.
     fn reap_node(&self, at: At, entries: u64, sink: &mut impl FnMut(Gone)) {
-        let At { pa, depth, base } = at;
-        let level = F::LEVELS[depth];
-        // SAFETY: the root of the subtree, or linked from a node of it: not given back before the
-        // end of this function.
-        let node = unsafe { Node::<F, M>::new(&self.mem, pa) };
-        let mut runs = Runs { sink, run: None };
+        let last = const { F::LEVELS.len() - 1 };
+        // Most entries are the lowest level's: there all but the entry is constant.
+        if at.depth == last {
+            self.reap_entries(at, F::LEVELS[last], entries, sink);
+        } else {
+            self.reap_entries(at, F::LEVELS[at.depth], entries, sink);
+        }
+        // SAFETY: taken for this level; the subtree is linked from nowhere, and a gather reaps it
+        // only after the flush, so that nobody has an interior entry that leads to it.
+        unsafe { node::free::<F, M>(&self.mem, at.pa, at.depth) };
+    }
+
+    #[inline(always)]
+    fn reap_entries(&self, at: At, level: Level, entries: u64, sink: &mut impl FnMut(Gone)) {
+        // SAFETY: the root of the subtree, or linked from a node of it: not given back before its
+        // entries have been looked at.
+        let node = unsafe { Node::<F, M>::new(&self.mem, at.pa) };
         let mut i = 0;
         while i < entries {
-            let raw = node.slot(i).load();
+            let raw = node.load(level, i);
             if raw == 0 {
                 i += node.count_zeros(i, entries - i).max(1);
                 continue;
             }
-            let low = base + (i << level.shift);
+            let low = at.base + (i << level.shift);
             let va = F::CANONICAL.extend(low);
-            let mut n = 1;
-            match F::decode(raw, level.shift) {
+            let mut page = level.shift;
+            let (entry, n) = match F::decode(raw, page) {
                 Decoded::Table(pa) => {
-                    runs.end();
-                    let all = 1 << F::LEVELS[depth + 1].bits;
-                    self.reap_node(At { pa, depth: depth + 1, base: low }, all, runs.sink);
+                    let all = 1 << F::LEVELS[at.depth + 1].bits;
+                    self.reap_node(At { pa, depth: at.depth + 1, base: low }, all, sink);
+                    (Entry::Hole, 1)
                 }
-                Decoded::Entry(Entry::Leaf(..))
-                    if level.group > 0 && F::is_grouped(raw, level.shift) =>
-                {
-                    if let Entry::Leaf(pa, attr) = group::leaf(node, level, i) {
-                        let page = level.group_shift();
-                        runs.add(Run { va, pa, len: 1 << page, attr, page });
-                    }
-                    n = 1 << level.group;
+                Decoded::Entry(Entry::Leaf(..)) if level.group > 0 && F::is_grouped(raw, page) => {
+                    page = level.group_shift();
+                    joined_groups(node, level, i, entries)
                 }
-                Decoded::Entry(Entry::Leaf(pa, attr)) => {
-                    let page = level.shift;
+                Decoded::Entry(leaf @ Entry::Leaf(..)) => {
                     let pattern = Pattern { raw, step: F::step(page) };
-                    let most = pattern.longest::<F>(page).min(entries - i);
-                    // SAFETY: nothing links the subtree, and a gather reaps it only after the flush.
-                    n = unsafe { node.count_matching_alone(i, most, pattern) }.max(1);
-                    runs.add(Run { va, pa, len: n << page, attr, page });
+                    (leaf, Self::count_run(node, level, i, entries, pattern))
                 }
-                Decoded::Entry(Entry::Soft(soft)) => {
-                    runs.end();
-                    (runs.sink)(Gone::Soft(va, soft));
+                Decoded::Entry(entry) => (entry, 1),
+            };
+            match entry {
+                Entry::Leaf(pa, attr) => {
+                    let len = n << level.shift;
+                    sink(Gone::Run(Run { va, pa, len, attr, page }));
                 }
-                Decoded::Entry(Entry::Hole) => {}
+                Entry::Soft(soft) => sink(Gone::Soft(va, soft)),
+                Entry::Hole => {}
             }
             i += n;
         }
-        runs.end();
-        // SAFETY: taken for this level; the subtree is linked from nowhere, and a gather reaps it
-        // only after the flush, so that nobody has an interior entry that leads to it.
-        unsafe { node::free::<F, M>(&self.mem, pa, depth) };
     }
+
+    /// How many leaves continue the one at entry `i`, itself included. Most runs are short or whole:
+    /// one look at the next entry spares the short ones a loop.
+    #[inline(always)]
+    fn count_run(
+        node: Node<'_, F, M>,
+        level: Level,
+        i: u64,
+        entries: u64,
+        pattern: Pattern,
+    ) -> u64 {
+        if i + 1 == entries || node.load(level, i + 1) != pattern.at(1) {
+            return 1;
+        }
+        let most = pattern.longest::<F>(level.shift).min(entries - i);
+        // SAFETY: nothing links the subtree, and a gather reaps it only after the flush.
+        unsafe { node.count_matching_alone(i, most, pattern) }.max(1)
+    }
+}
+
+/// The leaf that the group from entry `i` on is, and how many entries are of it or of groups that
+/// continue it.
+fn joined_groups<F: Format, M: Memory>(
+    node: Node<'_, F, M>,
+    level: Level,
+    i: u64,
+    entries: u64,
+) -> (Entry, u64) {
+    let first = group::leaf(node, level, i);
+    let mut n = 1 << level.group;
+    let Entry::Leaf(pa, attr) = first else { return (first, n) };
+    while i + n < entries && F::is_grouped(node.load(level, i + n), level.shift) {
+        let next = Entry::Leaf(pa.wrapping_add(n << level.shift), attr);
+        if group::leaf(node, level, i + n) != next {
+            break;
+        }
+        n += 1 << level.group;
+    }
+    (first, n)
 }
 
 /// A node of the subtree: where it lies, its level, and the low bits of its first address.
@@ -102,30 +144,6 @@ struct At {
     pa: PhysAddr,
     depth: usize,
     base: u64,
-}
-
-/// Joins leaves that continue each other.
-struct Runs<'s, S> {
-    sink: &'s mut S,
-    run: Option<Run>,
-}
-
-impl<S: FnMut(Gone)> Runs<'_, S> {
-    fn add(&mut self, next: Run) {
-        match &mut self.run {
-            Some(run) if run.continues_with(&next) => run.len += next.len,
-            _ => {
-                self.end();
-                self.run = Some(next);
-            }
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some(run) = self.run.take() {
-            (self.sink)(Gone::Run(run));
-        }
-    }
 }
 
 impl<F: Format, M: Memory> Reap for Detached<F, M> {

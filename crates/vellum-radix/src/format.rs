@@ -128,6 +128,7 @@ impl Decoded {
 ///   what [`check_table`](Self::check_table) accepts) that is aligned to its node, at every level
 ///   but the lowest, where nothing decodes to a table. It has nothing that hardware would still
 ///   write. It is never 0.
+/// - `child` agrees with `decode` on all entries that this trait makes, and on holes, with any count.
 /// - With [`COUNT_SHIFT`](Self::COUNT_SHIFT), the ten bits from there on are 0 in `table_entry`'s
 ///   result, and whatever they are changes neither the table it decodes to nor whether it is one.
 /// - Entries that `encode` makes of leaves with the same attributes, `page` and frames
@@ -169,6 +170,17 @@ pub unsafe trait Format: 'static {
     /// What an entry says. Any value decodes. Given a group's `page`, any entry of the group
     /// decodes to the whole leaf.
     fn decode(raw: u64, page: u8) -> Decoded;
+
+    /// The node that an entry above the lowest level links. Asked only of the walker's own entries:
+    /// holes, leaves and links, of which a format may know a shorter way than `decode` has to go.
+    #[must_use]
+    #[inline(always)]
+    fn child(raw: u64, page: u8) -> Option<PhysAddr> {
+        match Self::decode(raw, page) {
+            Decoded::Table(pa) => Some(pa),
+            Decoded::Entry(_) => None,
+        }
+    }
 
     /// Whether an entry of the level of `page` is part of a group.
     #[must_use]

@@ -136,12 +136,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let last = F::LEVELS.len() - 1;
         for level in &F::LEVELS[..last] {
             let (slot, raw) = step(node, *level, va, sink);
-            match F::decode(raw, level.shift) {
-                Decoded::Table(pa) => node = self.node(pa),
-                Decoded::Entry(entry) => {
-                    return end(Found { slot, node, raw, level: *level, entry });
-                }
-            }
+            let Some(child) = F::child(raw, level.shift) else {
+                let entry = F::decode(raw, level.shift).entry();
+                return end(Found { slot, node, raw, level: *level, entry });
+            };
+            node = self.node(child);
         }
         let level = F::LEVELS[last];
         let (slot, raw) = step(node, level, va, sink);
@@ -263,10 +262,10 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
         let last = const { F::LEVELS.len() - 1 };
         for level in &F::LEVELS[..last] {
             let raw = node.load(*level, index(va, *level));
-            match F::decode(raw, level.shift) {
-                Decoded::Table(pa) => node = self.node(pa),
-                Decoded::Entry(_) => return translate_large::<F>(raw, *level, va),
-            }
+            let Some(child) = F::child(raw, level.shift) else {
+                return translate_large::<F>(raw, *level, va);
+            };
+            node = self.node(child);
         }
         let level = F::LEVELS[last];
         translated::<F>(node.load(level, index(va, level)), level, va)

@@ -67,6 +67,11 @@ unsafe impl<const UPPER: bool, const LOWER: bool> Format for Flattened<UPPER, LO
     }
 
     #[inline]
+    fn child(raw: u64, page: u8) -> Option<PhysAddr> {
+        X86_64::<4>::child(raw, page)
+    }
+
+    #[inline]
     fn table_entry(pa: PhysAddr, page: u8, user: bool) -> u64 {
         X86_64::<4>::table_entry(pa, page, user)
     }

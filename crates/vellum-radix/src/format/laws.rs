@@ -9,7 +9,7 @@
 //!
 //! `width` is log2 of the first physical address that the format cannot hold.
 
-use super::{Decoded, Format, Level, leaves};
+use super::{Decoded, Format, Level, base_shift, leaves};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::vec::Vec;
@@ -24,6 +24,12 @@ fn pages<F: Format>() -> Vec<u8> {
 /// Whether a leaf of this size is several entries.
 fn is_group<F: Format>(page: u8) -> bool {
     F::LEVELS.iter().all(|level| level.shift != page)
+}
+
+/// The level that has leaves of this size, in one entry or in several.
+fn level_of<F: Format>(page: u8) -> Level {
+    let has = |level: &&Level| level.leaf && [level.shift, level.group_shift()].contains(&page);
+    *F::LEVELS.iter().find(has).expect("a leaf size")
 }
 
 /// A frame of this size, anywhere below 2<sup>`width`</sup>.
@@ -55,6 +61,10 @@ pub(super) fn leaves_survive<F: Format>(width: u8) {
         let raw = raw.unwrap_or(0);
         prop_assert_ne!(raw, 0);
         prop_assert_eq!(F::decode(raw, page), Decoded::Entry(leaf));
+        let level = level_of::<F>(page);
+        if level.shift > base_shift::<F>() {
+            prop_assert_eq!(F::child(raw, level.shift), None, "{:?} of 2^{}", leaf, page);
+        }
     });
 }
 
@@ -152,6 +162,8 @@ pub(super) fn links_lead_to_their_nodes<F: Format>(width: u8) {
         prop_assert_ne!(link, 0);
         prop_assert_eq!(F::decode(link, above), Decoded::Table(pa));
         prop_assert_eq!(F::decode(counted, above), Decoded::Table(pa));
+        prop_assert_eq!(F::child(counted, above), Some(pa));
+        prop_assert_eq!(F::child(0, above), None);
         if let Some(shift) = F::COUNT_SHIFT {
             prop_assert_eq!(link & 0x3ff << shift, 0);
         }

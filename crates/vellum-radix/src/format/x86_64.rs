@@ -39,8 +39,9 @@ const ALL: &[Level; 5] = &[
 
 // SAFETY: the levels continue each other and end in pages (checked when a table is made); the
 // codec is vellum_core::pte, whose property tests show the round trip, and a leaf's frame is the
-// part of bits 51:12 from `page` up; a table entry has P set and PS clear, and its address is bits
-// 51:12, which the count in 61:52 does not touch; accessed and dirty are bits 5 and 6 of a leaf.
+// part of bits 51:12 from `page` up; a table entry has P set and PS clear, which above the lowest
+// level no leaf has (it has PS), and its address is bits 51:12, which the count in 61:52 does not
+// touch; accessed and dirty are bits 5 and 6 of a leaf.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
 unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     const LEVELS: &'static [Level] = {
@@ -62,6 +63,13 @@ unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
             return Decoded::Table(PhysAddr::new(raw & pte::FRAME));
         }
         Decoded::Entry(pte::decode(raw, page))
+    }
+
+    /// Of the low byte, a hole has nothing, a leaf PS, its sign, and a link P and not PS.
+    #[inline(always)]
+    fn child(raw: u64, _: u8) -> Option<PhysAddr> {
+        let [low, ..] = raw.to_le_bytes();
+        (low.cast_signed() > 0).then(|| PhysAddr::new(raw & pte::FRAME))
     }
 
     #[inline(always)]

@@ -36,6 +36,7 @@ mod frames;
 mod group;
 mod half;
 mod map;
+mod near;
 mod node;
 mod protect;
 mod read;
@@ -51,6 +52,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
 use half::Half;
+use near::Near;
 use node::{Node, Slot, index};
 use vellum_core::{
     Attr, Cause, Entry, Memory, OutOfFrames, PhysAddr, Ref, Sink, Span, VirtAddr, Walk,
@@ -74,6 +76,7 @@ pub struct Radix<F: Format, M: Memory> {
     has_policy: bool,
     /// A leaf with [`Attr::GLOBAL`] was mapped here at some time: flushes have to reach such.
     has_global: AtomicBool,
+    near: Near,
     format: PhantomData<fn() -> F>,
 }
 
@@ -98,8 +101,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let has_global = AtomicBool::new(false);
         let (half, has_policy) = (Half::Own, policy.refuses_something());
         let own_entries = half.count_own::<F>();
-        let format = PhantomData;
-        Ok(Self { mem, root, half, own_entries, policy, has_policy, has_global, format })
+        let (near, format) = (Near::nowhere(), PhantomData);
+        Ok(Self { mem, root, half, own_entries, policy, has_policy, has_global, near, format })
     }
 
     /// Where the root node lies: what is loaded into CR3, and only there does mapping begin to

@@ -293,6 +293,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         va: VirtAddr,
         gather: &mut G,
     ) {
+        self.near.forget();
         let len = 1 << F::LEVELS[depth].span();
         let low = va.as_u64() & (u64::MAX >> (64 - F::CANONICAL.bits()));
         let part = Detached::new(self.mem.clone(), pa, depth, low);

@@ -24,6 +24,7 @@
 //! - Below `from`, an entry of the user root is that of the root, without the count, but for the
 //!   moment between the two stores; a page that is missing there faults once more.
 
+use super::near::Near;
 use super::node::{self, Node, index};
 use super::{Detached, Radix};
 use crate::format::{Decoded, Format};
@@ -152,6 +153,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             policy: owner.policy,
             has_policy: owner.has_policy,
             has_global: AtomicBool::new(owner.may_be_global()),
+            near: Near::nowhere(),
             mem,
             root,
             format: PhantomData,

@@ -13,6 +13,7 @@
 //! addition, which is checked on the last of them.
 
 use super::change::{make_room, settle_breaks};
+use super::near::level_of_links;
 use super::node::{self, Link, Node, Pattern, index};
 use super::{Detached, Radix};
 use crate::MAX_DEPTH;
@@ -56,6 +57,13 @@ impl Piece {
     /// one group.
     #[inline]
     fn of<F: Format>(run: &Run, level: Level) -> Result<Self, Cause> {
+        // Most are pages: with their level known, most of it is constant.
+        let pages = const { F::LEVELS[F::LEVELS.len() - 1] };
+        if level == pages { Self::at::<F>(run, pages) } else { Self::at::<F>(run, level) }
+    }
+
+    #[inline(always)]
+    fn at<F: Format>(run: &Run, level: Level) -> Result<Self, Cause> {
         let first = index(run.va, level);
         let mut count = ((1 << level.bits) - first).min(run.len >> level.shift);
         let mut page = level.shift;
@@ -70,12 +78,9 @@ impl Piece {
         }
         let raw = F::encode(Entry::Leaf(run.pa, run.attr), page)?;
         let pattern = Pattern { raw, step: F::step(page) };
-        if page == level.shift && count > 1 {
-            let last = run.pa.wrapping_add((count - 1) << page);
-            if F::encode(Entry::Leaf(last, run.attr), page)? != pattern.at(count - 1) {
-                // The frame's bits are not in one piece, and the run crosses from one to the next.
-                count = 1;
-            }
+        if page == level.shift && !pattern.has::<F>(count, page) {
+            // The frame's bits are not in one piece, and the run crosses from one to the next.
+            count = 1;
         }
         Ok(Self { level, first, count, pattern })
     }
@@ -96,6 +101,16 @@ impl<F: Format, M: Memory> Radix<F, M> {
         if run.page == page && run.len == 1 << page && self.map_page(run.va, run.pa, run.attr) {
             return Ok(());
         }
+        self.map_pieces(run, gather)
+    }
+
+    /// Maps a run of any length.
+    #[inline(never)]
+    fn map_pieces<G: Gather<Detached<F, M>>>(
+        &mut self,
+        run: Run,
+        gather: &mut G,
+    ) -> Result<(), RangeError> {
         self.check_own(run.va, run.len)?;
         if run.page < PAGE_SHIFT {
             return Err(Cause::NoLeaf { page: run.page }.into());
@@ -113,67 +128,86 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Ok(())
     }
 
-    /// Maps one smallest page into a hole of a node that exists: what most single calls are. `false`:
-    /// it is something else, and nothing was done.
+    /// Maps one smallest page where there is a hole: what most single calls do. `false`: it is
+    /// something else, or there is no memory, and nothing was done.
     #[inline]
     fn map_page(&self, va: VirtAddr, pa: PhysAddr, attr: Attr) -> bool {
-        let last = const { F::LEVELS.len() - 1 };
         let level = const { F::LEVELS[F::LEVELS.len() - 1] };
         // What asks for more than stores takes the long way.
-        let plain = last > 0 && level.group == 0 && F::fresh(level.shift).is_none();
-        let own = index(va, F::LEVELS[0]) < self.own_entries;
-        let good = va.is_aligned(level.shift) && F::CANONICAL.contains(va);
-        if !(plain && own && good) || self.has_policy || attr.contains(Attr::GLOBAL) {
+        let plain = F::LEVELS.len() > 1 && level.group == 0 && F::fresh(level.shift).is_none();
+        if !plain || !va.is_aligned(level.shift) || self.has_policy || attr.contains(Attr::GLOBAL) {
             return false;
         }
         let Ok(raw) = F::encode(Entry::Leaf(pa, attr), level.shift) else { return false };
-        let mut node = self.node(self.root);
-        let mut link = None;
-        for level in &F::LEVELS[..last] {
-            let at = index(va, *level);
-            let Decoded::Table(pa) = F::decode(node.load(*level, at), level.shift) else {
-                return self.graft_page(va, raw);
-            };
-            link = Some(node.link(*level, at));
-            node = self.node(pa);
-        }
-        if node.load(level, index(va, level)) != 0 {
+        self.map_near(va, raw) || self.map_far(va, raw)
+    }
+
+    /// Maps a page, as the entry `raw`, beside the last one: `false` if it is not, or if there is no
+    /// hole in a node that exists.
+    #[inline]
+    fn map_near(&self, va: VirtAddr, raw: u64) -> bool {
+        let Some(above) = self.near.node::<F>(va).map(|pa| self.node(pa)) else { return false };
+        let level = const { level_of_links::<F>() };
+        let at = index(va, level);
+        let link = above.load(level, at);
+        F::child(link, level.shift)
+            .is_some_and(|pa| self.fill_page(above.link(level, at), link, pa, va, raw))
+    }
+
+    /// The same from the root on; a node that is missing is made.
+    #[inline(never)]
+    fn map_far(&self, va: VirtAddr, raw: u64) -> bool {
+        let own = index(va, F::LEVELS[0]) < self.own_entries;
+        if !own || !F::CANONICAL.contains(va) {
             return false;
         }
-        if let Some(link) = link {
-            link.add(1);
-        }
-        node.slot(index(va, level)).store(raw);
-        true
-    }
-
-    /// The hole on the way to the page at `va`, if a hole is what ends it above the lowest level.
-    #[inline]
-    fn missing(&self, va: VirtAddr) -> Option<Missing<'_, F, M>> {
-        let mut node = self.node(self.root);
-        let mut link = None;
-        for (depth, level) in F::LEVELS[..F::LEVELS.len() - 1].iter().enumerate() {
+        let (mut above, mut link) = (self.node(self.root), None);
+        let last = const { F::LEVELS.len() - 1 };
+        for (depth, level) in F::LEVELS[..last].iter().enumerate() {
             let at = index(va, *level);
-            let above = node.link(*level, at);
-            match F::decode(above.slot.load(), level.shift) {
-                Decoded::Table(pa) => node = self.node(pa),
-                Decoded::Entry(Entry::Hole) => return Some(Missing { above, depth, at, link }),
-                Decoded::Entry(_) => return None,
+            let next = above.link(*level, at);
+            let entry = above.load(*level, at);
+            let Some(child) = F::child(entry, level.shift) else {
+                let missing = Missing { above: next, depth, at, link };
+                return entry == 0 && self.graft_page(&missing, va, raw);
+            };
+            if depth + 1 == last {
+                self.near.note::<F>(va, above.pa());
+                return self.fill_page(next, entry, child, va, raw);
             }
-            link = Some(above);
+            (above, link) = (self.node(child), Some(next));
         }
-        None
+        false
     }
 
-    /// Links a new branch with one page in it, the entry `raw`; `false` if something is in the way,
-    /// or there is no memory.
+    /// Maps a page in the node `pa` of the lowest level, which `link` links, now as the entry `entry`;
+    /// `false` if something is there.
+    #[inline]
+    fn fill_page(
+        &self,
+        link: Link<'_, F, M>,
+        entry: u64,
+        pa: PhysAddr,
+        va: VirtAddr,
+        raw: u64,
+    ) -> bool {
+        let level = const { F::LEVELS[F::LEVELS.len() - 1] };
+        let (node, at) = (self.node(pa), index(va, level));
+        let hole = node.load(level, at) == 0;
+        if hole {
+            link.add_to(entry, 1);
+            node.store(level, at, raw);
+        }
+        hole
+    }
+
+    /// Links a new branch with one page in it, the entry `raw`; `false` if there is no memory.
     #[inline(never)]
-    fn graft_page(&self, va: VirtAddr, raw: u64) -> bool {
-        let Some(missing) = self.missing(va) else { return false };
+    fn graft_page(&self, missing: &Missing<'_, F, M>, va: VirtAddr, raw: u64) -> bool {
+        let first = missing.depth + 1;
         if F::fresh(F::LEVELS[missing.depth].shift).is_some() {
             return false;
         }
-        let first = missing.depth + 1;
         let Ok(top) = node::alloc_empty::<F, M>(&self.mem, first) else { return false };
         let user = !self.is_kernel(va);
         let mut node = self.node(top);

@@ -53,6 +53,15 @@ impl Pattern {
         self.raw.wrapping_add(self.step.wrapping_mul(i))
     }
 
+    /// Whether `count` leaves of 2<sup>`page`</sup> bytes can follow each other from the first on
+    /// before the frame leaves its field.
+    #[inline]
+    pub(crate) fn has<F: Format>(self, count: u64, page: u8) -> bool {
+        let mask = F::frame_mask(page);
+        let ahead = self.step.saturating_mul(count.saturating_sub(1));
+        (self.raw & mask).saturating_add(ahead) <= mask
+    }
+
     /// How many leaves of 2<sup>`page`</sup> bytes can follow each other from the first before the
     /// frame leaves its field.
     #[inline]
@@ -96,6 +105,23 @@ impl<'m, F: Format, M: Memory> Node<'m, F, M> {
         }
         // SAFETY: the node is in use (`new`), and the entry is one of the frame that it takes.
         self.mem.with(self.pa, |p| unsafe { load::<F>(p, index, Ordering::Acquire) })
+    }
+
+    /// Writes entry `index` of this node, of level `level`, as [`Slot::store`] does, and as
+    /// [`load`](Self::load) reads it.
+    #[inline(always)]
+    pub(crate) fn store(self, level: Level, index: u64, raw: u64) {
+        if level.bits + F::ENTRY_SHIFT > PAGE_SHIFT {
+            return self.slot(index).store(raw);
+        }
+        // SAFETY: as in `load`.
+        self.mem.with(self.pa, |p| unsafe { store::<F>(p, index, raw) });
+    }
+
+    /// Where it lies.
+    #[inline]
+    pub(crate) const fn pa(self) -> PhysAddr {
+        self.pa
     }
 
     /// Entry `index` of this node, of level `level`, as the link to a node below.

@@ -151,7 +151,16 @@ impl<F: Format, M: Memory> Link<'_, F, M> {
     #[inline]
     pub(crate) fn add(self, n: u64) {
         match F::COUNT_SHIFT {
-            Some(shift) => self.slot.store(self.slot.load().wrapping_add(n << shift)),
+            Some(_) => self.add_to(self.slot.load(), n),
+            None => self.add_to(0, n),
+        }
+    }
+
+    /// The same, where the entry is known to be `raw`.
+    #[inline]
+    pub(crate) fn add_to(self, raw: u64, n: u64) {
+        match F::COUNT_SHIFT {
+            Some(shift) => self.slot.store(raw.wrapping_add(n << shift)),
             None => self.counter(|count| {
                 count.store(count.load(Relaxed).wrapping_add(narrow(n)), Relaxed);
             }),

@@ -1,12 +1,12 @@
-//! `compare`: the laboratory, built in release mode, with every argument passed on.
+//! `compare`, `trace`, `convert`: the laboratory, built in release mode, with every argument passed on.
 
 use crate::process;
 use crate::stop::{Result, Stop};
 use crate::workspace::{Workspace, cargo};
 use std::ffi::OsString;
 
-/// Runs `vellum-lab compare ARGS`, and leaves with its status.
-pub(crate) fn run(args: &[OsString]) -> Result {
+/// Runs `vellum-lab COMMAND ARGS`, and leaves with its status.
+pub(crate) fn run(command: &str, args: &[OsString]) -> Result {
     let target = Workspace::load()?.target;
     let built = target.join("release").join("vellum-lab");
     let mut lab = cargo();
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &[OsString]) -> Result {
     // What nobody named a place for goes where builds go, wherever we were called.
     lab.env("VELLUM_OUT", &target);
     lab.arg("--manifest-path").arg(crate::workspace::root().join("Cargo.toml"));
-    let status = process::status(lab.args(["--", "compare"]).args(args))?;
+    let status = process::status(lab.args(["--", command]).args(args))?;
     if status.success() {
         return Ok(());
     }

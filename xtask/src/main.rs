@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   compare ARGS...   the laboratory, in release mode          --> vellum-lab compare
+//!   trace -- PROGRAM  record one by valgrind; `convert`     --> vellum-lab trace, convert
 //!   test              host, doc tests, models, then the image  --> cargo test, loom, Miri, QEMU
 //!   run               the image under QEMU                     --> QEMU
 //!   bench NAME        ours beside the peers                    --> the crate's bench binary
@@ -56,6 +57,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Record a program's trace by valgrind: `trace -- PROGRAM ARGS` (`trace --help` tells the options)
+    #[command(disable_help_flag = true)]
+    Trace {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Convert a trace: `convert IN OUT` (`convert --help` tells the options)
+    #[command(disable_help_flag = true)]
+    Convert {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run host tests, doc tests, loom's models, Miri, and the image's tests under QEMU
     Test {
         #[command(flatten)]
@@ -103,9 +116,17 @@ enum Command {
     },
 }
 
+/// Everything behind the command as it was typed: `--` means something to the laboratory, and the
+/// parser would take a first one for its own.
+fn passed_on() -> Vec<OsString> {
+    std::env::args_os().skip(2).collect()
+}
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Compare { args } => compare::run(&args),
+        Command::Compare { args } => compare::run("compare", &args),
+        Command::Trace { .. } => compare::run("trace", &passed_on()),
+        Command::Convert { args } => compare::run("convert", &args),
         Command::Test { parts } => test::run(parts),
         Command::Run { levels, memory, limit, words } => {
             qemu::run_image(levels, memory, limit, &words)

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   vellum-lab compare [options]     status 0   compared; the table on stdout, JSON in a file
+//!   vellum-lab trace -- PROGRAM                 recorded; the trace in a file
+//!   vellum-lab convert IN OUT                   converted
 //!   vellum-lab record-sizes                     recorded; the stream in a file
 //!                                           1   a design failed, or the command recorded
 //!                                           2   bad usage or bad input: one line on stderr
@@ -25,6 +27,7 @@ mod compare;
 mod fits;
 mod record;
 mod sweep;
+mod trace;
 
 /// Where reports go unless the user says otherwise: in the folder that `cargo xtask` names, or in
 /// `target` where the lab is run by itself.
@@ -41,6 +44,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Compare(Box<CompareArgs>),
+    Trace(trace::TraceArgs),
+    Convert(trace::ConvertArgs),
     RecordSizes(record::RecordArgs),
 }
 
@@ -66,6 +71,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Compare(args) if args.list => list(),
         Command::Compare(args) if args.fits => fits::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Trace(args) => trace::record(&args),
+        Command::Convert(args) => trace::convert(&args),
         Command::RecordSizes(args) => record::run(&args),
     };
     match done {
@@ -91,7 +98,9 @@ fn explain(e: &clap::Error) -> u8 {
             0
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            complain("a command is missing: compare or record-sizes (--help tells more)");
+            complain(
+                "a command is missing: compare, trace, convert or record-sizes (--help tells more)",
+            );
             2
         }
         _ => {

@@ -140,6 +140,15 @@ impl<'a> Reader<'a> {
         Self::new(name, Box::new(bytes))
     }
 
+    /// Reads a trace from any source; `name` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Reader::open).
+    pub fn from_read(name: &str, source: Box<dyn Read + 'a>) -> Result<Self, TraceError> {
+        Self::new(name, source)
+    }
+
     fn new(name: &str, source: Box<dyn Read + 'a>) -> Result<Self, TraceError> {
         let mut input = Input::empty();
         let detected = Input::detect(source).and_then(|found| {
@@ -155,7 +164,7 @@ impl<'a> Reader<'a> {
 
 impl Reader<'_> {
     /// A fault of the trace as a whole.
-    fn whole(&self, fault: TraceFault) -> TraceError {
+    pub(crate) fn whole(&self, fault: TraceFault) -> TraceError {
         TraceError { name: self.name.clone(), offset: None, fault }
     }
 }

@@ -38,7 +38,7 @@ Examples:
       two designs on a trace of your own, with another TLB
   cargo xtask compare --mix 10000 --no-asid
       the embedded traces as processes of one CPU, flushing at each switch
-  valgrind --tool=lackey --trace-mem=yes --log-file=ls.txt ls; cargo xtask compare --trace ls.txt
+  cargo xtask trace -- ls; cargo xtask compare --trace ls.vt.zst
       a program of your own, recorded by valgrind
   cargo xtask compare --trace perl-hash --walk-cache none
       one of the embedded traces, on a processor without walk caches

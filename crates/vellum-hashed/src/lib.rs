@@ -8,6 +8,7 @@ pub mod chained;
 pub mod clustered;
 pub mod cuckoo;
 mod directory;
+pub mod htab;
 pub mod line;
 mod notes;
 #[cfg(test)]
@@ -16,4 +17,5 @@ mod testing;
 pub use chained::Chained;
 pub use clustered::{Clustered, Clustered6, Clustered16};
 pub use cuckoo::Cuckoo;
+pub use htab::Htab;
 pub use vellum_global::{Asid, AsidError, Space};

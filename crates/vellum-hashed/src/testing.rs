@@ -180,6 +180,9 @@ unsafe impl FrameSource for Stopped<'_> {
 // SAFETY: one arena is behind both halves, and behind every clone and equal.
 unsafe impl Memory for Stopped<'_> {}
 
+/// Frames of an arena for that.
+pub(crate) const FRAMES: usize = 256;
+
 /// Looks page `n` up in a fresh table while that is changed: once for every access that the look-up
 /// makes, the change coming before it. What is found is one of `known`.
 ///
@@ -187,7 +190,8 @@ unsafe impl Memory for Stopped<'_> {}
 macro_rules! whatever_comes_between {
     ($n:expr, $known:expr, |$memory:ident| $table:expr, |$shared:ident| $change:expr) => {
         for access in 0.. {
-            let (arena, pause) = (Arena::new(64), $crate::testing::Pause::new());
+            let (arena, pause) =
+                (Arena::new($crate::testing::FRAMES), $crate::testing::Pause::new());
             let $memory = $crate::testing::Stopped(&arena, &pause);
             let table = $table;
             let ($shared, n) = (&table, $n);

@@ -1,7 +1,7 @@
 //! The suite that every page table passes.
 
 use vellum_core::OutOfFrames;
-use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Space};
+use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Htab, Space};
 use vellum_testkit::{Arena, conformance, suite::Design};
 
 /// Chains of nodes in a directory that grows.
@@ -61,3 +61,21 @@ impl Design for Ways {
 }
 
 conformance!(cuckoo: super::Ways);
+
+/// PowerPC's groups of eight.
+struct Groups;
+
+impl Design for Groups {
+    type Shared<'a> = Htab<&'a Arena>;
+    type Table<'s> = Space<'s, Htab<&'s Arena>>;
+
+    fn shared(arena: &Arena) -> Result<Htab<&Arena>, OutOfFrames> {
+        Htab::new(arena)
+    }
+
+    fn table<'s>(shared: &'s Htab<&Arena>, space: u16) -> Result<Self::Table<'s>, OutOfFrames> {
+        Ok(shared.space(Asid::new(space).expect("a small number")).expect("a new number"))
+    }
+}
+
+conformance!(htab: super::Groups);

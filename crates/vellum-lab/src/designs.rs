@@ -21,7 +21,7 @@ use crate::table::size;
 use core::fmt;
 use core::time::Duration;
 use vellum_core::PAGE_SHIFT;
-use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo};
+use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab};
 use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
 
@@ -44,6 +44,7 @@ enum Kind {
     Chained,
     Clustered16,
     Clustered6,
+    Htab,
     Cuckoo,
     Inverted,
 }
@@ -80,6 +81,11 @@ pub const DESIGNS: &[Design] = &[
         name: "hashed-clustered6",
         summary: "chains of blocks of 6 pages, each a line",
         kind: Kind::Clustered6,
+    },
+    Design {
+        name: "hashed-htab",
+        summary: "PowerPC: groups of eight, each page in one of two",
+        kind: Kind::Htab,
     },
     Design {
         name: "hashed-cuckoo",
@@ -123,6 +129,7 @@ impl Design {
             Kind::Chained => global!(e, |ram, _| Chained::new(ram)),
             Kind::Clustered16 => global!(e, |ram, _| Clustered16::new(ram)),
             Kind::Clustered6 => global!(e, |ram, _| Clustered6::new(ram)),
+            Kind::Htab => global!(e, |ram, _| Htab::new(ram)),
             Kind::Cuckoo => global!(e, |ram, _| Cuckoo::new(ram)),
             // It has an entry for each frame that programs may use.
             Kind::Inverted => {

@@ -169,7 +169,13 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
 
     /// Every entry, 0 where there is none.
     pub(super) fn entries(&self) -> [u64; PAGES] {
-        core::array::from_fn(|i| self.entry(i))
+        match self.next().1 {
+            Kind::Base => core::array::from_fn(|i| self.load(Self::offset(i))),
+            Kind::Partial => {
+                let (word, vectors) = (self.load(Self::offset(0)), self.load(Self::offset(1)));
+                core::array::from_fn(|i| unfold(word, vectors, i, self.step()))
+            }
+        }
     }
 
     /// log2 of the bytes of a page of this block.
@@ -216,10 +222,10 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
         Some(Left::Entries)
     }
 
-    /// Makes a partial-subblock of a block whose pages agree.
+    /// Makes a partial-subblock of a base node whose pages agree; stops at the first that does not.
     fn tidy(&self) -> Left {
-        let entries = self.entries();
-        let mut used = (0..).zip(entries).filter(|&(_, raw)| raw != 0);
+        let entries = (0..PAGES).map(|i| (i, self.load(Self::offset(i))));
+        let mut used = entries.filter(|&(_, raw)| raw != 0);
         let Some((i, raw)) = used.next() else { return Left::Nothing };
         if !Self::HAS_PARTIAL {
             return Left::Entries;

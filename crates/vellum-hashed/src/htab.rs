@@ -1,0 +1,550 @@
+//! PowerPC's hashed page table: groups of eight entries, each in one of two groups.
+//!
+//! ```text
+//!   VSID, page --> hash --> primary group     8 slots of 16 bytes     128 bytes, read at once
+//!                    |            | not there
+//!                    +-- ~ -----> secondary group  8 slots, marked H
+//!                                 | not there, and all 16 slots taken
+//!                                 chain of the pair     software's: nodes of 24 bytes
+//! ```
+//!
+//! The entries and both hashes are those of the architecture, bit by bit (htab/entry.rs,
+//! htab/virt.rs), and at rest the table is one aligned block as a processor wants it:
+//! [`origin`](Htab::origin). Pages are of 4 KiB: there is no 2 MiB or 1 GiB page in this format
+//! (64 KiB, 16 MiB and 16 GiB are), so larger leaves are made of small ones.
+//!
+//! # When both groups are full
+//!
+//! Hardware finds 16 entries of a pair, and no more. Linux, which has a tree as well and the hash
+//! table as a cache of that, throws some entry of the primary group away that is not bolted, and
+//! loads it again when it faults. Here the table is all there is, so what is pushed out goes to the
+//! pair's chain, where software finds it: first an entry that hardware cannot use anyway (`PROT_NONE`,
+//! soft), then one of the primary group in turns, then of the secondary, never a bolted one. A new
+//! entry that hardware cannot use goes to the chain itself. An entry of the chain that changes, as
+//! one does that is touched, changes places with one of the groups: what a fault on it does. When a
+//! slot becomes free, the first of the chain takes it.
+//!
+//! # Growth
+//!
+//! At half as many entries as slots (4 a group, of which .0008 overflow), a table of twice the size
+//! is taken, and pairs move there one by one, 4 at most for 8 entries that come: 24 groups of 128
+//! bytes read or written (htab/grow.rs). Linux has the firmware do it, or sizes the table for all
+//! of memory; hardware that walks this table would have to stop until a resize is through. Where
+//! there is no block of that size, chains get longer, and it is tried again later.
+//!
+//! Look-ups take no lock. The stripe of a pair is chosen by its low 9 bits, which the pairs have
+//! that it is split into, in tables of every size: one sequence lock covers both groups, the chain,
+//! and wherever they move to.
+//!
+//! # Invariants
+//!
+//! - Slots, heads and nodes in chains are stored under the stripe of the pair; so is the state, by
+//!   whoever moves that pair and holds `growing`.
+//! - A table that the state leads to, or led to since the table was last exclusive, stays.
+//! - A look-up follows a link only after it saw that the version had not moved since.
+//! - An entry moves within its pair, or to one of a higher number.
+//!
+//! # Lock order
+//!
+//! One stripe; nothing under it. `growing` is only ever tried.
+//!
+//! Source: Power ISA 2.07B, Book III-S, 5.7.7 "Virtual to Real Translation"; Linux,
+//! arch/powerpc/mm/book3s64/hash_native.c (`native_hpte_remove`), hash_utils.c.
+
+use crate::notes::Notes;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use entry::{BOLTED, decode, encode, is_taken, is_valid};
+use table::{Found, GROUP_BYTES, Node, SLOTS, Slot, Table, pair_of, slots};
+use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Sink};
+use vellum_global::pool::NODE_BYTES;
+use vellum_global::stripes::Held;
+use vellum_global::{
+    Asid, AsidError, Asids, Key, Lowest, Nodes, Pool, Refused, Space, Store, Stripes,
+};
+use virt::Virtual;
+
+mod entry;
+mod grow;
+mod table;
+mod virt;
+
+/// log2 of the groups of the smallest table there is: 256 KiB.
+const LEAST: u8 = 11;
+/// Sizes that there may be, by log2 of their groups; a hash has 39 bits.
+const SIZES: usize = 40;
+/// log2 of the groups by whose pairs stripes are chosen: twice as many as stripes.
+const STRIPES: u8 = PAGE_SHIFT - 3 + 1;
+/// In a table's word: it is there. (Its address may be 0.)
+const THERE: u64 = 1;
+/// The state: log2 of the groups above, and how many pairs have moved from that table.
+const LOG2_SHIFT: u32 = 56;
+/// Entries that may come between two steps of growth.
+const CREDIT: u32 = 8;
+
+/// What an insertion may need: a node, or a step of growth.
+const NODE: Need = Need::new(1);
+const GROWTH: Need = Need::new(2);
+
+/// Bytes that a walker reads of a head, of a node of another page, and of the right one.
+const HEAD_BYTES: u8 = 8;
+const MISS_BYTES: u8 = 16;
+const HIT_BYTES: u8 = 24;
+
+/// How many entries a table holds before it grows: four a group.
+const fn room(log2: u8) -> u64 {
+    (SLOTS / 2) << log2
+}
+
+/// A hashed page table of all spaces; [`space`](Self::space) makes a handle of one.
+pub struct Htab<M: Memory> {
+    memory: M,
+    stripes: Stripes<M>,
+    pool: Pool<M>,
+    asids: Asids,
+    /// The blocks of the table of each size: groups, with [`THERE`], and heads.
+    blocks: [[AtomicU64; 2]; SIZES],
+    state: AtomicU64,
+    entries: AtomicU64,
+    overflow: AtomicU64,
+    evictions: AtomicU64,
+    reloads: AtomicU64,
+    count_frames: AtomicU64,
+    /// Somebody is moving a pair.
+    growing: AtomicBool,
+    /// After a table could not be had: how many entries there will be when it is tried again.
+    retry_at: AtomicU64,
+}
+
+/// Where the entries are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// In their primary group.
+    pub primary: u64,
+    /// In their secondary group.
+    pub secondary: u64,
+    /// In chains.
+    pub overflow: u64,
+}
+
+/// What changes may consume: nodes, and entries that may come before the table has to grow on.
+pub struct Stock<'t, M: Memory> {
+    table: &'t Htab<M>,
+    nodes: Nodes<'t, M>,
+    credit: u32,
+}
+
+impl<'t, M: Memory> Stock<'t, M> {
+    fn new(table: &'t Htab<M>) -> Self {
+        Self { table, nodes: Nodes::new(&table.pool), credit: 0 }
+    }
+}
+
+impl<M: Memory> Htab<M> {
+    /// An empty table of the least size, 2048 groups: 256 KiB in one block, 8 KiB of heads, and a
+    /// frame of locks.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn new(memory: M) -> Result<Self, OutOfFrames> {
+        Self::with_capacity(memory, 0)
+    }
+
+    /// An empty table that does not grow before it has as many entries: 32 to 64 bytes for each.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; nothing is leaked.
+    pub fn with_capacity(memory: M, pages: u64) -> Result<Self, OutOfFrames> {
+        let log2 = (LEAST..SIZES as u8 - 1).find(|&log2| pages <= room(log2));
+        let log2 = log2.unwrap_or(SIZES as u8 - 1);
+        let table = Self {
+            stripes: Stripes::new(memory.clone())?,
+            pool: Pool::keeping(memory.clone(), NODE_BYTES),
+            memory,
+            asids: Asids::new(),
+            blocks: [const { [const { AtomicU64::new(0) }; 2] }; SIZES],
+            state: AtomicU64::new(u64::from(log2) << LOG2_SHIFT),
+            entries: AtomicU64::new(0),
+            overflow: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
+            count_frames: AtomicU64::new(0),
+            growing: AtomicBool::new(false),
+            retry_at: AtomicU64::new(0),
+        };
+        table.add_table(log2, true)?;
+        Ok(table)
+    }
+
+    /// The space `asid`, empty.
+    ///
+    /// # Errors
+    ///
+    /// [`AsidError`]: another handle has it, or the table has no such identifier.
+    pub fn space(&self, asid: Asid) -> Result<Space<'_, Self>, AsidError> {
+        Space::open(self, asid)
+    }
+
+    /// The memory that it was made with.
+    pub const fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// How many groups there are; while it grows, still those of the smaller table.
+    pub fn count_groups(&self) -> u64 {
+        1 << self.state().0
+    }
+
+    /// Entries in chains, which hardware would not find.
+    pub fn count_overflow(&self) -> u64 {
+        self.overflow.load(Ordering::Relaxed)
+    }
+
+    /// Entries that were pushed out of their groups by new ones, so far.
+    pub fn count_evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Entries of chains that changed places with one of a group, so far.
+    pub fn count_reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Relaxed)
+    }
+
+    /// Where the groups lie and log2 of their bytes, for a processor's HTABORG and HTABSIZE; `None`
+    /// while the table is growing, as it is in two places then.
+    pub fn origin(&self) -> Option<(PhysAddr, u8)> {
+        let (log2, moved) = self.state();
+        let bytes_log2 = log2 + GROUP_BYTES.ilog2() as u8;
+        (moved == 0).then(|| (self.table(log2).group_at(0), bytes_log2))
+    }
+
+    /// Counts where the entries are, in a pass over the table.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for pair in 0..self.count_stripes() {
+            self.with_pair(pair, |table| {
+                for slot in table.groups_of(pair).into_iter().flat_map(slots) {
+                    match table.v(slot) {
+                        v if !is_taken(v) => {}
+                        v if v & entry::SECONDARY != 0 => census.secondary += 1,
+                        _ => census.primary += 1,
+                    }
+                }
+                table.each(pair, |_, _| census.overflow += 1);
+            });
+        }
+        census.overflow -= census.primary + census.secondary;
+        census
+    }
+
+    /// log2 of the groups of the table in use, and how many of its pairs have moved to the next.
+    fn state(&self) -> (u8, u64) {
+        // Acquire: with it come the blocks of both tables.
+        let state = self.state.load(Ordering::Acquire);
+        ((state >> LOG2_SHIFT) as u8, state & ((1 << LOG2_SHIFT) - 1))
+    }
+
+    fn set_state(&self, (log2, moved): (u8, u64)) {
+        self.state.store(u64::from(log2) << LOG2_SHIFT | moved, Ordering::Release);
+    }
+
+    /// The table of a size that the state leads to.
+    fn table(&self, log2: u8) -> Table<'_, M> {
+        let blocks = self.blocks.get(usize::from(log2));
+        let at = |n: usize| blocks.map_or(0, |blocks| blocks[n].load(Ordering::Relaxed));
+        debug_assert!(at(0) & THERE != 0, "there is no table of 2^{log2} groups");
+        let blocks = (PhysAddr::new(at(0) & !THERE), PhysAddr::new(at(1)));
+        // SAFETY: `add_table` took both blocks in these sizes, and they stay while `&self` is and
+        // the state leads, or has led, there. Nodes are of our pool, which keeps its frames.
+        unsafe { Table::new(&self.memory, blocks, log2) }
+    }
+
+    /// The table that a hash is in now; for good, while its stripe is held.
+    fn table_of(&self, hash: u64) -> Table<'_, M> {
+        let (log2, moved) = self.state();
+        let has_moved = pair_of(hash, log2) < moved;
+        self.table(log2 + u8::from(has_moved))
+    }
+
+    fn stripe(&self, hash: u64) -> vellum_global::Stripe {
+        self.stripes.of(pair_of(hash, STRIPES))
+    }
+
+    /// Takes the stripe of a hash, or of the pair with this number.
+    fn hold(&self, hash: u64) -> Held<'_, M> {
+        self.stripes.hold(self.stripe(hash))
+    }
+
+    /// Calls `f` with the table that a pair is in, if there is such a pair now, under its stripe.
+    fn with_pair(&self, pair: u64, f: impl FnOnce(&Table<'_, M>)) {
+        let _held = self.hold(pair);
+        let (log2, moved) = self.state();
+        let groups = 1u64 << log2;
+        let origin = if pair < groups / 2 { pair } else { (groups - 1).saturating_sub(pair) };
+        if pair < groups / 2 || pair < groups && origin < moved {
+            f(&self.table(log2 + u8::from(origin < moved)));
+        }
+    }
+
+    /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.
+    fn look(&self, (page, key): (Virtual, Key), notes: &mut Notes) -> Option<u64> {
+        let version = self.stripes.begin(self.stripe(page.hash()));
+        let is_current = || self.stripes.is_current(version);
+        let table = self.table_of(page.hash());
+        let mut full = true;
+        for group in table.groups_of(page.hash()) {
+            notes.note(table.group_at(group), GROUP_BYTES as u8, false);
+            for slot in slots(group) {
+                let v = table.v(slot);
+                if table.holds(slot, v, page) {
+                    let raw = decode(v, table.r(slot));
+                    return is_current().then_some(raw);
+                }
+                full &= is_taken(v);
+            }
+        }
+        if !full {
+            return is_current().then_some(0);
+        }
+        let pair = table.pair(page);
+        let mut link = table.head(pair);
+        notes.note(table.head_at(pair), HEAD_BYTES, false);
+        loop {
+            if !is_current() {
+                return None;
+            }
+            // SAFETY: the version was current after the link was read.
+            let Some(node) = (unsafe { table.follow(link) }) else { return Some(0) };
+            link = node.next();
+            if node.tag() == key.tag() {
+                notes.note(node.at(), HIT_BYTES, false);
+                let raw = node.raw();
+                return is_current().then_some(raw);
+            }
+            notes.note(node.at(), MISS_BYTES, false);
+        }
+    }
+
+    /// The slot that a valid entry of `page` takes when none is free.
+    fn victim(&self, table: &Table<'_, M>, page: Virtual) -> Option<Slot> {
+        let [primary, secondary] = table.groups_of(page.hash());
+        let turn = (self.count_evictions() + self.count_reloads()) % SLOTS;
+        let both = || slots(primary).chain(slots(secondary));
+        let in_turns = slots(primary).cycle().skip(turn as usize).take(SLOTS as usize);
+        both()
+            .find(|&slot| !is_valid(table.v(slot)))
+            .or_else(|| in_turns.chain(slots(secondary)).find(|&slot| table.v(slot) & BOLTED == 0))
+    }
+
+    /// Puts `page` where a victim is; the victim goes into `node`, which keeps its place in a chain.
+    fn displace<'t>(
+        &'t self,
+        table: &Table<'t, M>,
+        (page, raw): (Virtual, u64),
+        node: &Node<'t, M>,
+        next: u64,
+    ) -> bool {
+        if !is_valid(encode(raw).0) {
+            return false;
+        }
+        let Some(slot) = self.victim(table, page) else { return false };
+        let (out, old) = table.entry(slot);
+        let Some(key) = out.key() else { return false };
+        node.fill(key, next, old);
+        table.put(slot, page, raw);
+        true
+    }
+
+    /// Adds an entry to a pair whose stripe is held.
+    fn insert<'t>(
+        &'t self,
+        table: &Table<'t, M>,
+        (page, key): (Virtual, Key),
+        raw: u64,
+        stock: &mut Stock<'t, M>,
+    ) -> Result<(), Need> {
+        let grows = self.wants_to_grow();
+        let ours = core::ptr::eq(stock.table, self);
+        if grows && !(ours && stock.credit > 0) {
+            return Err(GROWTH);
+        }
+        if let Some(slot) = table.free_slot(page) {
+            table.put(slot, page, raw);
+        } else {
+            let at = stock.nodes.take(&self.pool).ok_or(NODE)?;
+            // SAFETY: a node of our pool, which the stock had alone.
+            let node = unsafe { Node::new(&self.memory, at) };
+            let pair = table.pair(page);
+            if self.displace(table, (page, raw), &node, table.head(pair)) {
+                table.set_head(pair, at.as_u64());
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            } else {
+                table.push(&node, (page, key), raw);
+            }
+            self.overflow.fetch_add(1, Ordering::Relaxed);
+        }
+        stock.credit -= u32::from(grows);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Frees a slot, or gives it to the first of the chain, whose node is returned.
+    fn vacate<'t>(&'t self, table: &Table<'t, M>, slot: Slot, pair: u64) -> Option<PhysAddr> {
+        table.set(slot, 0, 0);
+        // SAFETY: the stripe is held.
+        let node = unsafe { table.follow(table.head(pair)) }?;
+        table.set_head(pair, node.next());
+        if let Some(key) = Key::from_tag(node.tag()) {
+            table.put(slot, Virtual::of(key), node.raw());
+        }
+        self.overflow.fetch_sub(1, Ordering::Relaxed);
+        Some(node.at())
+    }
+
+    /// Replaces or removes an entry that was found; a node that it leaves.
+    fn change<'t>(
+        &'t self,
+        table: &Table<'t, M>,
+        found: &Found<'t, M>,
+        page: Virtual,
+        new: u64,
+    ) -> Option<PhysAddr> {
+        match found {
+            Found::Slot(slot) if new == 0 => self.vacate(table, *slot, table.pair(page)),
+            Found::Slot(slot) => {
+                table.put(*slot, page, new);
+                None
+            }
+            Found::Node(node, before) if new == 0 => {
+                match before {
+                    Some(before) => before.set_next(node.next()),
+                    None => table.set_head(table.pair(page), node.next()),
+                }
+                self.overflow.fetch_sub(1, Ordering::Relaxed);
+                Some(node.at())
+            }
+            Found::Node(node, _) => {
+                if self.displace(table, (page, new), node, node.next()) {
+                    self.reloads.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    node.set_raw(new);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl<M: Memory> Store for Htab<M> {
+    type Stock<'t>
+        = Stock<'t, M>
+    where
+        Self: 't;
+
+    fn stock(&self) -> Stock<'_, M> {
+        Stock::new(self)
+    }
+
+    fn refill<'t>(&'t self, stock: &mut Stock<'t, M>, need: Need) -> Result<(), OutOfFrames> {
+        stock.become_of(self);
+        self.grow(&mut stock.nodes);
+        stock.credit = CREDIT;
+        if need == NODE { stock.nodes.refill(&self.pool, NODE.get()) } else { Ok(()) }
+    }
+
+    fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
+        let page = Virtual::of(key);
+        Notes::told(sink, |notes| {
+            loop {
+                notes.restart();
+                if let Some(raw) = self.look((page, key), notes) {
+                    return raw;
+                }
+            }
+        })
+    }
+
+    fn update<'t, E>(
+        &'t self,
+        key: Key,
+        stock: &mut Stock<'t, M>,
+        f: impl FnOnce(u64) -> Result<u64, E>,
+    ) -> Result<u64, Refused<E>> {
+        let page = Virtual::of(key);
+        let held = self.hold(page.hash());
+        let table = self.table_of(page.hash());
+        let found = table.find(page, key);
+        let old = match &found {
+            None => 0,
+            Some(Found::Slot(slot)) => table.entry(*slot).1,
+            Some(Found::Node(node, _)) => node.raw(),
+        };
+        let new = f(old).map_err(Refused::By)?;
+        if new == old {
+            return Ok(old);
+        }
+        let Some(found) = found else {
+            self.insert(&table, (page, key), new, stock).map_err(Refused::Need)?;
+            return Ok(0);
+        };
+        let left = self.change(&table, &found, page, new);
+        drop(held);
+        self.entries.fetch_sub(u64::from(new == 0), Ordering::Relaxed);
+        if let Some(node) = left {
+            // SAFETY: of our pool, and in no chain any more; a look-up that has its address still
+            // reads it, which the pool allows for.
+            unsafe { stock.nodes.put(&self.pool, node) };
+        }
+        Ok(old)
+    }
+
+    fn count_stripes(&self) -> u64 {
+        let (log2, moved) = self.state();
+        if moved > 0 { 1 << log2 } else { 1 << (log2 - 1) }
+    }
+
+    fn scan(&self, stripe: u64, found: &mut Lowest) {
+        self.with_pair(stripe, |table| {
+            table.each(stripe, |page, raw| {
+                if let Some(key) = page.key() {
+                    found.offer(key, raw);
+                }
+            });
+        });
+    }
+
+    fn count_entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    fn table_bytes(&self) -> u64 {
+        let frames = self.count_frames.load(Ordering::Relaxed) + self.pool.count_frames();
+        self.stripes.table_bytes() + (frames << PAGE_SHIFT)
+    }
+
+    fn asids(&self) -> &Asids {
+        &self.asids
+    }
+}
+
+impl<M: Memory> fmt::Debug for Htab<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Htab")
+            .field("entries", &self.count_entries())
+            .field("groups", &self.count_groups())
+            .field("overflow", &self.count_overflow())
+            .field("bytes", &self.table_bytes())
+            .finish()
+    }
+}
+
+impl<M: Memory> fmt::Debug for Stock<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stock").field("nodes", &self.nodes).field("credit", &self.credit).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

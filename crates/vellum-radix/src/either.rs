@@ -21,7 +21,8 @@ use crate::radix::Radix;
 use core::ops::ControlFlow;
 use vellum_core::{
     Attr, Canonical, Cause, Change, Entry, Flush, Gather, Gone, Memory, Need, OutOfFrames,
-    PageTable, PhysAddr, RangeError, Reap, ReplaceError, Run, Sink, Soft, Span, VirtAddr, Walk,
+    PageTable, PhysAddr, RangeError, Reap, ReplaceError, Run, Scope, Sink, Soft, Span, VirtAddr,
+    Walk,
 };
 
 /// One of two; as a table, one that holds what both can.
@@ -148,6 +149,10 @@ unsafe impl<G: Gather<E>, D, E> Gather<D> for Wrapped<'_, G, D, E> {
 
     fn drain(&mut self) {
         self.gather.drain();
+    }
+
+    fn owed(&self) -> Option<Scope> {
+        self.gather.owed()
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 
 use super::*;
 use vellum_core::{Direct, PAGE_SIZE};
-use vellum_testkit::Arena;
+use vellum_testkit::{Arena, Checker};
 
 /// A page that only 5 levels translate.
 const HIGH: VirtAddr = VirtAddr::new(1 << 50);
@@ -100,4 +100,33 @@ fn a_stock_of_the_other_variant_is_exchanged_by_a_refill() {
     retire(four);
     retire(five);
     assert_eq!(arena.frames_in_use(), 0);
+}
+
+#[test]
+fn what_the_table_inside_owes_reaches_the_gather_outside() {
+    let arena = Arena::new(64);
+    let mut table = X86Any::five(&arena).expect("room");
+    let pages = [0, 2, 512].map(|n| HIGH.wrapping_add(n * PAGE_SIZE));
+    let checker = Checker::new(&table, &arena, &pages);
+    // Room for one item: it has to be drained before the next.
+    let mut gather = checker.gather::<_, 1>(|_| {});
+    let checked = |table: &X86Any<_>, step| assert_eq!(checker.check(table), Ok(()), "{step}");
+    for (va, frame) in pages.into_iter().zip([0x1000, 0x3000, 0x5000]) {
+        let run = Run::new(va, PhysAddr::new(frame), PAGE_SIZE, Attr::RW);
+        table.map(run, &mut gather).expect("nothing is there");
+        checked(&table, "map");
+    }
+    let change = Change::clearing(Attr::WRITE);
+    table.protect(pages[0], PAGE_SIZE, change, &mut gather).expect("mapped");
+    checked(&table, "protect");
+    // The last of a node takes the node along.
+    for va in pages {
+        table.unmap(va, PAGE_SIZE, &mut gather).expect("mapped");
+        checked(&table, "unmap");
+    }
+    checker.unload();
+    table.retire(&mut gather);
+    assert_eq!(checker.check_unloaded(), Ok(()));
+    gather.finish();
+    assert_eq!((checker.finish(), arena.frames_in_use()), (Ok(()), 0));
 }

@@ -99,3 +99,50 @@ fn take_one<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
         Entry::Hole => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::X86_64;
+    use crate::radix::node::index;
+    use vellum_core::{Batch, Flush, Gone, Invalidate, PAGE_SIZE, PhysAddr};
+    use vellum_testkit::Arena;
+
+    type Table<'a> = Radix<X86_64<4>, &'a Arena>;
+
+    /// Wants this address flushed, and nothing else.
+    struct Wants(VirtAddr);
+
+    // SAFETY: no CPU walks the tables of this test.
+    #[allow(unsafe_code, reason = "implements an unsafe trait")]
+    unsafe impl Invalidate for Wants {
+        fn flush(&self, flushes: &[Flush]) {
+            assert_eq!((flushes.len(), flushes[0].first), (1, self.0));
+        }
+    }
+
+    /// Between the look at an entry and the swap there is no time in which a test could change it.
+    #[test]
+    fn a_leaf_that_hardware_changed_as_it_went_comes_out_flushed() {
+        let arena = Arena::new(16);
+        let table = Table::new(&arena).expect("room");
+        let (before, va) = (VirtAddr::new(4 * PAGE_SIZE), VirtAddr::new(5 * PAGE_SIZE));
+        let mut gone = std::vec::Vec::new();
+        // SAFETY: no CPU walks the table, and this gather is used with it alone.
+        #[allow(unsafe_code, reason = "calls an unsafe function")]
+        let mut gather: Batch<_, _, Detached<X86_64<4>, &Arena>, 4> =
+            unsafe { Batch::new(Wants(va), |item| gone.push(item)) };
+        let level = X86_64::<4>::LEVELS[3];
+        let node = table.node(table.root());
+        let stretch = Stretch { node, level, first: index(before, level), count: 2, va: before };
+        let run = Run::new(va, PhysAddr::new(0x7000), PAGE_SIZE, Attr::RW | Attr::STATUS);
+        let raw = X86_64::<4>::encode(Entry::Leaf(run.pa, run.attr), 12).expect("a leaf");
+        take_one(&stretch, 1, raw, &mut gather);
+        gather.finish();
+        assert_eq!(gone, [Gone::Run(run)]);
+        // SAFETY: as above.
+        #[allow(unsafe_code, reason = "calls an unsafe function")]
+        let mut direct = unsafe { vellum_core::Direct::new(|_| {}) };
+        vellum_core::PageTable::retire(table, &mut direct);
+    }
+}

@@ -34,6 +34,8 @@ fn looking<F: Format>(
         .with_hardware(Seen::<F>::hardware(&shared, &table))
         .with_absence(Seen::<F>::absence)
         .with_breaks(F::BREAKS);
+    // What is not there may be cached as well, from before the first step.
+    assert_eq!(checker.check(&table), Ok(()));
     let mut gather = checker.gather(|_| {});
     steps(&mut table, &mut gather, &|table, step| {
         assert_eq!(checker.check(table), Ok(()), "{step}");
@@ -93,6 +95,42 @@ fn a_page_is_not_made_while_its_old_translation_is_about() {
     });
     make_a_page_again("protect", |table, gather| {
         table.protect(VA, PAGE_SIZE, Change::setting(Attr::RW | Attr::GLOBAL), gather)
+    });
+}
+
+#[test]
+fn a_valid_leaf_changes_by_way_of_nothing_where_it_has_to() {
+    let (group, second) = (VA.wrapping_add(1 << 16), VA.wrapping_add(2 << 16));
+    let large = VA.wrapping_add(LARGE);
+    let of = |va: VirtAddr, pages: [u64; 2]| pages.map(|n| va.wrapping_add(n * PAGE_SIZE));
+    let points = [[VA; 2], of(group, [0, 1]), of(second, [0, 15]), of(large, [0, 511])].concat();
+    looking::<Arm>(&points, |table, gather, look| {
+        let fewer = Change::clearing(Attr::GLOBAL);
+        table.map(page(0, Attr::RW | Attr::GLOBAL), gather).expect("nothing is there");
+        gather.drain();
+        table.protect(VA, PAGE_SIZE, fewer, gather).expect("mapped");
+        look(table, "a page is not global any more");
+        replace(table, VA, Entry::Leaf(FRAMES.wrapping_add(PAGE_SIZE), Attr::RW), gather);
+        look(table, "a page has another frame");
+        for va in [group, second] {
+            let frames = FRAMES.wrapping_add(va.as_u64() & (LARGE - 1));
+            let run = Run::new(va, frames, 1 << 16, Attr::RW).with_leaves_up_to(16);
+            table.map(run, gather).expect("nothing is there");
+            gather.drain();
+            look(table, "a leaf of several entries");
+        }
+        table.protect(group, 1 << 16, Change::clearing(Attr::WRITE), gather).expect("mapped");
+        look(table, "all of a leaf of several entries");
+        table.protect(group, PAGE_SIZE, Change::setting(Attr::WRITE), gather).expect("mapped");
+        look(table, "one of them");
+        table.unmap(second, 1 << 16, gather).expect("mapped");
+        look(table, "a leaf of several entries goes");
+        let run = Run::new(large, FRAMES, LARGE, Attr::RW).with_leaves_up_to(21);
+        table.map(run, gather).expect("nothing is there");
+        gather.drain();
+        let part = Change::clearing(Attr::WRITE);
+        table.protect(large, PAGE_SIZE, part, gather).expect("mapped");
+        look(table, "a page of a large leaf");
     });
 }
 

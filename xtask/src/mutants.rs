@@ -26,7 +26,7 @@ struct Part {
     tests: &'static [Tests],
 }
 
-/// Tests of one package's target: the arguments of `cargo test` that build them, and the words that
+/// Tests of one package's target, those first that take the least time: the arguments of `cargo test` that build them, and the words that
 /// choose among them, from what is quick to all that there is.
 struct Tests {
     build: &'static [&'static str],
@@ -43,23 +43,22 @@ const PARTS: [Part; 3] = [
         package: "vellum-radix",
         sources: &["src/radix", "src/either.rs"],
         tests: &[
+            Tests { build: &["-p", "vellum-radix", "--lib"], rounds: &[&["either", "unmap"]] },
             Tests {
                 build: &["-p", "vellum-radix", "--test", "flushes"],
                 rounds: &[&["miss", "cases", "--skip", "larger"], &[]],
             },
-            Tests { build: &["-p", "vellum-radix", "--lib"], rounds: &[&["either"]] },
-            Tests { build: &["-p", "vellum-radix", "--test", "x86_64"], rounds: &[&["dirty_bit"]] },
         ],
     },
     Part {
         package: "vellum-global",
         sources: &["src/space.rs", "src/space"],
         tests: &[
+            Tests { build: &["-p", "vellum-global", "--lib"], rounds: &[&["space"]] },
             Tests {
                 build: &["-p", "vellum-hashed", "--test", "conformance"],
                 rounds: &[&["flush"]],
             },
-            Tests { build: &["-p", "vellum-global", "--lib"], rounds: &[&["space"]] },
         ],
     },
 ];

@@ -50,7 +50,8 @@ pub enum Cause {
     SoftTooWide(u64),
     /// Both writable and executable, which the table's policy refuses.
     WriteAndExecute(Attr),
-    /// This address is in a part of the table that belongs to another one and is only shared.
+    /// This address is in a part of the table that another one has too: it belongs to that one, or
+    /// is shared after a fork until it is unshared.
     Shared(VirtAddr),
     /// The pages around this address do not make one larger leaf: a hole, a soft entry, another
     /// attribute, or a frame that does not follow.
@@ -76,7 +77,7 @@ impl fmt::Display for Cause {
             Self::WriteAndExecute(attr) => {
                 write!(f, "{attr:?} is writable and executable, against the table's policy")
             }
-            Self::Shared(va) => write!(f, "{va} is in a part that another table owns"),
+            Self::Shared(va) => write!(f, "{va} is in a part that another table has too"),
             Self::Uneven(va) => write!(f, "the pages around {va} do not make one leaf"),
         }
     }

@@ -31,5 +31,5 @@ pub use entry::{Entry, Gone, Run, Soft, Span};
 pub use error::{Cause, Need, RangeError, ReplaceError};
 pub use gather::{Batch, Direct, Flush, Gather, Invalidate, RANGES, Reap, Scope};
 pub use memory::{FrameSource, Memory, OutOfFrames, PhysMap, order_bytes};
-pub use table::PageTable;
+pub use table::{PageTable, share_entries};
 pub use walk::{Ref, Sink, Walk};

@@ -19,6 +19,7 @@
 use crate::{PAGE_SHIFT, PhysAddr};
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
 
 /// No block of this order is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub unsafe trait FrameSource {
 /// - A clone speaks of the same memory: what one handed out may be reached and freed through the
 ///   other.
 /// - Two that compare equal speak of the same memory.
+/// - What [`sharers`](Self::sharers) gives for a block is the same word each time until the block is
+///   given back, is no other block's, is 0 when the block is handed out, and is written by tables only.
 ///
 /// ```
 /// use vellum_core::{FrameSource, Memory};
@@ -107,7 +110,17 @@ pub unsafe trait FrameSource {
 /// }
 /// ```
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
-pub unsafe trait Memory: PhysMap + FrameSource + Clone + PartialEq {}
+pub unsafe trait Memory: PhysMap + FrameSource + Clone + PartialEq {
+    /// A count beside a block that was handed out, for the table that took it: how many tables link
+    /// this node besides one. `None` where none is kept; such a node is never shared.
+    ///
+    /// A frame's word in `vellum_frame::FrameTable` will do, where frames of tables have none other.
+    #[inline]
+    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        let _ = block;
+        None
+    }
+}
 
 // SAFETY: forwards to `T`, which keeps the contract.
 #[allow(unsafe_code, reason = "implements an unsafe trait by forwarding")]

@@ -230,32 +230,49 @@ pub trait PageTable: Walk {
     where
         Self: Sized,
     {
-        let mut done = 0;
-        loop {
-            let rest = (va.wrapping_add(done), len - done);
-            let chunk = Chunk::read(self, rest).map_err(|cause| RangeError { cause, done })?;
-            for span in chunk.spans.into_iter().flatten() {
-                let start = span.va.as_u64().wrapping_sub(va.as_u64());
-                let shared = share_span(self, span, change, gather, (child, child_gather));
-                let given = match shared {
-                    Ok(()) => span.len,
-                    Err(e) => e.done,
-                };
-                if given > 0 {
-                    let entry = span.entry.changed(change);
-                    f(Span { len: given, entry, ..span });
-                }
-                shared.map_err(|e| RangeError { cause: e.cause, done: start + e.done })?;
-                done = start + span.len;
+        share_entries(self, (va, len), change, gather, (child, child_gather), f)
+    }
+}
+
+/// What [`PageTable::share`] does where a design does not do better: entry by entry, through the
+/// other operations.
+///
+/// # Errors
+///
+/// As of [`PageTable::share`].
+pub fn share_entries<T: PageTable, G: Gather<T::Detached>, H: Gather<T::Detached>>(
+    parent: &mut T,
+    (va, len): (VirtAddr, u64),
+    change: Change,
+    gather: &mut G,
+    (child, child_gather): (&mut T, &mut H),
+    f: &mut impl FnMut(Span),
+) -> Result<(), RangeError> {
+    let mut done = 0;
+    loop {
+        let rest = (va.wrapping_add(done), len - done);
+        let chunk = Chunk::read(parent, rest).map_err(|cause| RangeError { cause, done })?;
+        for span in chunk.spans.into_iter().flatten() {
+            let start = span.va.as_u64().wrapping_sub(va.as_u64());
+            let shared = share_span(parent, span, change, gather, (child, child_gather));
+            let given = match shared {
+                Ok(()) => span.len,
+                Err(e) => e.done,
+            };
+            if given > 0 {
+                let entry = span.entry.changed(change);
+                f(Span { len: given, entry, ..span });
             }
-            if !chunk.full || done >= len {
-                return Ok(());
-            }
+            shared.map_err(|e| RangeError { cause: e.cause, done: start + e.done })?;
+            done = start + span.len;
+        }
+        if !chunk.full || done >= len {
+            return Ok(());
         }
     }
 }
 
-/// Spans that [`PageTable::share`] reads at a time, since a visit may not call the table.
+/// Spans that [`share_entries`] reads at a time, since a visit may not call the table.
 struct Chunk {
     spans: [Option<Span>; 32],
     /// There may be more.

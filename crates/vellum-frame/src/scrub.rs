@@ -41,6 +41,7 @@ use crate::MAX_ORDER;
 use bytes::{differing, fill, zero};
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
 use vellum_core::{FrameSource, Memory, OutOfFrames, PAGE_SIZE, PhysAddr, PhysMap};
 
 /// What freed frames are filled with by [`Policy::Poison`].
@@ -327,7 +328,11 @@ unsafe impl<M: Memory> FrameSource for Scrub<M> {
 }
 
 // SAFETY: `M` is a `Memory`, and frames, bytes, clones and equality are all `M`'s.
-unsafe impl<M: Memory> Memory for Scrub<M> {}
+unsafe impl<M: Memory> Memory for Scrub<M> {
+    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        self.memory.sharers(block)
+    }
+}
 
 #[cfg(test)]
 #[cfg(not(loom))]

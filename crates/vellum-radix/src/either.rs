@@ -22,7 +22,7 @@ use core::ops::ControlFlow;
 use vellum_core::{
     Attr, Canonical, Cause, Change, Entry, Flush, Gather, Gone, Memory, Need, OutOfFrames,
     PageTable, PhysAddr, RangeError, Reap, ReplaceError, Run, Scope, Sink, Soft, Span, VirtAddr,
-    Walk,
+    Walk, share_entries,
 };
 
 /// One of two; as a table, one that holds what both can.
@@ -57,6 +57,55 @@ pub type RiscVAny<M, const EXTENSIONS: u8 = RVA23> = Either<
     Either<Radix<RiscV<4, EXTENSIONS>, M>, Radix<RiscV<5, EXTENSIONS>, M>>,
 >;
 
+/// Calls an operation without a gather of the table that there is.
+macro_rules! ask {
+    ($self:expr, $table:ident => $call:expr) => {
+        match $self {
+            Self::Left($table) => $call,
+            Self::Right($table) => $call,
+        }
+    };
+}
+
+/// Calls an operation of the table that there is, with its gather.
+macro_rules! forward {
+    ($self:expr, $gather:ident, $table:ident => $call:expr) => {
+        match $self {
+            Self::Left($table) => {
+                let $gather = &mut Wrapped::new($gather, Either::Left);
+                $call
+            }
+            Self::Right($table) => {
+                let $gather = &mut Wrapped::new($gather, Either::Right);
+                $call
+            }
+        }
+    };
+}
+
+/// Calls an operation on two tables that are of one variant, each with its gather; or else on both as
+/// they are.
+macro_rules! both {
+    (($one:expr, $two:expr), ($g:ident, $h:ident), ($table:ident, $child:ident) => $same:expr, $mixed:expr) => {
+        match ($one, $two) {
+            (Self::Left($table), Self::Left(child)) => {
+                let $g = &mut Wrapped::new($g, Either::Left);
+                let $child = (child, &mut Wrapped::new($h, Either::Left));
+                $same
+            }
+            (Self::Right($table), Self::Right(child)) => {
+                let $g = &mut Wrapped::new($g, Either::Right);
+                let $child = (child, &mut Wrapped::new($h, Either::Right));
+                $same
+            }
+            ($table, child) => {
+                let $child = (child, $h);
+                $mixed
+            }
+        }
+    };
+}
+
 impl<M: Memory> X86Any<M> {
     /// An empty table of 4 levels.
     ///
@@ -83,6 +132,46 @@ impl<M: Memory> X86Any<M> {
             Self::Left(table) => table.root(),
             Self::Right(table) => table.root(),
         }
+    }
+
+    /// See [`Radix::share_nodes`]; with a child of the other kind, entries.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Radix::share_nodes`].
+    pub fn share_nodes<G, H>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError>
+    where
+        G: Gather<<Self as PageTable>::Detached>,
+        H: Gather<<Self as PageTable>::Detached>,
+    {
+        both!(
+            (self, child),
+            (gather, child_gather),
+            (table, child) => table.share_nodes(va, len, gather, child, f),
+            share_entries(table, (va, len), Change::clearing(Attr::WRITE), gather, child, f)
+        )
+    }
+
+    /// See [`Radix::unshare`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`Radix::unshare`].
+    pub fn unshare<G: Gather<<Self as PageTable>::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        forward!(self, gather, table => table.unshare(va, len, gather, f))
     }
 }
 
@@ -181,32 +270,6 @@ impl<A: Reap, B: Reap> Reap for Either<A, B> {
             Self::Right(part) => part.reap(sink),
         }
     }
-}
-
-/// Calls an operation without a gather of the table that there is.
-macro_rules! ask {
-    ($self:expr, $table:ident => $call:expr) => {
-        match $self {
-            Self::Left($table) => $call,
-            Self::Right($table) => $call,
-        }
-    };
-}
-
-/// Calls an operation of the table that there is, with its gather.
-macro_rules! forward {
-    ($self:expr, $gather:ident, $table:ident => $call:expr) => {
-        match $self {
-            Self::Left($table) => {
-                let $gather = &mut Wrapped::new($gather, Either::Left);
-                $call
-            }
-            Self::Right($table) => {
-                let $gather = &mut Wrapped::new($gather, Either::Right);
-                $call
-            }
-        }
-    };
 }
 
 impl<A: Walk, B: Walk> Walk for Either<A, B> {
@@ -331,6 +394,23 @@ impl<A: PageTable, B: PageTable> PageTable for Either<A, B> {
         f: &mut impl FnMut(Span),
     ) -> Result<(), Cause> {
         forward!(self, gather, table => table.harvest(va, len, clear, gather, f))
+    }
+
+    fn share<G: Gather<Self::Detached>, H: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        change: Change,
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        both!(
+            (self, child),
+            (gather, child_gather),
+            (table, child) => table.share(va, len, change, gather, child, f),
+            share_entries(table, (va, len), change, gather, child, f)
+        )
     }
 
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G) {

@@ -135,6 +135,8 @@ impl Decoded {
 ///   2<sup>`page`</sup> apart differ by [`step`](Self::step), where that stays within
 ///   [`frame_mask`](Self::frame_mask); and all of a leaf's entry outside of that mask depends on
 ///   its attributes, `page` and the bits of its frame that have no place in the mask alone.
+/// - A table entry with the bits of [`LINK_WRITE`](Self::LINK_WRITE) flipped decodes to the same table,
+///   and they are none of the count's.
 /// - `set_status`, `clear_status` of a leaf's entry change nothing of what it decodes to but those
 ///   attributes.
 #[allow(unsafe_code, reason = "declares the contract of an unsafe trait")]
@@ -153,6 +155,10 @@ pub unsafe trait Format: 'static {
 
     /// Where a table entry has ten bits for the count of its node; `None`: nowhere.
     const COUNT_SHIFT: Option<u32> = None;
+
+    /// The bits of a table entry that, flipped, take the right to write from everything below; 0 where
+    /// no entry can. Nodes can be shared copy-on-write where there are such.
+    const LINK_WRITE: u64 = 0;
 
     /// Whether a live leaf may have to be made invalid, and flushed, before it gets another frame,
     /// size or memory type: Arm's break-before-make. [`needs_break`](Self::needs_break) says when.
@@ -304,6 +310,13 @@ pub const fn single_entry_leaves<F: Format>() -> u64 {
         i += 1;
     }
     leaves
+}
+
+/// Whether a table entry of the level of `page` takes the right to write from what is below it:
+/// which is how a node that is shared copy-on-write is linked.
+#[inline(always)]
+pub(crate) fn is_shared<F: Format>(raw: u64, page: u8) -> bool {
+    (raw ^ F::table_entry(PhysAddr::new(0), page, true)) & F::LINK_WRITE != 0
 }
 
 /// The order of the block of frames that holds a node of level `depth`, with its counts if they are

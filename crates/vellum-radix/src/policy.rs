@@ -42,6 +42,14 @@ impl Policy {
         !matches!(self.write_xor_execute, WriteXorExecute::Allow) || self.kernel_from.is_some()
     }
 
+    /// Whether both refuse and report the same, so that a node of one may be in the other.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        use WriteXorExecute::{Allow, Refuse};
+        let both = (&self.write_xor_execute, &other.write_xor_execute);
+        // Two that report may report to different places.
+        matches!(both, (Allow, Allow) | (Refuse, Refuse)) && self.kernel_from == other.kernel_from
+    }
+
     /// Whether a mapping may get these attributes, where only the kernel is or elsewhere.
     ///
     /// # Errors

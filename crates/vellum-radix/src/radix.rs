@@ -19,7 +19,7 @@
 //!
 //! - Every table entry was written by this type, links a block of its memory, and is the only link
 //!   to it; but for the part that is shared (`half`), whose nodes belong to one table and are
-//!   never unlinked.
+//!   never unlinked, and for lowest nodes shared copy-on-write (`shared`), which nobody changes.
 //! - The count of a linked node is the number of its entries that are not holes, while nobody is
 //!   inside a `&self` operation; within one it may be higher, never lower. The count of an entry
 //!   that links nothing is 0.
@@ -32,6 +32,7 @@
 mod change;
 mod collapse;
 mod detached;
+mod fork;
 mod frames;
 mod group;
 mod half;
@@ -41,10 +42,12 @@ mod node;
 mod protect;
 mod read;
 mod replace;
+mod shared;
 mod split;
 mod stock;
 mod table;
 mod unmap;
+mod way;
 
 use crate::format::{self, Decoded, Format, Level, base_shift};
 use crate::policy::Policy;
@@ -136,18 +139,21 @@ impl<F: Format, M: Memory> Radix<F, M> {
         end: impl Fn(Found<'_, F, M>) -> R,
     ) -> R {
         let mut node = self.node(self.root);
+        let mut lost = Attr::NONE;
         let last = F::LEVELS.len() - 1;
         for level in &F::LEVELS[..last] {
             let (slot, raw) = step(node, *level, va, sink);
             let Some(child) = F::child(raw, level.shift) else {
                 let entry = F::decode(raw, level.shift).entry();
-                return end(Found { slot, node, raw, level: *level, entry });
+                return end(Found { slot, node, raw, level: *level, entry, lost: Attr::NONE });
             };
             node = self.node(child);
+            lost = lost_below::<F>(raw, level.shift);
         }
         let level = F::LEVELS[last];
         let (slot, raw) = step(node, level, va, sink);
-        end(Found { slot, node, raw, level, entry: F::decode(raw, level.shift).entry() })
+        let entry = without(F::decode(raw, level.shift).entry(), lost);
+        end(Found { slot, node, raw, level, entry, lost })
     }
 
     /// Refuses a range that the levels do not translate in whole pages.
@@ -228,7 +234,24 @@ struct Found<'m, F, M> {
     node: Node<'m, F, M>,
     raw: u64,
     level: Level,
+    /// What it says; without the rights that are `lost` to what links its node.
     entry: Entry,
+    lost: Attr,
+}
+
+/// The right that a table entry takes from the leaves of a node that it links.
+#[inline(always)]
+fn lost_below<F: Format>(raw: u64, page: u8) -> Attr {
+    if format::is_shared::<F>(raw, page) { Attr::WRITE } else { Attr::NONE }
+}
+
+/// The entry without these rights.
+#[inline(always)]
+fn without(entry: Entry, lost: Attr) -> Entry {
+    match entry {
+        Entry::Leaf(pa, attr) => Entry::Leaf(pa, attr - lost),
+        other => other,
+    }
 }
 
 impl<F: Format, M: Memory> fmt::Debug for Radix<F, M> {
@@ -244,9 +267,9 @@ impl<F: Format, M: Memory> Walk for Radix<F, M> {
             return Err(Cause::NonCanonical(va));
         }
         Ok(self.find(va, sink, |found| {
-            let Found { node, raw, level, entry, .. } = found;
+            let Found { node, raw, level, entry, lost, .. } = found;
             if level.group > 0 && F::is_grouped(raw, level.shift) {
-                let entry = group::leaf(node, level, index(va, level));
+                let entry = without(group::leaf(node, level, index(va, level)), lost);
                 let page = level.group_shift();
                 return Span { va: va.align_down(page), len: 1 << page, entry };
             }
@@ -304,7 +327,7 @@ fn translate_large<F: Format>(raw: u64, level: Level, va: VirtAddr) -> Option<Ph
 
 /// Sets status in a leaf that grants `need`; the entry as it was.
 fn touch_leaf<F: Format, M: Memory>(found: Found<'_, F, M>, need: Attr, bits: Attr) -> Entry {
-    let Found { slot, mut raw, level, mut entry, .. } = found;
+    let Found { slot, mut raw, level, mut entry, lost, .. } = found;
     while let Entry::Leaf(_, attr) = entry {
         let touched = F::set_status(raw, bits);
         if !attr.contains(need) || touched == raw || F::is_broken(raw) {
@@ -315,7 +338,7 @@ fn touch_leaf<F: Format, M: Memory>(found: Found<'_, F, M>, need: Attr, bits: At
             // Somebody changed the leaf: judge what is there now.
             Err(now) => {
                 raw = now;
-                entry = F::decode(raw, level.shift).entry();
+                entry = without(F::decode(raw, level.shift).entry(), lost);
             }
         }
     }

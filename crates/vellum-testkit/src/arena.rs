@@ -21,6 +21,7 @@
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vellum_core::{
@@ -55,6 +56,8 @@ pub struct Arena {
     base: NonNull<u8>,
     layout: Layout,
     origin: PhysAddr,
+    /// Of each frame, as the first of a node, how many tables link it besides one.
+    sharers: Vec<AtomicU32>,
     state: Mutex<State>,
 }
 
@@ -100,7 +103,8 @@ impl Arena {
         let base = base.unwrap_or_else(|| handle_alloc_error(layout));
         let state = State { frames: vec![FREE; frames], frees: vec![0; frames], budget: None };
         let state = Mutex::new(state);
-        Self { base, layout, origin, state }
+        let sharers = (0..frames).map(|_| AtomicU32::new(0)).collect();
+        Self { base, layout, origin, sharers, state }
     }
 
     /// The first frame.
@@ -193,8 +197,13 @@ unsafe impl PhysMap for Arena {
 }
 
 // SAFETY: one arena is one memory: its blocks are bytes of its allocation, which `with` reaches; a
-// copy of the reference is the same arena, and equality is identity.
-unsafe impl Memory for &Arena {}
+// copy of the reference is the same arena, and equality is identity. Each frame has a count of its own,
+// which is made 0, and must be 0 when a block comes back.
+unsafe impl Memory for &Arena {
+    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        self.sharers.get(self.index(block)?)
+    }
+}
 
 // SAFETY: a block is handed out only when all of its frames were free, marks them as taken under
 // the mutex, and is aligned by frame number, hence by address.
@@ -228,6 +237,8 @@ unsafe impl FrameSource for Arena {
         assert!(pa.is_aligned(PAGE_SHIFT), "{pa} is not the start of a frame");
         assert_eq!(frames[index], order, "{pa} is not the head of a block of this order");
         let size = 1 << order;
+        let sharers = self.sharers[index].load(Ordering::Relaxed);
+        assert_eq!(sharers, 0, "{pa} is given back while tables share it");
         frames[index..index + size].fill(FREE);
         frees[index..index + size].iter_mut().for_each(|n| *n += 1);
         self.fill(index, size, FREED);

@@ -46,11 +46,13 @@ pub enum Live {
     ForkRun,
     /// Shared, copy on write; no frame follows the one before it.
     ForkPages,
+    /// As the one before it, by whole nodes.
+    ForkNodes,
 }
 
 impl Live {
     /// In the order of the report.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Map,
         Self::Each,
         Self::Quiet,
@@ -62,6 +64,7 @@ impl Live {
         Self::Remove,
         Self::ForkRun,
         Self::ForkPages,
+        Self::ForkNodes,
     ];
 
     /// The head of its column.
@@ -79,6 +82,7 @@ impl Live {
             Self::Remove => "live: replace leaf",
             Self::ForkRun => "live: fork, a run",
             Self::ForkPages => "live: fork, pages",
+            Self::ForkNodes => "live: fork, nodes",
         }
     }
 
@@ -102,7 +106,7 @@ impl Live {
         match self {
             Self::Quiet | Self::Noisy => PASSES * amounts.protect / PAGE,
             Self::Half | Self::HalfPages => len / PAGE / 2,
-            Self::ForkRun | Self::ForkPages => amounts.protect / PAGE,
+            Self::ForkRun | Self::ForkPages | Self::ForkNodes => amounts.protect / PAGE,
             _ => len / PAGE,
         }
     }
@@ -119,7 +123,7 @@ impl Live {
                 table.map(quiet(VA, PA, amounts.dense), gather).is_ok()
             }
             Self::HalfPages => map_backwards(table, amounts.dense),
-            Self::ForkPages => map_backwards(table, amounts.protect),
+            Self::ForkPages | Self::ForkNodes => map_backwards(table, amounts.protect),
         }
     }
 
@@ -142,6 +146,7 @@ impl Live {
                 replace_each(table, dense, self == Self::Install, &mut gather)
             }
             Self::ForkRun | Self::ForkPages => fork(table, child, protect, &mut gather),
+            Self::ForkNodes => fork_nodes(table, child, protect, &mut gather),
         };
         gather.finish();
         let gone = match self {
@@ -229,4 +234,19 @@ fn fork<S: FnMut(Gone)>(
     let shared =
         table.share(va, len, change, gather, (child, &mut own), &mut |span| given += span.len);
     shared.is_ok() && given == len
+}
+
+#[inline(never)]
+fn fork_nodes<S: FnMut(Gone)>(
+    table: &mut Inner,
+    child: &mut Inner,
+    len: u64,
+    gather: &mut Gather<S>,
+) -> bool {
+    let mut own = direct(|_| {});
+    let mut given = 0;
+    let child = (child, &mut own);
+    let shared =
+        table.share_nodes(VirtAddr::new(VA), len, gather, child, &mut |span| given += span.len);
+    shared.is_ok() && given == 0
 }

@@ -23,7 +23,7 @@
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 use core::ptr::{NonNull, with_exposed_provenance_mut};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use vellum_core::{FrameSource, Memory, OutOfFrames, PAGE_SIZE, PhysAddr, PhysMap};
 
@@ -186,8 +186,17 @@ unsafe impl FrameSource for Ram {
     }
 }
 
-// SAFETY: there is one source and one mapping, and every handle is of them.
-unsafe impl Memory for Ram {}
+/// How many tables link a node besides one, for the first frames of all; it is 0 again when a node is
+/// given back.
+static SHARERS: [AtomicU32; 1 << 20] = [const { AtomicU32::new(0) }; 1 << 20];
+
+// SAFETY: there is one source and one mapping, and every handle is of them. Each frame has a count of
+// its own, which nobody but tables writes.
+unsafe impl Memory for Ram {
+    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        SHARERS.get((block.as_u64() / PAGE_SIZE) as usize)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@
 
 use super::{boot, image, machine};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::AtomicU32;
 use spin::Once;
 use vellum_core::{FrameSource, Memory, OutOfFrames, PAGE_SIZE, PhysAddr, PhysMap, VirtAddr};
 use vellum_frame::{FrameAllocator, InitError, PhysRange};
@@ -138,9 +139,17 @@ unsafe impl PhysMap for KernelMemory {
     }
 }
 
+/// How many tables link a node besides one, for the frames below 256 MiB.
+static SHARERS: [AtomicU32; 1 << 16] = [const { AtomicU32::new(0) }; 1 << 16];
+
 // SAFETY: every frame of `FRAMES` is in the direct map, and there is one of each, so that all
-// values of this type are the same memory.
-unsafe impl Memory for KernelMemory {}
+// values of this type are the same memory. Each frame's count is its own, and is 0 whenever nobody
+// has the frame, since tables leave it so.
+unsafe impl Memory for KernelMemory {
+    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        SHARERS.get(usize::try_from(block.number().as_u64()).ok()?)
+    }
+}
 
 // SAFETY: forwards to `FRAMES`, which keeps the contract.
 unsafe impl FrameSource for KernelMemory {

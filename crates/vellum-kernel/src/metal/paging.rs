@@ -261,7 +261,73 @@ fn install<T: PageTable>(table: &T, page: VirtAddr, frame: PhysAddr) -> Result<(
     done
 }
 
+/// A table of which some lowest nodes are the kernel's too, and which no CPU loads.
+pub(crate) struct Fork(Tables);
+
+impl Fork {
+    /// What translates `va`.
+    pub(crate) fn translate(&self, va: VirtAddr) -> Result<Span, Cause> {
+        with_table!(&self.0, table => table.walk(va, &mut ()))
+    }
+
+    /// Gives it up; how many bytes it was the last to map.
+    pub(crate) fn retire(self) -> u64 {
+        let mut bytes = 0;
+        // SAFETY: no CPU has ever loaded it.
+        let mut gather = unsafe {
+            Direct::new(|gone| {
+                if let Gone::Run(run) = gone {
+                    bytes += run.len;
+                }
+            })
+        };
+        with_table!(self.0, table => table.retire(&mut gather));
+        bytes
+    }
+}
+
+/// A child that has the parent's lowest nodes of the range.
+fn forked<const LEVELS: usize>(
+    parent: &mut Table<LEVELS>,
+    (va, len): (VirtAddr, u64),
+    flush: impl Invalidate,
+) -> Result<Table<LEVELS>, RangeError> {
+    let mut child = Table::<LEVELS>::new(KernelMemory).map_err(Cause::OutOfFrames)?;
+    // SAFETY: no CPU has loaded the child.
+    let mut own = unsafe { Direct::new(|_| {}) };
+    // SAFETY: every CPU that uses the kernel's tables is flushed.
+    let mut gather = unsafe { Batch::<_, _, _, GATHER>::new(flush, |_| {}) };
+    let shared = parent.share_nodes(va, len, &mut gather, (&mut child, &mut own), &mut |_| {});
+    gather.finish();
+    match shared {
+        Ok(()) => Ok(child),
+        Err(e) => {
+            child.retire(&mut own);
+            Err(e)
+        }
+    }
+}
+
 impl Space {
+    /// A table that shares the lowest nodes that lie in the range whole.
+    pub(crate) fn fork(&self, range: (VirtAddr, u64)) -> Result<Fork, RangeError> {
+        let mut tables = self.write();
+        let child = match &mut *tables {
+            Tables::Four(parent) => forked(parent, range, flush::everywhere()).map(Tables::Four),
+            Tables::Five(parent) => forked(parent, range, flush::everywhere()).map(Tables::Five),
+        };
+        WRITER.store(NOBODY, Ordering::Relaxed);
+        child.map(Fork)
+    }
+
+    /// Makes what is shared of a range the kernel's own; how many bytes were copied for that.
+    pub(crate) fn unshare(&self, va: VirtAddr, len: u64) -> Result<u64, RangeError> {
+        let mut copied = 0;
+        let mut note = |span: Span| copied += span.len;
+        edit!(self, |_| {}, |table, gather| table.unshare(va, len, &mut gather, &mut note))?;
+        Ok(copied)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
         loop {
             if let Some(tables) = self.tables.try_read() {

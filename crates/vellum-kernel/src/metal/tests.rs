@@ -1,6 +1,7 @@
 //! The image's tests. To add one: write the function in a file below, and its line here.
 
 mod flushes;
+mod forks;
 mod frames;
 mod maps;
 mod paging;
@@ -44,6 +45,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("flushes::what_the_cpu_has_is_on", flushes::what_the_cpu_has_is_on),
     ("flushes::a_pair_of_roots_hides_the_kernel", flushes::a_pair_of_roots_hides_the_kernel),
+    ("forks::a_shared_node_is_not_written_through", forks::a_shared_node_is_not_written_through),
     ("rights::ring_3_reaches_user_pages_alone", rights::ring_3_reaches_user_pages_alone),
     ("rights::read_only_pages_are_not_written", rights::read_only_pages_are_not_written),
     ("rights::pages_without_exec_are_not_executed", rights::pages_without_exec_are_not_executed),

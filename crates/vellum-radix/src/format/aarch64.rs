@@ -316,6 +316,7 @@ unsafe impl<const GRANULE: u8, const BITS: u8, const HALVES: u8> Format
         if HALVES == 2 { Canonical::signed(BITS + 1) } else { Canonical::unsigned(BITS) };
     const SOFT_BITS: u8 = 62;
     const COUNT_SHIFT: Option<u32> = if GRANULE == 12 { Some(2) } else { None };
+    const LINK_WRITE: u64 = READ_ONLY_TABLE;
     const BREAKS: bool = true;
 
     #[inline]

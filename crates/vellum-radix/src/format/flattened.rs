@@ -55,6 +55,7 @@ unsafe impl<const UPPER: bool, const LOWER: bool> Format for Flattened<UPPER, LO
     const CANONICAL: Canonical = Canonical::signed(48);
     const SOFT_BITS: u8 = pte::SOFT_BITS;
     const COUNT_SHIFT: Option<u32> = if LOWER { None } else { X86_64::<4>::COUNT_SHIFT };
+    const LINK_WRITE: u64 = X86_64::<4>::LINK_WRITE;
 
     #[inline]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {

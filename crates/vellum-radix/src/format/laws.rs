@@ -9,7 +9,7 @@
 //!
 //! `width` is log2 of the first physical address that the format cannot hold.
 
-use super::{Decoded, Format, Level, base_shift, leaves};
+use super::{Decoded, Format, Level, base_shift, is_shared, leaves};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::vec::Vec;
@@ -170,6 +170,14 @@ pub(super) fn links_lead_to_their_nodes<F: Format>(width: u8) {
         prop_assert!(!F::is_grouped(counted, above) && !F::has_reserved_bits(counted, above));
         prop_assert!(F::table_rights(counted, above).contains(Attr::RWX));
         prop_assert!(!user || F::table_rights(counted, above).contains(Attr::USER));
+        if F::LINK_WRITE != 0 && depth + 1 == F::LEVELS.len() {
+            let shared = counted ^ F::LINK_WRITE;
+            prop_assert_eq!(F::decode(shared, above), Decoded::Table(pa));
+            let kept = F::table_rights(counted, above) - Attr::WRITE;
+            prop_assert_eq!(F::table_rights(shared, above), kept);
+            prop_assert!(is_shared::<F>(shared, above) && !is_shared::<F>(counted, above));
+            prop_assert!(!F::has_reserved_bits(shared, above));
+        }
     });
 }
 

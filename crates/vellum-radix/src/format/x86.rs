@@ -75,6 +75,7 @@ unsafe impl Format for X86 {
     const CANONICAL: Canonical = Canonical::unsigned(32);
     const SOFT_BITS: u8 = SOFT_BITS;
     const ENTRY_SHIFT: u8 = 2;
+    const LINK_WRITE: u64 = WRITABLE;
 
     #[inline]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {

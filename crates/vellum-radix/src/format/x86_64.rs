@@ -51,6 +51,7 @@ unsafe impl<const LEVELS: usize> Format for X86_64<LEVELS> {
     const CANONICAL: Canonical = Canonical::signed(if LEVELS == 5 { 57 } else { 48 });
     const SOFT_BITS: u8 = pte::SOFT_BITS;
     const COUNT_SHIFT: Option<u32> = Some(52);
+    const LINK_WRITE: u64 = WRITABLE;
 
     #[inline(always)]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {

@@ -242,11 +242,15 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let raw = link.slot.load();
         let whole = part.len == 1 << level.shift;
         let pinned = self.half.is_pinned(depth, at);
+        let shared = Self::is_shared(depth, raw);
         let child = match F::decode(raw, level.shift) {
             Decoded::Entry(Entry::Hole) => return Ok(0),
             Decoded::Table(pa) if whole && E::DETACH && !pinned => {
-                self.unlink(link, (depth, at), pa, va, gather);
+                self.unlink(link, (depth, at), (pa, shared), va, gather);
                 return Ok(1);
+            }
+            Decoded::Table(pa) if shared => {
+                return self.check_holes(pa, part).map_err(|cause| (cause, part.low));
             }
             Decoded::Table(pa) => pa,
             Decoded::Entry(Entry::Leaf(_, attr)) if !whole && edit.keeps(attr) => return Ok(0),
@@ -263,19 +267,30 @@ impl<F: Format, M: Memory> Radix<F, M> {
         link.sub(holes);
         // After a failure an emptied node stays: the next change of the range will find it.
         if result.is_ok() && !pinned && link.count() == 0 {
-            self.unlink(link, (depth, at), child, va, gather);
+            self.unlink(link, (depth, at), (child, false), va, gather);
             return Ok(1);
         }
         result.map(|()| 0)
     }
 
+    /// Refuses a part of a lowest node that other tables link, unless there is nothing in it; how many
+    /// holes that made.
+    #[cold]
+    fn check_holes(&self, pa: PhysAddr, part: Part) -> Result<u64, Cause> {
+        let level = F::LEVELS[F::LEVELS.len() - 1];
+        let va = VirtAddr::new(part.low);
+        let (first, count) = (index(va, level), part.len >> level.shift);
+        let is_empty = self.node(pa).count_zeros(first, count) == count;
+        if is_empty { Ok(0) } else { Err(Cause::Shared(F::CANONICAL.extend(part.low))) }
+    }
+
     /// Unlinks a node at level `depth + 1`, in entry `at` of one at `depth`, and gives it and all
-    /// below it to the gather.
+    /// below it to the gather; it may be shared.
     pub(super) fn unlink<G: Gather<Detached<F, M>>>(
         &self,
         link: Link<'_, F, M>,
         (depth, at): (usize, u64),
-        child: PhysAddr,
+        child: (PhysAddr, bool),
         va: VirtAddr,
         gather: &mut G,
     ) {
@@ -285,10 +300,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
         self.detach(child, depth + 1, va, gather);
     }
 
-    /// Gives a node that was just unlinked, and all below it, to the gather, which has room.
+    /// Gives a node that was just unlinked, and all below it, to the gather, which has room; of a node
+    /// that is shared, one link.
     pub(super) fn detach<G: Gather<Detached<F, M>>>(
         &self,
-        pa: PhysAddr,
+        (pa, shared): (PhysAddr, bool),
         depth: usize,
         va: VirtAddr,
         gather: &mut G,
@@ -296,7 +312,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         self.near.forget();
         let len = 1 << F::LEVELS[depth].span();
         let low = va.as_u64() & (u64::MAX >> (64 - F::CANONICAL.bits()));
-        let part = Detached::new(self.mem.clone(), pa, depth, low);
+        let part = Detached::new(self.mem.clone(), pa, depth, low).with_sharers(shared);
         gather.detach(Flush::tables(va, len, self.may_be_global()), part);
     }
 }

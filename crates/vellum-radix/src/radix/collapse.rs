@@ -62,6 +62,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let child = match F::decode(link.slot.load(), level.shift) {
             Decoded::Entry(Entry::Leaf(..)) => return Ok(()),
             Decoded::Entry(_) => return Err(Cause::Uneven(va)),
+            Decoded::Table(_) if Self::is_shared(depth, link.slot.load()) => {
+                return Err(Cause::Shared(va));
+            }
             Decoded::Table(pa) => pa,
         };
         let (below, small) = (self.node(child), F::LEVELS[depth + 1]);
@@ -87,7 +90,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         below.store_run(0, 1 << small.bits, Pattern { raw: 0, step: 0 });
         make_room(gather);
         // This flush is wider than what a fresh leaf may need.
-        self.detach(child, depth + 1, va, gather);
+        self.detach((child, false), depth + 1, va, gather);
         Ok(())
     }
 

@@ -8,8 +8,9 @@
 //! cached, and set accessed and dirty in it. What is reported here is therefore final, and read
 //! plainly.
 
-use super::group;
 use super::node::{self, Node, Pattern};
+use super::shared::is_last;
+use super::{Radix, group};
 use crate::format::{Decoded, Format, Level};
 use core::fmt;
 use core::marker::PhantomData;
@@ -25,6 +26,8 @@ pub struct Detached<F, M> {
     base: u64,
     /// How many of its entries are its own; the others are another table's.
     entries: u64,
+    /// The node was linked as one that other tables may link as well.
+    shared: bool,
     format: PhantomData<fn() -> F>,
 }
 
@@ -33,12 +36,17 @@ impl<F: Format, M: Memory> Detached<F, M> {
     /// to give away.
     pub(super) fn new(mem: M, pa: PhysAddr, depth: usize, base: u64) -> Self {
         let entries = 1 << F::LEVELS[depth].bits;
-        Self { mem, pa, depth, base, entries, format: PhantomData }
+        Self { mem, pa, depth, base, entries, shared: false, format: PhantomData }
     }
 
     /// The same, of which only the first so many entries are looked at.
     pub(super) fn with_entries(self, entries: u64) -> Self {
         Self { entries, ..self }
+    }
+
+    /// The same, of a lowest node that other tables may link.
+    pub(super) fn with_sharers(self, shared: bool) -> Self {
+        Self { shared, ..self }
     }
 
     /// Reports a node of the subtree and all below it, and gives it back.
@@ -71,6 +79,11 @@ impl<F: Format, M: Memory> Detached<F, M> {
             let va = F::CANONICAL.extend(low);
             let mut page = level.shift;
             let (entry, n) = match F::decode(raw, page) {
+                Decoded::Table(pa)
+                    if Radix::<F, M>::is_shared(at.depth, raw) && !is_last(&self.mem, pa) =>
+                {
+                    (Entry::Hole, 1)
+                }
                 Decoded::Table(pa) => {
                     let all = 1 << F::LEVELS[at.depth + 1].bits;
                     self.reap_node(At { pa, depth: at.depth + 1, base: low }, all, sink);
@@ -148,6 +161,9 @@ struct At {
 
 impl<F: Format, M: Memory> Reap for Detached<F, M> {
     fn reap(self, sink: &mut impl FnMut(Gone)) {
+        if self.shared && !is_last(&self.mem, self.pa) {
+            return;
+        }
         let at = At { pa: self.pa, depth: self.depth, base: self.base };
         self.reap_node(at, self.entries, sink);
     }

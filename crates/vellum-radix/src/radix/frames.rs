@@ -63,7 +63,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let level = F::LEVELS[depth];
             let at = index(va, level);
             let next = node.link(level, at);
-            match F::decode(next.slot.load(), level.shift) {
+            let raw = next.slot.load();
+            match F::decode(raw, level.shift) {
+                Decoded::Table(_) if Self::is_shared(depth, raw) => {
+                    return (0, Err(Cause::Shared(va)));
+                }
                 Decoded::Table(pa) => {
                     node = self.node(pa);
                     link = Some(next);

@@ -17,7 +17,7 @@ use super::near::level_of_links;
 use super::node::{self, Link, Node, Pattern, index};
 use super::{Detached, Radix};
 use crate::MAX_DEPTH;
-use crate::format::{Decoded, Format, Level, base_shift};
+use crate::format::{Decoded, Format, Level, base_shift, is_shared};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use vellum_core::{
@@ -181,7 +181,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
     }
 
     /// Maps a page in the node `pa` of the lowest level, which `link` links, now as the entry `entry`;
-    /// `false` if something is there.
+    /// `false` if something is there, or others link that node.
     #[inline]
     fn fill_page(
         &self,
@@ -193,7 +193,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ) -> bool {
         let level = const { F::LEVELS[F::LEVELS.len() - 1] };
         let (node, at) = (self.node(pa), index(va, level));
-        let hole = node.load(level, at) == 0;
+        let shared = is_shared::<F>(entry, const { level_of_links::<F>().shift });
+        let hole = !shared && node.load(level, at) == 0;
         if hole {
             link.add_to(entry, 1);
             node.store(level, at, raw);
@@ -253,7 +254,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 return self.fill(node, depth, link, &run, &piece, gather);
             }
             let next = node.link(level, at);
-            match F::decode(next.slot.load(), level.shift) {
+            let raw = next.slot.load();
+            match F::decode(raw, level.shift) {
+                Decoded::Table(_) if Self::is_shared(depth, raw) => {
+                    return Err(Cause::Shared(run.va));
+                }
                 Decoded::Table(pa) => {
                     node = self.node(pa);
                     link = Some(next);
@@ -330,17 +335,19 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         for i in 0..count {
             let (va, entry) = (run.va.wrapping_add(i << level.shift), node.link(level, first + i));
-            if let Decoded::Table(pa) = F::decode(entry.slot.load(), level.shift) {
+            let raw = entry.slot.load();
+            if let Decoded::Table(pa) = F::decode(raw, level.shift) {
+                let child = (pa, Self::is_shared(depth, raw));
                 make_room(gather);
                 if F::BREAKS && G::LIVE {
                     // Even an empty table may be cached, and must be gone before the leaf is there.
                     entry.clear();
-                    self.detach(pa, depth + 1, va, gather);
+                    self.detach(child, depth + 1, va, gather);
                     gather.drain();
                     entry.set(pattern.at(i), 0);
                 } else {
                     entry.set(pattern.at(i), 0);
-                    self.detach(pa, depth + 1, va, gather);
+                    self.detach(child, depth + 1, va, gather);
                 }
             } else {
                 entry.slot.store(pattern.at(i));

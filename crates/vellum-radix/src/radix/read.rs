@@ -8,7 +8,7 @@
 //! A hole is passed over as wide as the level shows it: nothing below an absent node is read.
 
 use super::node::{Node, Pattern, index};
-use super::{Detached, Radix, group};
+use super::{Detached, Radix, group, without};
 use crate::format::{Decoded, Format, Level};
 use core::ops::ControlFlow;
 use vellum_core::{Attr, Entry, Flush, Gather, Memory, PhysAddr, Span, VirtAddr};
@@ -21,7 +21,9 @@ struct Piece<'m, F, M> {
     index: u64,
     /// log2 of a leaf's bytes, which may be a group.
     page: u8,
+    /// Of leaves, without the rights that are lost to what links the node.
     span: Span,
+    lost: Attr,
 }
 
 /// A part of a range within one node: its first address, and its length.
@@ -68,7 +70,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let first = piece.index & !(entries - 1);
             let mut had: Option<Entry> = None;
             for i in first..first + entries {
-                let cleared = clear_one(&piece, i, clear);
+                let cleared = clear_one(&piece, i, clear).map(|entry| without(entry, piece.lost));
                 had = match (had, cleared) {
                     (Some(Entry::Leaf(pa, attr)), Some(Entry::Leaf(_, more))) => {
                         Some(Entry::Leaf(pa, attr | (more & Attr::STATUS)))
@@ -99,13 +101,12 @@ impl<F: Format, M: Memory> Radix<F, M> {
         runs: bool,
         f: &mut impl FnMut(Piece<'_, F, M>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.pieces_of(self.node(self.root), 0, (va, len), runs, f)
+        self.pieces_of((self.node(self.root), 0, Attr::NONE), (va, len), runs, f)
     }
 
     fn pieces_of(
         &self,
-        node: Node<'_, F, M>,
-        depth: usize,
+        (node, depth, lost): (Node<'_, F, M>, usize, Attr),
         (mut va, mut left): Part,
         runs: bool,
         f: &mut impl FnMut(Piece<'_, F, M>) -> ControlFlow<()>,
@@ -122,7 +123,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let mut page = level.shift;
             let mut entry = match F::decode(raw, level.shift) {
                 Decoded::Table(child) => {
-                    self.pieces_of(self.node(child), depth + 1, (va, len), runs, f)?;
+                    let shared = Self::is_shared(depth, raw);
+                    let lost = if shared { Attr::WRITE } else { Attr::NONE };
+                    self.pieces_of((self.node(child), depth + 1, lost), (va, len), runs, f)?;
                     Entry::Hole
                 }
                 Decoded::Entry(Entry::Hole) => {
@@ -144,11 +147,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 len = left.min((n << page) - offset);
             }
             if let Entry::Leaf(pa, attr) = entry {
-                entry = Entry::Leaf(pa.wrapping_add(va.as_u64() & ((1 << page) - 1)), attr);
+                entry = Entry::Leaf(pa.wrapping_add(va.as_u64() & ((1 << page) - 1)), attr - lost);
             }
             if entry != Entry::Hole {
                 let span = Span { va, len, entry };
-                f(Piece { node, level, index: at, page, span })?;
+                f(Piece { node, level, index: at, page, span, lost })?;
             }
             va = va.wrapping_add(len);
             left -= len;
@@ -198,7 +201,7 @@ fn clear_one<F: Format, M: Memory>(piece: &Piece<'_, F, M>, i: u64, clear: Attr)
 }
 
 /// Whether `next` begins where `span` ends, with leaves that go on as theirs do.
-fn continues(span: &Span, next: &Span) -> bool {
+pub(super) fn continues(span: &Span, next: &Span) -> bool {
     match (span.entry, next.entry) {
         (Entry::Leaf(a, attr), Entry::Leaf(b, other)) => {
             attr == other

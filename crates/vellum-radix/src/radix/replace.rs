@@ -88,7 +88,11 @@ impl<F: Format, M: Memory> Radix<F, M> {
             if depth == target {
                 return Ok(Some(Target { slot: next.slot, link }));
             }
-            match F::decode(next.slot.load(), level.shift) {
+            let raw = next.slot.load();
+            match F::decode(raw, level.shift) {
+                Decoded::Table(_) if Self::is_shared(depth, raw) => {
+                    return Err(ReplaceError::Structure);
+                }
                 Decoded::Table(pa) => {
                     // Whoever linked it may not have got to the other root yet.
                     self.mirror(depth, at);
@@ -103,12 +107,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 Decoded::Entry(Entry::Hole) => {
                     self.link_node(next, link, (va, depth, target), stock)?;
                     // Whoever linked it: the one who could not use it yet is this processor.
-                    if let (true, Some(scope)) = (G::LIVE, F::fresh(level.shift)) {
-                        let (start, len) = (va.align_down(level.shift), 1 << level.shift);
-                        let base = F::LEVELS[F::LEVELS.len() - 1].shift;
-                        let fresh = Flush::new(start, len, base, Attr::NONE);
-                        gather.stale(fresh.with_scope(scope));
-                    }
+                    self.owe_fresh_link(depth, va, gather);
                 }
                 Decoded::Entry(_) => return Err(ReplaceError::Structure),
             }

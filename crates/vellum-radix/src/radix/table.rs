@@ -101,6 +101,18 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
         Ok(())
     }
 
+    fn share<G: Gather<Self::Detached>, H: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        change: Change,
+        gather: &mut G,
+        child: (&mut Self, &mut H),
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        self.share_range((va, len), change, gather, child, f)
+    }
+
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G) {
         self.give_up(gather);
     }

@@ -1,0 +1,301 @@
+//! Lowest nodes that several tables link, copied when one of them wants to change them: a fork that
+//! costs by the node, not by the page.
+//!
+//! ```text
+//!    parent      child                              parent      child
+//!    +---+       +---+                              +---+       +---+
+//!    | T |--r/o--| T |      unshare in the child    | T |--r/o  | T |--r/w-----+
+//!    +---+   |   +---+      ------------------->    +---+   |   +---+          v
+//!            v                                              v            +-----------+
+//!      +-----------+                                  +-----------+      | L  L  L   |  copy: r/o
+//!      | L  L  L   |  leaves as they were             | L  L  L   |      +-----------+  leaves
+//!      +-----------+                                  +-----------+  its leaves are r/o too now
+//!       sharers: 1                                     sharers: 0 (after the flush)
+//! ```
+//!
+//! The right to write is taken once, in the entries that link the node
+//! ([`Format::LINK_WRITE`]), and that is also how a table knows that others may link it. While they
+//! do, nobody changes the node but for accessed bits: every operation on a part of it is refused with
+//! [`Cause::Shared`], until [`unshare`](Radix::unshare). What reads the table shows its leaves without
+//! the right to write. Dropping the node whole, by `unmap` or `retire`, gives up one link.
+//!
+//! Reference counts of frames count nodes, not tables: they go up when a node is copied.
+//!
+//! # Invariants
+//!
+//! - The sharers of a node ([`Memory::sharers`]) are at least the tables that link it, less one; each
+//!   of these links says read-only. A link that is given up is counted down after the flush, so that who
+//!   finds no sharer left is the only one who reaches the node.
+//! - Before a node stops being shared by a copy, no leaf of it has the right to write any more.
+//!
+//! Source: the idea of sharing tables on fork is that of K. Zhao, S. Gong, P. Fonseca, "On-Demand-Fork: A
+//! Microsecond Fork for Memory-Intensive and Latency-Sensitive Applications", EuroSys 2021.
+
+use super::change::make_room;
+use super::node::{self, Node, Pattern};
+use super::way::{Next, Place};
+use super::{Detached, Radix};
+use crate::format::{Decoded, Format};
+use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
+use vellum_core::{
+    Attr, Cause, Change, Entry, Flush, Gather, Memory, PageTable, PhysAddr, RangeError, Span,
+    VirtAddr,
+};
+
+impl<F: Format, M: Memory> Radix<F, M> {
+    /// As [`share`](PageTable::share) with the right to write taken from both, but that nodes of the
+    /// lowest level that lie in the range whole are linked, not copied: a fork of private memory.
+    ///
+    /// `f` is told of what was given entry by entry: at the ends of the range, of large leaves, and
+    /// where nodes cannot be shared (a format without read-only links, a memory without
+    /// [`sharers`](Memory::sharers), groups, tables of different policies, a node that the child has
+    /// already). Of a node that is linked, nothing is told: no frame is mapped by more entries than
+    /// before.
+    ///
+    /// As with `share`, the child must not run before the parent's gather has been drained.
+    ///
+    /// Costs about two walks a node; per page, nothing.
+    ///
+    /// # Errors
+    ///
+    /// As of `share`; and [`Cause::Shared`] where an end of the range, or a leaf that is given by
+    /// itself, lies in a node that is shared already, and where a part of either table is another's.
+    pub fn share_nodes<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        self.check_own(va, len)?;
+        child.check_own(va, len)?;
+        let shares =
+            F::LINK_WRITE != 0 && self.mem == child.mem && self.policy.is_as(&child.policy);
+        // Everything before `done` was given; what lies between the two is to be, entry by entry.
+        let (mut done, mut at) = (0, 0);
+        while shares && at < len {
+            let rest = va.wrapping_add(at);
+            let Some((offset, next)) = self.next(rest, len - at) else { break };
+            at += offset;
+            let here = va.wrapping_add(at);
+            let size = 1u64 << next.page::<F, M>();
+            let left = (len - at).min(size - (here.as_u64() & (size - 1)));
+            if matches!(next, Next::Node) && left == size {
+                let between = (va.wrapping_add(done), at - done);
+                self.share_some(between, gather, (child, child_gather), f)
+                    .map_err(|e| RangeError { done: done + e.done, ..e })?;
+                done = at;
+                let linked = self.link_shared(here, gather, (child, child_gather));
+                if linked.map_err(|cause| RangeError { cause, done })? {
+                    done += size;
+                }
+            }
+            at += left;
+        }
+        self.share_some((va.wrapping_add(done), len - done), gather, (child, child_gather), f)
+            .map_err(|e| RangeError { done: done + e.done, ..e })
+    }
+
+    fn share_some<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
+        &mut self,
+        (va, len): (VirtAddr, u64),
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        let change = Change::clearing(Attr::WRITE);
+        self.share(va, len, change, gather, (child, child_gather), f)
+    }
+
+    /// Links the lowest node at `va` in the child as well; `false` if that is not possible, and nothing
+    /// was done.
+    fn link_shared<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
+        &self,
+        va: VirtAddr,
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+    ) -> Result<bool, Cause> {
+        let Some((mine, pa)) = self.lowest(va) else { return Ok(false) };
+        let Some(sharers) = self.mem.sharers(pa) else { return Ok(false) };
+        let count = mine.link.count();
+        let root_entry = node::index(va, F::LEVELS[0]);
+        let pinned = self.half.is_pinned(0, root_entry) || child.half.is_pinned(0, root_entry);
+        if pinned || has_groups(self.node(pa)) {
+            return Ok(false);
+        }
+        let theirs = child.place(va, child_gather)?;
+        let more = |n: u32| n.checked_add(1);
+        if theirs.link.slot.load() != 0
+            || sharers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err()
+        {
+            return Ok(false);
+        }
+        let user = !child.is_kernel(va);
+        let link = F::table_entry(pa, Self::NODE, user) ^ F::LINK_WRITE;
+        child.occupy(&theirs, va, (link, count), child_gather);
+        if self.may_be_global() {
+            child.has_global.store(true, Ordering::Relaxed);
+        }
+        let raw = mine.link.slot.load();
+        if !crate::format::is_shared::<F>(raw, Self::NODE) {
+            self.rewrite(&mine, raw ^ F::LINK_WRITE, None);
+            // Interior entries hold the right as well.
+            gather.stale(Flush::tables(va, 1 << Self::NODE, self.may_be_global()));
+        }
+        Ok(true)
+    }
+
+    /// Makes every lowest node that has a part in the range this table's own, so that its entries can be
+    /// changed again: what a fault, or any operation that was refused with [`Cause::Shared`], does first.
+    ///
+    /// A node that others link is copied, and the right to write goes from its leaves: their frames are
+    /// in two nodes now. `f` is told of each run of leaves and of each soft entry of a copy, before the
+    /// node that it was made of can be given back: that is where reference counts go up. When nobody
+    /// links the node any more, it is taken over as it is, with the rights that its leaves had.
+    ///
+    /// Live, it drains the gather.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold, or [`Cause::OutOfFrames`]: the nodes before `done` are its own.
+    pub fn unshare<G: Gather<Detached<F, M>>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        self.check_own(va, len)?;
+        let (mut at, mut copied, mut result) = (0, false, Ok(()));
+        while F::LINK_WRITE != 0 && at < len {
+            let Some((offset, next)) = self.next(va.wrapping_add(at), len - at) else { break };
+            at += offset;
+            let here = va.wrapping_add(at);
+            let page = next.page::<F, M>();
+            let start = here.align_down(page);
+            match self.unshare_node(start, gather, f) {
+                Ok(was_copied) => copied |= was_copied,
+                Err(cause) => {
+                    result = Err(RangeError { cause, done: at });
+                    break;
+                }
+            }
+            at = at.saturating_add((1 << page) - (here.as_u64() - start.as_u64()));
+        }
+        if copied && G::LIVE {
+            // Walkers may reach the old nodes until then, and no other flush has to know of that.
+            gather.drain();
+        }
+        result
+    }
+
+    /// Makes the lowest node at `va`, the first that it translates, this table's own; whether that took
+    /// a copy.
+    fn unshare_node<G: Gather<Detached<F, M>>>(
+        &self,
+        va: VirtAddr,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<bool, Cause> {
+        let Some((place, old)) = self.lowest(va) else { return Ok(false) };
+        let raw = place.link.slot.load();
+        if !crate::format::is_shared::<F>(raw, Self::NODE) {
+            return Ok(false);
+        }
+        // Acquire: what the last sharer did to the leaves comes with its going.
+        let sharers = self.mem.sharers(old).map_or(0, |count| count.load(Ordering::Acquire));
+        if sharers == 0 {
+            self.rewrite(&place, raw ^ F::LINK_WRITE, None);
+            return Ok(false);
+        }
+        let last = F::LEVELS.len() - 1;
+        let copy = node::alloc::<F, M>(&self.mem, last)?;
+        let count = copy_read_only(self.node(old), self.node(copy));
+        self.replace_node(&place, va, (old, copy, count), gather);
+        self.visit_runs(va, 1 << Self::NODE, &mut |span| {
+            f(span);
+            ControlFlow::Continue(())
+        });
+        make_room(gather);
+        self.detach((old, true), last, va, gather);
+        Ok(true)
+    }
+
+    /// Links the copy of a node, of `count` entries, in its place.
+    fn replace_node<G: Gather<Detached<F, M>>>(
+        &self,
+        place: &Place<'_, F, M>,
+        va: VirtAddr,
+        (_, copy, count): (PhysAddr, PhysAddr, u64),
+        gather: &mut G,
+    ) {
+        let raw = F::table_entry(copy, Self::NODE, !self.is_kernel(va));
+        if F::BREAKS && G::LIVE {
+            self.rewrite(place, 0, Some(0));
+            gather.stale(Flush::tables(va, 1 << Self::NODE, self.may_be_global()));
+            gather.drain();
+        }
+        self.rewrite(place, raw, Some(count));
+        self.owe_fresh_link(F::LEVELS.len() - 2, va, gather);
+    }
+}
+
+/// Whether leaves of the node are groups, of which single entries cannot lose a right.
+fn has_groups<F: Format, M: Memory>(node: Node<'_, F, M>) -> bool {
+    let level = F::LEVELS[F::LEVELS.len() - 1];
+    let mut heads = (0..1u64 << level.bits).step_by(1 << level.group);
+    level.group > 0 && heads.any(|i| F::is_grouped(node.slot(i).load(), level.shift))
+}
+
+/// Fills a lowest node that nothing links with the entries of one that is shared, without the right to
+/// write, which goes from there as well; how many there are.
+fn copy_read_only<F: Format, M: Memory>(from: Node<'_, F, M>, to: Node<'_, F, M>) -> u64 {
+    let last = F::LEVELS.len() - 1;
+    let level = F::LEVELS[last];
+    // SAFETY: taken for this level by the caller, and not linked yet.
+    unsafe { to.init(last, 0, 0, Pattern { raw: 0, step: 0 }) };
+    let mut count = 0;
+    for i in 0..1 << level.bits {
+        let slot = from.slot(i);
+        let mut raw = slot.load();
+        if raw == 0 {
+            continue;
+        }
+        // By compare-and-set: hardware sets accessed, and another sharer may do the same.
+        loop {
+            let narrowed = read_only::<F>(raw, level.shift);
+            match slot.compare_exchange(raw, narrowed) {
+                Ok(()) => {
+                    raw = narrowed;
+                    break;
+                }
+                Err(now) => raw = now,
+            }
+        }
+        to.slot(i).store(raw);
+        count += 1;
+    }
+    count
+}
+
+/// An entry of the lowest level without the right to write, which every format can say of a leaf that it
+/// can hold.
+fn read_only<F: Format>(raw: u64, page: u8) -> u64 {
+    match F::decode(raw, page) {
+        Decoded::Entry(Entry::Leaf(pa, attr)) if attr.contains(Attr::WRITE) => {
+            F::encode(Entry::Leaf(pa, attr - Attr::WRITE), page).unwrap_or(0)
+        }
+        _ => raw,
+    }
+}
+
+/// Gives up one link to a shared node, which no walker reaches through it any more; whether it was the
+/// last, and the node is the caller's.
+pub(super) fn is_last<M: Memory>(mem: &M, node: PhysAddr) -> bool {
+    let less = |n: u32| n.checked_sub(1);
+    // Acquire and release: what each of the others did to the node happened before it is given back.
+    mem.sharers(node)
+        .is_none_or(|n| n.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_err())
+}

@@ -1,0 +1,854 @@
+//! Lowest nodes shared copy-on-write: what a fork promises, whatever the tables do afterwards.
+//!
+//! ```text
+//!   family of tables  --map unmap write fork unshare harvest retire-->  pages of each, by a model
+//!                                                                       references of each frame
+//! ```
+//!
+//! The model knows nothing of nodes. It holds the tables to three things: each sees its own pages; no
+//! frame can be written through two of them; references, raised where a node is copied and lowered
+//! where a leaf is gone, end at zero.
+
+use core::cell::RefCell;
+use core::ops::ControlFlow;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+
+use vellum_core::{
+    Attr, Cause, Change, Direct, Entry, Gone, PageTable, PhysAddr, RangeError, Reap, ReplaceError,
+    Run, Soft, Span, VirtAddr, Walk,
+};
+use vellum_radix::{
+    AArch64, Flattened, Format, LoongArch64, Policy, Radix, Walker, WriteXorExecute, X86, X86_64,
+    X86Any, X86Pae,
+};
+use vellum_testkit::Arena;
+use vellum_testkit::suite::{Recorder, Recording, config, recording};
+
+type X64<'a> = Radix<X86_64<4>, &'a Arena>;
+type Parts<'a, F> = <Radix<F, &'a Arena> as PageTable>::Detached;
+
+const PAGE: u64 = 0x1000;
+const MIB2: u64 = 2 << 20;
+/// Two nodes of 2 MiB before a border of 1 GiB, which is also one of nodes of 4 MiB.
+const BASE: u64 = (1 << 30) - 2 * MIB2;
+/// Pages in which the tables differ.
+const PAGES: u64 = 4 * 512;
+const COW: Change = Change::clearing(Attr::WRITE);
+
+fn live<D: Reap, R>(op: impl FnOnce(&mut Recording<'_, D>) -> R) -> R {
+    recording(&Recorder::default(), op)
+}
+
+fn va(page: u64) -> VirtAddr {
+    VirtAddr::new(BASE + page * PAGE)
+}
+
+/// The rights of what can be written: with that to execute, where every page has it.
+fn writable<F: Format>() -> Attr {
+    let rights = Attr::RW | Attr::USER;
+    let can_hold = F::encode(Entry::Leaf(PhysAddr::new(0), rights), 12).is_ok();
+    if can_hold { rights } else { rights | Attr::EXEC }
+}
+
+/// References of frames and of soft values, by what a table's entry says.
+type References = BTreeMap<u64, i64>;
+
+fn count(references: &mut References, first: u64, pages: u64, by: i64) {
+    for frame in first..first + pages {
+        *references.entry(frame).or_default() += by;
+    }
+}
+
+/// Soft values are counted among the frames, far away from them.
+const SOFT: u64 = 1 << 40;
+
+fn count_span(references: &mut References, span: &Span, by: i64) {
+    match span.entry {
+        Entry::Leaf(pa, _) => count(references, pa.number().as_u64(), span.len / PAGE, by),
+        Entry::Soft(soft) => count(references, SOFT + soft.get(), 1, by),
+        Entry::Hole => {}
+    }
+}
+
+/// A table, and what it should map: frame (or soft value) and the rights that it was mapped with.
+struct Space<'a, F: Format> {
+    table: Radix<F, &'a Arena>,
+    pages: BTreeMap<u64, (u64, Attr)>,
+}
+
+struct World<'a, F: Format> {
+    arena: &'a Arena,
+    spaces: Vec<Space<'a, F>>,
+    references: References,
+    next_frame: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Map { space: usize, first: u64, pages: u64, write: bool },
+    Swap { space: usize, page: u64 },
+    Unmap { space: usize, first: u64, pages: u64 },
+    ReadOnly { space: usize, first: u64, pages: u64 },
+    Write { space: usize, page: u64 },
+    Fork { space: usize, first: u64, pages: u64, frames: Option<u64> },
+    Unshare { space: usize, first: u64, pages: u64, frames: Option<u64> },
+    Harvest { space: usize, first: u64, pages: u64 },
+    Retire { space: usize },
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let page =
+        prop_oneof![0..PAGES, (0..4u64).prop_map(|n| n * 512), (1..4u64).prop_map(|n| n * 512 - 1)];
+    let pages = prop_oneof![1..8u64, Just(512), 500..PAGES];
+    let range = (0..8usize, page.clone(), pages)
+        .prop_map(|(space, first, pages)| (space, first, pages.min(PAGES - first)));
+    let frames = proptest::option::weighted(0.2, 0..6u64);
+    prop_oneof![
+        4 => (range.clone(), any::<bool>())
+            .prop_map(|((space, first, pages), write)| Op::Map { space, first, pages, write }),
+        1 => (0..8usize, page.clone()).prop_map(|(space, page)| Op::Swap { space, page }),
+        2 => range.clone().prop_map(|(space, first, pages)| Op::Unmap { space, first, pages }),
+        1 => range.clone().prop_map(|(space, first, pages)| Op::ReadOnly { space, first, pages }),
+        6 => (0..8usize, page).prop_map(|(space, page)| Op::Write { space, page }),
+        5 => (range.clone(), frames.clone()).prop_map(|((space, first, pages), frames)| {
+            Op::Fork { space, first, pages, frames }
+        }),
+        2 => (range.clone(), frames).prop_map(|((space, first, pages), frames)| {
+            Op::Unshare { space, first, pages, frames }
+        }),
+        1 => range.prop_map(|(space, first, pages)| Op::Harvest { space, first, pages }),
+        2 => (0..8usize).prop_map(|space| Op::Retire { space }),
+    ]
+}
+
+impl<'a, F: Format> World<'a, F> {
+    fn new(arena: &'a Arena) -> Self {
+        let mut world =
+            Self { arena, spaces: Vec::new(), references: References::new(), next_frame: 0x1000 };
+        world.add();
+        world
+    }
+
+    fn add(&mut self) -> usize {
+        let table = Radix::new(self.arena).expect("room for a root");
+        self.spaces.push(Space { table, pages: BTreeMap::new() });
+        self.spaces.len() - 1
+    }
+
+    /// Runs an operation of one table, live; what goes lowers references.
+    fn with<R>(
+        &mut self,
+        space: usize,
+        op: impl FnOnce(
+            &mut Radix<F, &'a Arena>,
+            &mut Recording<'_, Parts<'a, F>>,
+            &mut dyn FnMut(Span),
+        ) -> R,
+    ) -> R {
+        let recorder = Recorder::default();
+        let references = RefCell::new(&mut self.references);
+        let table = &mut self.spaces[space].table;
+        let result = recording(&recorder, |g| {
+            op(table, g, &mut |span| count_span(&mut references.borrow_mut(), &span, 1))
+        });
+        for gone in recorder.take_gone() {
+            let references = &mut references.borrow_mut();
+            match gone {
+                Gone::Run(run) => count(references, run.pa.number().as_u64(), run.len / PAGE, -1),
+                Gone::Soft(_, soft) => count(references, SOFT + soft.get(), 1, -1),
+            }
+        }
+        result
+    }
+
+    /// Repeats a range operation that meets shared nodes, after making those its own.
+    fn insist(
+        &mut self,
+        space: usize,
+        (first, pages): (u64, u64),
+        mut op: impl FnMut(
+            &mut Radix<F, &'a Arena>,
+            (VirtAddr, u64),
+            &mut Recording<'_, Parts<'a, F>>,
+        ) -> Result<(), RangeError>,
+    ) -> Result<(), RangeError> {
+        let (mut at, end) = (first, first + pages);
+        loop {
+            let rest = (va(at), (end - at) * PAGE);
+            match self.with(space, |table, g, _| op(table, rest, g)) {
+                Err(RangeError { cause: Cause::Shared(shared), done }) => {
+                    at += done / PAGE;
+                    assert!(shared >= va(at) && shared < va(end), "{shared} after {at}");
+                    self.with(space, |table, g, told| {
+                        table.unshare(shared, PAGE, g, &mut |s| told(s))
+                    })
+                    .expect("room for a node");
+                }
+                done => {
+                    return done
+                        .map_err(|e| RangeError { done: (at - first) * PAGE + e.done, ..e });
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        let count_spaces = self.spaces.len();
+        let of = |space: usize| space % count_spaces;
+        match *op {
+            Op::Map { space, first, pages, write } => self.map(of(space), (first, pages), write),
+            Op::Swap { space, page } => self.swap(of(space), page),
+            Op::Unmap { space, first, pages } => {
+                let space = of(space);
+                let unmapped =
+                    self.insist(space, (first, pages), |t, (va, len), g| t.unmap(va, len, g));
+                assert_eq!(unmapped, Ok(()));
+                self.spaces[space].pages.retain(|page, _| !(first..first + pages).contains(page));
+            }
+            Op::ReadOnly { space, first, pages } => {
+                let space = of(space);
+                let protected = self
+                    .insist(space, (first, pages), |t, (va, len), g| t.protect(va, len, COW, g));
+                assert_eq!(protected, Ok(()));
+                for (_, (_, attr)) in self.spaces[space].pages.range_mut(first..first + pages) {
+                    *attr = *attr - Attr::WRITE;
+                }
+            }
+            Op::Write { space, page } => self.write(of(space), page),
+            Op::Fork { space, first, pages, frames } if count_spaces < 5 => {
+                self.fork(of(space), (first, pages), frames);
+            }
+            Op::Fork { .. } => {}
+            Op::Unshare { space, first, pages, frames } => {
+                self.arena.limit_allocations(frames);
+                let unshared = self.with(of(space), |table, g, told| {
+                    table.unshare(va(first), pages * PAGE, g, &mut |span| told(span))
+                });
+                self.arena.limit_allocations(None);
+                if let Err(e) = unshared {
+                    assert!(matches!(e.cause, Cause::OutOfFrames(_)) && frames.is_some(), "{e}");
+                    assert!(e.done < pages * PAGE);
+                }
+            }
+            Op::Harvest { space, first, pages } => self.harvest(of(space), (first, pages)),
+            Op::Retire { space } => self.retire(of(space)),
+        }
+    }
+
+    fn map(&mut self, space: usize, (first, pages): (u64, u64), write: bool) {
+        let frame = self.next_frame;
+        let attr = if write { writable::<F>() } else { writable::<F>() - Attr::WRITE };
+        let mapped = self.insist(space, (first, pages), |table, (va, len), g| {
+            let pa = PhysAddr::new(frame * PAGE + (va.as_u64() - BASE - first * PAGE));
+            table.map(Run::new(va, pa, len, attr), g)
+        });
+        let done = match mapped {
+            Ok(()) => pages,
+            Err(RangeError { cause: Cause::Mapped(_), done }) => done / PAGE,
+            Err(e) => panic!("{e}"),
+        };
+        self.next_frame += pages;
+        count(&mut self.references, frame, done, 1);
+        for i in 0..done {
+            let before = self.spaces[space].pages.insert(first + i, (frame + i, attr));
+            assert_eq!(before, None, "page {} was mapped", first + i);
+        }
+        let rest = self.spaces[space].pages.range(first + done..first + pages);
+        assert_eq!(done < pages, rest.count() > 0, "what stopped a map is there");
+    }
+
+    /// Swaps a page out, as reclaim would, or puts a soft entry into a hole.
+    fn swap(&mut self, space: usize, page: u64) {
+        let expect = self.spaces[space].table.walk(va(page), &mut ()).expect("canonical").entry;
+        let soft = self.next_frame;
+        self.next_frame += 1;
+        if self.replace(space, page, expect, Entry::Soft(Soft::new(soft).expect("not 0"))) {
+            count(&mut self.references, SOFT + soft, 1, 1);
+            self.spaces[space].pages.insert(page, (SOFT + soft, Attr::NONE));
+        }
+    }
+
+    /// Replaces a page as a fault handler does: what is shared is made its own first, and looked at
+    /// again. `false`: it was not what was expected any more.
+    fn replace(&mut self, space: usize, page: u64, expect: Entry, new: Entry) -> bool {
+        for _ in 0..2 {
+            let replaced = self.with(space, |table, g, _| {
+                table.replace_refilling(va(page), PAGE, expect, new, &mut table.stock(), g)
+            });
+            match replaced {
+                Ok(()) => return true,
+                Err(ReplaceError::Structure) => {
+                    self.with(space, |table, g, told| {
+                        table.unshare(va(page), PAGE, g, &mut |span| told(span))
+                    })
+                    .expect("room for a node");
+                }
+                Err(ReplaceError::Changed(now)) => {
+                    // Its own now, and with the right to write again.
+                    assert!(matches!((now, expect), (Entry::Leaf(..), Entry::Leaf(..))));
+                    return false;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+        panic!("a node stayed shared after it was unshared");
+    }
+
+    /// A write to a page, as processor and fault handler make it.
+    fn write(&mut self, space: usize, page: u64) {
+        let Some(&(frame, attr)) = self.spaces[space].pages.get(&page) else { return };
+        if frame >= SOFT || !attr.contains(Attr::WRITE) {
+            return;
+        }
+        for _ in 0..4 {
+            let need = Attr::WRITE | Attr::USER;
+            let touched = self.spaces[space].table.touch(va(page), need, Attr::STATUS);
+            let Entry::Leaf(pa, rights) = touched else { panic!("page {page} is {touched:?}") };
+            assert_eq!(pa.number().as_u64(), frame, "page {page}");
+            if rights.contains(need) {
+                let others = self.spaces.iter().enumerate().filter(|&(i, _)| i != space);
+                for (i, other) in others {
+                    let sees = other.pages.values().any(|&(seen, _)| seen == frame);
+                    assert!(!sees, "{space} writes to frame {frame:#x}, which {i} sees");
+                }
+                return;
+            }
+            let copy = self.next_frame;
+            self.next_frame += 1;
+            let new = Entry::Leaf(PhysAddr::new(copy * PAGE), writable::<F>());
+            if self.replace(space, page, Entry::Leaf(pa, rights), new) {
+                count(&mut self.references, copy, 1, 1);
+                self.spaces[space].pages.insert(page, (copy, attr));
+                return;
+            }
+        }
+        panic!("page {page} cannot be written");
+    }
+
+    fn fork(&mut self, space: usize, (first, pages): (u64, u64), frames: Option<u64>) {
+        // The ends may lie in nodes that are shared already.
+        for end in [first, first + pages - 1] {
+            self.with(space, |table, g, told| table.unshare(va(end), PAGE, g, &mut |s| told(s)))
+                .expect("room for a node");
+        }
+        let mut child: Radix<F, &Arena> = Radix::new(self.arena).expect("room for a root");
+        self.arena.limit_allocations(frames);
+        let shared = self.with(space, |table, g, told| {
+            // SAFETY: nothing walks the child yet.
+            let mut direct = unsafe { Direct::new(|gone| panic!("{gone:?} of the child's")) };
+            let pair = (&mut child, &mut direct);
+            table.share_nodes(va(first), pages * PAGE, g, pair, &mut |span| told(span))
+        });
+        self.arena.limit_allocations(None);
+        let done = match shared {
+            Ok(()) => pages,
+            Err(RangeError { cause: Cause::OutOfFrames(_), done }) => done / PAGE,
+            Err(e) => panic!("{e}"),
+        };
+        let given = self.spaces[space].pages.range(first..first + done);
+        let pages = given.map(|(&page, &what)| (page, what)).collect();
+        self.spaces.push(Space { table: child, pages });
+    }
+
+    fn harvest(&mut self, space: usize, (first, pages): (u64, u64)) {
+        let mut told = Vec::new();
+        self.with(space, |table, g, _| {
+            table.harvest(va(first), pages * PAGE, Attr::ACCESSED, g, &mut |span| told.push(span))
+        })
+        .expect("a good range");
+        for span in told {
+            let page = (span.va.as_u64() - BASE) / PAGE;
+            let Entry::Leaf(pa, _) = span.entry else { panic!("{span:?}") };
+            assert_eq!(self.spaces[space].pages[&page].0, pa.number().as_u64());
+            let now = self.spaces[space].table.walk(span.va, &mut ()).expect("canonical").entry;
+            let Entry::Leaf(_, now) = now else { panic!("{now:?}") };
+            assert!(!now.contains(Attr::ACCESSED));
+        }
+    }
+
+    fn retire(&mut self, space: usize) {
+        let Space { table, .. } = self.spaces.swap_remove(space);
+        let recorder = Recorder::default();
+        recording(&recorder, |g| table.retire(g));
+        for gone in recorder.take_gone() {
+            match gone {
+                Gone::Run(run) => {
+                    count(&mut self.references, run.pa.number().as_u64(), run.len / PAGE, -1);
+                }
+                Gone::Soft(_, soft) => count(&mut self.references, SOFT + soft.get(), 1, -1),
+            }
+        }
+        if self.spaces.is_empty() {
+            self.add();
+        }
+    }
+
+    /// Every table shows its own pages, and no frame is without a reference, or with one too many.
+    fn check(&mut self) {
+        let mut seen = BTreeSet::new();
+        for space in &self.spaces {
+            let pages = contents(&space.table);
+            let frames: BTreeMap<u64, u64> =
+                pages.iter().map(|(&p, &(frame, _))| (p, frame)).collect();
+            let model: BTreeMap<u64, u64> =
+                space.pages.iter().map(|(&p, &(frame, _))| (p, frame)).collect();
+            assert_eq!(frames, model);
+            for (page, (_, attr)) in &pages {
+                let own = space.pages[page].1;
+                assert!(own.contains(*attr & Attr::RWX), "page {page} has more than it was given");
+                assert!((*attr | Attr::WRITE).contains(own & Attr::RWX), "page {page} lost more");
+            }
+            check_walker(self.arena, &space.table, &pages);
+            seen.extend(frames.into_values());
+        }
+        self.references.retain(|_, n| *n != 0);
+        assert!(self.references.values().all(|&n| n > 0), "{:x?}", self.references);
+        assert_eq!(self.references.keys().copied().collect::<BTreeSet<_>>(), seen);
+    }
+}
+
+/// What each page is, by its number: the frame, or the soft value, and the attributes.
+fn contents<F: Format>(table: &Radix<F, &Arena>) -> BTreeMap<u64, (u64, Attr)> {
+    let mut pages = BTreeMap::new();
+    let mut note = |span: Span| {
+        let first = (span.va.as_u64() - BASE) / PAGE;
+        for i in 0..span.len / PAGE {
+            match span.entry {
+                Entry::Leaf(pa, attr) => pages.insert(first + i, (pa.number().as_u64() + i, attr)),
+                Entry::Soft(soft) => pages.insert(first + i, (SOFT + soft.get(), Attr::NONE)),
+                Entry::Hole => panic!("a hole was told"),
+            };
+        }
+        ControlFlow::Continue(())
+    };
+    table.visit(va(0), PAGES * PAGE, &mut note).expect("canonical");
+    pages
+}
+
+/// A walker that knows nothing of sharing, and multiplies the rights of all levels as hardware does,
+/// finds the same.
+fn check_walker<F: Format>(
+    arena: &Arena,
+    table: &Radix<F, &Arena>,
+    pages: &BTreeMap<u64, (u64, Attr)>,
+) {
+    // SAFETY: the arena is memory wherever it says that a frame is in use.
+    let walker = unsafe { Walker::<F, _, _>::new(table.root(), arena, |pa| arena.is_in_use(pa)) };
+    for (&page, &(frame, attr)) in pages.iter().filter(|(_, (frame, _))| *frame < SOFT) {
+        let found = walker.translate(va(page)).expect("a good table");
+        let (pa, rights) = found.expect("a page is there");
+        assert_eq!((pa.number().as_u64(), rights & Attr::RWX), (frame, attr & Attr::RWX));
+    }
+}
+
+fn families_agree<F: Format>() {
+    let frames = if F::LEVELS[0].bits > 10 { 1 << 13 } else { 1 << 10 };
+    proptest!(config(96), |(ops in proptest::collection::vec(ops(), 1..24))| {
+        let arena = Arena::new(frames);
+        let mut world = World::<F>::new(&arena);
+        for op in &ops {
+            world.apply(op);
+            world.check();
+        }
+        while world.spaces.iter().any(|space| !space.pages.is_empty()) {
+            world.retire(0);
+            world.check();
+        }
+        world.spaces.drain(..).for_each(|space| live(|g| space.table.retire(g)));
+        world.references.retain(|_, n| *n != 0);
+        prop_assert_eq!(world.references.len(), 0, "references are left");
+        prop_assert_eq!(arena.frames_in_use(), 0);
+    });
+}
+
+#[test]
+fn families_of_four_levels_agree() {
+    families_agree::<X86_64<4>>();
+}
+
+#[test]
+fn families_of_five_levels_agree() {
+    families_agree::<X86_64<5>>();
+}
+
+#[test]
+fn families_of_two_levels_agree() {
+    families_agree::<X86>();
+}
+
+#[test]
+fn families_with_physical_address_extension_agree() {
+    families_agree::<X86Pae>();
+}
+
+#[test]
+fn families_with_break_before_make_agree() {
+    families_agree::<AArch64<12, 48>>();
+}
+
+#[test]
+fn families_without_read_only_links_agree() {
+    families_agree::<LoongArch64<12>>();
+}
+
+#[test]
+fn families_of_flattened_tables_agree() {
+    families_agree::<Flattened<true, false>>();
+}
+
+/// A table with `pages` pages from [`BASE`] on, writable, whose frames follow each other.
+fn with_pages(arena: &Arena, pages: u64) -> X64<'_> {
+    let mut table = X64::new(arena).expect("room");
+    let run = Run::new(va(0), PhysAddr::new(1 << 30), pages * PAGE, Attr::RW | Attr::USER);
+    assert_eq!(live(|g| table.map(run, g)), Ok(()));
+    table
+}
+
+/// Forks all of it; what was told.
+fn fork<'a>(parent: &mut X64<'a>, child: &mut X64<'a>, recorder: &Recorder) -> Vec<Span> {
+    let mut told = Vec::new();
+    let shared = live(|childs| {
+        recording(recorder, |g| {
+            parent.share_nodes(va(0), PAGES * PAGE, g, (child, childs), &mut |span| told.push(span))
+        })
+    });
+    assert_eq!(shared, Ok(()));
+    told
+}
+
+fn retire<F: Format>(table: Radix<F, &Arena>) -> u64 {
+    let recorder = Recorder::default();
+    recording(&recorder, |g| table.retire(g));
+    let gone = recorder.take_gone().into_iter();
+    gone.map(|gone| if let Gone::Run(run) = gone { run.len / PAGE } else { 0 }).sum()
+}
+
+fn rights_at(table: &X64<'_>, page: u64) -> Attr {
+    match table.walk(va(page), &mut ()).expect("canonical").entry {
+        Entry::Leaf(_, attr) => attr & (Attr::RWX | Attr::USER),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_fork_takes_no_node_a_page_and_one_flush() {
+    let arena = Arena::new(64);
+    let mut parent = with_pages(&arena, PAGES);
+    let mut child = X64::new(&arena).expect("room");
+    let (before, recorder) = (arena.frames_in_use(), Recorder::default());
+    assert_eq!(fork(&mut parent, &mut child, &recorder), [], "no frame is mapped once more");
+    // One node of 512 GiB, and two of 1 GiB, since there is a border between.
+    assert_eq!(arena.frames_in_use() - before, 3);
+    let flushes = recorder.take_flushes();
+    for page in 0..PAGES {
+        assert!(flushes.iter().any(|f| f.covers(va(page)) && f.has_tables()), "page {page}");
+        assert_eq!(rights_at(&parent, page), Attr::READ | Attr::USER);
+        assert_eq!(rights_at(&child, page), Attr::READ | Attr::USER);
+    }
+    // What is read-only already owes nothing.
+    let mut second = X64::new(&arena).expect("room");
+    fork(&mut parent, &mut second, &recorder);
+    assert_eq!(recorder.take_flushes(), []);
+    assert_eq!(retire(child) + retire(parent), 0, "the second has all of it still");
+    assert_eq!(retire(second), PAGES);
+    assert_eq!(arena.frames_in_use(), 0);
+}
+
+#[test]
+fn the_last_that_links_a_node_gets_it_back_with_its_rights() {
+    let arena = Arena::new(64);
+    let mut parent = with_pages(&arena, 512);
+    let mut child = X64::new(&arena).expect("room");
+    fork(&mut parent, &mut child, &Recorder::default());
+    assert_eq!(retire(child), 0);
+    let (in_use, recorder) = (arena.frames_in_use(), Recorder::default());
+    let unshared = recording(&recorder, |g| {
+        parent.unshare(va(7), 1, g, &mut |span| panic!("{span:?} was copied"))
+    });
+    // The range is of whole pages.
+    assert!(matches!(unshared, Err(RangeError { cause: Cause::Misaligned { .. }, done: 0 })));
+    let unshared = recording(&recorder, |g| {
+        parent.unshare(va(7), PAGE, g, &mut |span| panic!("{span:?} was copied"))
+    });
+    assert_eq!(unshared, Ok(()));
+    assert_eq!((recorder.take_flushes(), arena.frames_in_use()), (vec![], in_use));
+    assert_eq!(rights_at(&parent, 500), Attr::RW | Attr::USER);
+    assert_eq!(retire(parent), 512);
+}
+
+#[test]
+fn a_copy_takes_the_right_to_write_from_both() {
+    let arena = Arena::new(64);
+    let mut parent = with_pages(&arena, 512);
+    let mut child = X64::new(&arena).expect("room");
+    fork(&mut parent, &mut child, &Recorder::default());
+    let (recorder, mut told) = (Recorder::default(), Vec::new());
+    let unshared =
+        recording(&recorder, |g| child.unshare(va(7), PAGE, g, &mut |span| told.push(span)));
+    assert_eq!(unshared, Ok(()));
+    let run = Entry::Leaf(PhysAddr::new(1 << 30), Attr::READ | Attr::USER);
+    assert_eq!(told, [Span { va: va(0), len: 512 * PAGE, entry: run }]);
+    let flushes = recorder.take_flushes();
+    assert!(flushes.iter().any(|f| f.covers(va(0)) && f.covers(va(511)) && f.has_tables()));
+    // The parent is alone with its node, and its frames are not its own.
+    let unshared = live(|g| parent.unshare(va(7), PAGE, g, &mut |span| panic!("{span:?}")));
+    assert_eq!(unshared, Ok(()));
+    for page in [0, 7, 511] {
+        assert_eq!(rights_at(&parent, page), Attr::READ | Attr::USER);
+        assert_eq!(rights_at(&child, page), Attr::READ | Attr::USER);
+    }
+    assert_eq!((retire(parent), retire(child)), (512, 512));
+    assert_eq!(arena.frames_in_use(), 0);
+}
+
+#[test]
+fn what_is_shared_is_changed_by_nobody() {
+    let arena = Arena::new(64);
+    let mut parent = with_pages(&arena, 511);
+    let mut child = X64::new(&arena).expect("room");
+    fork(&mut parent, &mut child, &Recorder::default());
+    let (before, len) = (contents(&parent), 512 * PAGE);
+    let fails_at = |result: Result<(), RangeError>, page: u64| {
+        assert_eq!(result, Err(RangeError { cause: Cause::Shared(va(page)), done: 0 }));
+    };
+    let run = |page, pages| Run::new(va(page), PhysAddr::new(2 << 30), pages * PAGE, Attr::READ);
+    fails_at(live(|g| parent.map(run(511, 1), g)), 511);
+    fails_at(live(|g| parent.map(run(511, 2), g)), 511);
+    fails_at(live(|g| parent.map(run(510, 1), g)), 510);
+    let mut frames = [PhysAddr::new(2 << 30)].into_iter();
+    let mapped = live(|g| parent.map_frames(va(511), PAGE, Attr::READ, &mut frames, g));
+    fails_at(mapped.map(drop), 511);
+    assert_eq!(frames.len(), 1, "no frame was taken");
+    let whole = run(0, 512).with_leaves_up_to(21);
+    assert!(
+        matches!(live(|g| parent.map(whole, g)), Err(e) if matches!(e.cause, Cause::Mapped(_)))
+    );
+    fails_at(live(|g| parent.unmap(va(3), PAGE, g)), 3);
+    fails_at(live(|g| parent.protect(va(0), len, COW, g)), 0);
+    fails_at(live(|g| parent.protect(va(5), PAGE, Change::setting(Attr::EXEC), g)), 5);
+    assert_eq!(live(|g| parent.collapse(va(0), 21, g)), Err(Cause::Shared(va(0))));
+    assert_eq!(live(|g| parent.split(va(0), 12, g)), Ok(()), "it is of pages");
+    assert_eq!(live(|g| parent.unmap(va(511), PAGE, g)), Ok(()), "nothing is there");
+    for (expect, new) in [
+        (Entry::Hole, Entry::Leaf(PhysAddr::new(0), Attr::READ)),
+        (before_leaf(&parent, 3), Entry::Hole),
+    ] {
+        let mut stock = parent.stock();
+        let replaced = live(|g| parent.replace(va(3), PAGE, expect, new, &mut stock, g));
+        assert_eq!(replaced, Err(ReplaceError::Structure));
+    }
+    let part = live(|childs| {
+        live(|g| parent.share(va(0), len, COW, g, (&mut child, childs), &mut |_| {}))
+    });
+    fails_at(part, 0);
+    assert_eq!(contents(&parent), before);
+    assert_eq!(contents(&child), before);
+    assert_eq!(live(|g| parent.unmap(va(0), len, g)), Ok(()), "the whole node");
+    assert_eq!((contents(&parent).len(), contents(&child).len()), (0, 511));
+    assert_eq!((retire(parent), retire(child)), (0, 511));
+    assert_eq!(arena.frames_in_use(), 0);
+}
+
+fn before_leaf(table: &X64<'_>, page: u64) -> Entry {
+    table.walk(va(page), &mut ()).expect("canonical").entry
+}
+
+#[test]
+fn ends_that_lie_within_nodes_and_large_leaves_are_given_one_by_one() {
+    let arena = Arena::new(64);
+    let mut parent = with_pages(&arena, 1024);
+    let large = Run::new(va(1024), PhysAddr::new(4 << 30), MIB2, Attr::RW).with_leaves_up_to(21);
+    assert_eq!(live(|g| parent.map(large, g)), Ok(()));
+    let mut child = X64::new(&arena).expect("room");
+    let mut told = Vec::new();
+    let (first, len) = (va(10), 1526 * PAGE);
+    let shared = live(|childs| {
+        live(|g| {
+            let child = (&mut child, childs);
+            parent.share_nodes(first, len, g, child, &mut |span| told.push((span.va, span.len)))
+        })
+    });
+    assert_eq!(shared, Ok(()));
+    assert_eq!(told, [(va(10), 502 * PAGE), (va(1024), MIB2)]);
+    assert_eq!(rights_at(&parent, 9), Attr::RW | Attr::USER, "before the range");
+    assert_eq!(child.walk(va(1024), &mut ()).expect("canonical").len, MIB2);
+    assert_eq!(contents(&child).len(), 1526);
+    assert_eq!((retire(child), retire(parent)), (1526 - 512, 1536));
+}
+
+#[test]
+fn tables_of_other_policies_and_other_memories_share_no_node() {
+    let (arena, other) = (Arena::new(64), Arena::new(64));
+    let refuse = Policy { write_xor_execute: WriteXorExecute::Refuse, ..Policy::default() };
+    let children = [X64::with_policy(&arena, refuse), X64::new(&other)];
+    for child in children {
+        let mut child = child.expect("room");
+        let mut parent = with_pages(&arena, 512);
+        let told = fork(&mut parent, &mut child, &Recorder::default());
+        assert_eq!(told.iter().map(|span| span.len).sum::<u64>(), 512 * PAGE);
+        assert_eq!(live(|g| parent.unmap(va(0), PAGE, g)), Ok(()), "it is the parent's alone");
+        assert_eq!((retire(parent), retire(child)), (511, 512));
+    }
+    assert_eq!((arena.frames_in_use(), other.frames_in_use()), (0, 0));
+}
+
+/// Soft values whose entries happen to differ as those of neighbouring frames do are no run.
+#[test]
+fn soft_entries_are_given_one_by_one() {
+    let arena = Arena::new(64);
+    let (mut parent, mut child) =
+        (X64::new(&arena).expect("room"), X64::new(&arena).expect("room"));
+    let step = 1 << 10;
+    let softs: Vec<_> =
+        (0..3).map(|i| (va(i), PAGE, Soft::new(9 + i * step).expect("not 0"))).collect();
+    for &(va, len, soft) in &softs {
+        let mut stock = parent.stock();
+        let put = live(|g| {
+            parent.replace_refilling(va, len, Entry::Hole, Entry::Soft(soft), &mut stock, g)
+        });
+        assert_eq!(put, Ok(()));
+    }
+    let mut told = Vec::new();
+    let shared = live(|childs| {
+        live(|g| {
+            let child = (&mut child, childs);
+            parent.share(va(0), MIB2, COW, g, child, &mut |span| told.push(span))
+        })
+    });
+    assert_eq!(shared, Ok(()));
+    let expected: Vec<_> =
+        softs.iter().map(|&(va, len, soft)| Span { va, len, entry: Entry::Soft(soft) }).collect();
+    assert_eq!(told, expected);
+    assert_eq!(contents(&child), contents(&parent));
+    retire(child);
+    retire(parent);
+}
+
+/// In a table of two levels the root links lowest nodes, and a second root has to follow.
+#[test]
+fn a_root_for_user_mode_loses_the_right_too() {
+    let arena = Arena::new(1024);
+    let kernel_from = VirtAddr::new(0xc000_0000);
+    let mut kernel: Radix<X86, &Arena> = Radix::new(&arena).expect("room");
+    kernel.pin_from(kernel_from).expect("room");
+    let mut stubs: Radix<X86, &Arena> = Radix::new(&arena).expect("room");
+    stubs.pin_from(kernel_from).expect("room");
+    // SAFETY: both live as long as what shares them, and nobody changes them.
+    let mut parent = unsafe { Radix::sharing(&kernel) }.expect("room");
+    // SAFETY: as above.
+    let user_root = unsafe { parent.add_user_root(&stubs) }.expect("room");
+    // SAFETY: as above.
+    let mut child = unsafe { Radix::sharing(&kernel) }.expect("room");
+    let run = Run::new(va(0), PhysAddr::new(1 << 30), 4 << 20, Attr::RWX | Attr::USER);
+    assert_eq!(live(|g| parent.map(run, g)), Ok(()));
+    let rights = |root| {
+        // SAFETY: the arena is memory wherever it says that a frame is in use.
+        let walker = unsafe { Walker::<X86, _, _>::new(root, &arena, |pa| arena.is_in_use(pa)) };
+        walker.translate(va(3)).expect("a good table").expect("mapped").1 & Attr::RWX
+    };
+    assert_eq!(rights(user_root), Attr::RWX);
+    let shared = live(|childs| {
+        live(|g| parent.share_nodes(va(0), 4 << 20, g, (&mut child, childs), &mut |_| {}))
+    });
+    assert_eq!(shared, Ok(()));
+    assert_eq!((rights(user_root), rights(parent.root())), (Attr::RX, Attr::RX));
+    // The kernel's part is nobody's to share.
+    let top = (VirtAddr::new(0xffc0_0000), 4 << 20);
+    let shared = live(|childs| {
+        live(|g| parent.share_nodes(top.0, top.1, g, (&mut child, childs), &mut |_| {}))
+    });
+    assert!(matches!(shared, Err(e) if matches!(e.cause, Cause::Shared(_))));
+    assert_eq!(retire(child), 0);
+    let unshared = live(|g| parent.unshare(va(0), PAGE, g, &mut |_| {}));
+    assert_eq!((unshared, rights(user_root)), (Ok(()), Attr::RWX));
+    for table in [parent, kernel, stubs] {
+        retire(table);
+    }
+    assert_eq!(arena.frames_in_use(), 0);
+}
+
+#[test]
+fn four_or_five_levels_share_as_they_are() {
+    let arena = Arena::new(64);
+    for make in [X86Any::four, X86Any::five] {
+        let (mut parent, mut child) = (make(&arena).expect("room"), make(&arena).expect("room"));
+        let run = Run::new(va(0), PhysAddr::new(1 << 30), MIB2, Attr::RW);
+        assert_eq!(live(|g| parent.map(run, g)), Ok(()));
+        let shared = live(|childs| {
+            live(|g| {
+                parent.share_nodes(va(0), MIB2, g, (&mut child, childs), &mut |_| panic!("told"))
+            })
+        });
+        assert_eq!(shared, Ok(()));
+        let mut told = 0;
+        let unshared = live(|g| child.unshare(va(0), PAGE, g, &mut |span| told += span.len));
+        assert_eq!((unshared, told), (Ok(()), MIB2));
+        live(|g| parent.retire(g));
+        live(|g| child.retire(g));
+    }
+    // Of two kinds, nothing is done.
+    let (mut four, mut five) =
+        (X86Any::four(&arena).expect("room"), X86Any::five(&arena).expect("room"));
+    let run = Run::new(va(0), PhysAddr::new(1 << 30), MIB2, Attr::RW);
+    assert_eq!(live(|g| four.map(run, g)), Ok(()));
+    let mut told = 0;
+    let shared = live(|childs| {
+        live(|g| {
+            four.share_nodes(va(0), MIB2, g, (&mut five, childs), &mut |span| told += span.len)
+        })
+    });
+    assert_eq!((shared, told), (Ok(()), MIB2), "entry by entry");
+    live(|g| four.retire(g));
+    live(|g| five.retire(g));
+    assert_eq!(arena.frames_in_use(), 0);
+}
+
+/// Parent and children, each on a processor of its own, take their copies at the same time, while a
+/// reader sets accessed in the node that all of them link.
+#[test]
+fn tables_of_one_family_unshare_on_several_processors() {
+    const TABLES: usize = 3;
+    let rounds = if cfg!(miri) { 2 } else { 300 };
+    let pages = if cfg!(miri) { 16 } else { 512 };
+    for _ in 0..rounds {
+        let arena = Arena::new(64);
+        let mut parent = with_pages(&arena, pages);
+        let mut reader = X64::new(&arena).expect("room");
+        fork(&mut parent, &mut reader, &Recorder::default());
+        let mut family = vec![parent];
+        for _ in 1..TABLES {
+            let mut child = X64::new(&arena).expect("room");
+            fork(&mut family[0], &mut child, &Recorder::default());
+            family.push(child);
+        }
+        let results: Vec<(i64, i64)> = thread::scope(|scope| {
+            let accessed = scope.spawn(|| {
+                for page in 0..pages {
+                    let entry = reader.touch(va(page), Attr::READ, Attr::ACCESSED);
+                    assert!(matches!(entry, Entry::Leaf(_, attr) if !attr.contains(Attr::WRITE)));
+                }
+            });
+            let writers = family.into_iter().map(|mut table| {
+                scope.spawn(move || {
+                    let mut told = 0;
+                    let count = &mut |span: Span| told += (span.len / PAGE).cast_signed();
+                    assert_eq!(live(|g| table.unshare(va(1), PAGE, g, count)), Ok(()));
+                    assert!(!rights_at(&table, 2).contains(Attr::WRITE), "others map this frame");
+                    let gone = retire(table).cast_signed();
+                    (told, gone)
+                })
+            });
+            let writers: Vec<_> = writers.collect();
+            let results = writers.into_iter().map(|w| w.join().expect("no panic")).collect();
+            accessed.join().expect("no panic");
+            results
+        });
+        let raised: i64 = results.iter().map(|&(told, _)| told).sum();
+        let lowered: i64 = results.iter().map(|&(_, gone)| gone).sum();
+        let left = retire(reader).cast_signed();
+        assert_eq!(pages.cast_signed() + raised - lowered - left, 0);
+        assert_eq!(arena.frames_in_use(), 0);
+    }
+}

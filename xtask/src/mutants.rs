@@ -26,8 +26,8 @@ struct Part {
     tests: &'static [Tests],
 }
 
-/// Tests of one package's target, those first that take the least time: the arguments of `cargo test` that build them, and the words that
-/// choose among them, from what is quick to all that there is.
+/// Tests of one package's target: the arguments of `cargo test` that build them, and the words that
+/// choose among them, from what is quick to all that there is. Of targets, the quickest comes first.
 struct Tests {
     build: &'static [&'static str],
     rounds: &'static [&'static [&'static str]],

@@ -17,7 +17,7 @@
 use crate::designs::{Design, Outcome};
 use crate::machine::MachineConfig;
 use crate::parts::sparsity::SPREADS;
-use crate::parts::{Part, huge, ops, resize, sparsity, switches};
+use crate::parts::{Part, forks, huge, ops, resize, sparsity, switches};
 use crate::replay::{Job, Policy, Replay, ReplayError};
 use crate::report::{Report, Run, Shard, SweepPoint};
 use crate::source::{Source, named};
@@ -135,6 +135,11 @@ pub fn compare(options: &Options, bar: &ProgressBar) -> Result<Comparison, Compa
             }
             Part::Switches => done.report.switches = todo.switches()?,
             Part::Huge => done.report.huge = todo.huge()?,
+            Part::Forks => {
+                done.report.forks = todo.rows("forks", &options.designs, |design| {
+                    forks::measure(design, todo.machine()).map_err(failed(design, "forks"))
+                })?;
+            }
         }
     }
     bar.finish_and_clear();

@@ -21,7 +21,7 @@ use crate::ram::{DataFrames, HUGE_SHIFT, RamError, TableRam};
 use crate::replay::ReplayError;
 use core::fmt;
 use vellum_core::{
-    Attr, Batch, Entry, Flush, Invalidate, OutOfFrames, PAGE_SIZE, PageTable, VirtAddr, Vpn,
+    Attr, Batch, Entry, Flush, Gone, Invalidate, OutOfFrames, PAGE_SIZE, PageTable, VirtAddr, Vpn,
 };
 
 /// What leaves are installed with.
@@ -141,17 +141,25 @@ unsafe impl Invalidate for NoCpu {
 /// Does `f` with the gather of a live table, and throws away what comes out of it: data frames are
 /// addresses alone, which nobody reuses.
 pub fn gathered<T: PageTable, R>(f: impl FnOnce(&mut Live<T>) -> R) -> R {
+    gathered_into::<T, fn(Gone), R>(|_| {}, f)
+}
+
+/// The same with a sink for what comes out.
+pub fn gathered_into<T: PageTable, S: FnMut(Gone), R>(
+    sink: S,
+    f: impl FnOnce(&mut Live<T, S>) -> R,
+) -> R {
     // SAFETY: no CPU walks simulated tables; what stands for one walks them in this thread, and
     // its TLB serves no access.
     #[allow(unsafe_code, reason = "says that no CPU has the table")]
-    let mut gather: Live<T> = unsafe { Batch::new(NoCpu, |_| {}) };
+    let mut gather: Live<T, S> = unsafe { Batch::new(NoCpu, sink) };
     let done = f(&mut gather);
     gather.finish();
     done
 }
 
 /// The gather of [`gathered`].
-pub type Live<T> = Batch<NoCpu, fn(vellum_core::Gone), <T as PageTable>::Detached, 32>;
+pub type Live<T, S = fn(Gone)> = Batch<NoCpu, S, <T as PageTable>::Detached, 32>;
 
 /// Makes a page of a hole, as a fault does.
 ///

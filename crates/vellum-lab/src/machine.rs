@@ -124,6 +124,18 @@ impl Machine {
         self.walk_caches.flush_all();
     }
 
+    /// Forgets one page of one address space.
+    pub fn flush_page(&mut self, va: VirtAddr, asid: Asid) {
+        self.tlb.flush_page(va, asid);
+        self.walk_caches.flush_page(va, asid);
+    }
+
+    /// Forgets everything of one address space.
+    pub fn flush_asid(&mut self, asid: Asid) {
+        self.tlb.flush_asid(asid);
+        self.walk_caches.flush_asid(asid);
+    }
+
     /// Forgets the pages of the 2 MiB from `region` in one address space, and the interior entries
     /// that lead to them.
     pub fn flush_huge(&mut self, region: VirtAddr, asid: Asid) {

@@ -5,11 +5,13 @@
 //!   sparsity   bytes a page, at five densities of mapped pages
 //!   resize     filling and emptying a table page by page: the worst single call
 //!   switches   the traces as processes, several quanta, with and without identifiers
+//!   forks      a program that forks again and again: sharing and copy-on-write
 //!   huge       the traces with 2 MiB leaves, by several policies
 //! ```
 //!
 //! Fields are described in docs/report.md.
 
+pub mod forks;
 pub mod huge;
 pub mod ops;
 pub mod resize;
@@ -34,12 +36,21 @@ pub enum Part {
     Switches,
     /// See [`huge`].
     Huge,
+    /// See [`forks`].
+    Forks,
 }
 
 impl Part {
     /// Every part, in the order of the report.
-    pub const ALL: [Self; 6] =
-        [Self::Runs, Self::Ops, Self::Sparsity, Self::Resize, Self::Switches, Self::Huge];
+    pub const ALL: [Self; 7] = [
+        Self::Runs,
+        Self::Ops,
+        Self::Sparsity,
+        Self::Resize,
+        Self::Switches,
+        Self::Huge,
+        Self::Forks,
+    ];
 
     /// What it is asked for by, and the report's field.
     #[must_use]
@@ -51,6 +62,7 @@ impl Part {
             Self::Resize => "resize",
             Self::Switches => "switches",
             Self::Huge => "huge",
+            Self::Forks => "forks",
         }
     }
 }

@@ -16,6 +16,7 @@
 //! - No field depends on the host: see docs/report.md.
 
 use crate::histogram::mean;
+use crate::parts::forks::ForksReport;
 use crate::parts::huge::HugeReport;
 use crate::parts::ops::OpsReport;
 use crate::parts::resize::ResizeReport;
@@ -61,6 +62,9 @@ pub struct Report {
     /// Leaves of 2 MiB: one for each trace, policy and design.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub huge: Vec<HugeReport>,
+    /// A program that forks: one for each design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forks: Vec<ForksReport>,
 }
 
 impl Default for Report {
@@ -74,6 +78,7 @@ impl Default for Report {
             resize: Vec::new(),
             switches: Vec::new(),
             huge: Vec::new(),
+            forks: Vec::new(),
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct CompareArgs {
     #[arg(long)]
     no_asid: bool,
 
-    /// What to do, separated by commas: runs, ops, sparsity, resize, switches, huge [default: all; with
+    /// What to do, separated by commas: runs, ops, sparsity, resize, switches, huge, forks [default: all; with
     /// --trace, --workload, --mix, --events or --sweep, runs]
     #[arg(long, value_name = "PART,...", value_delimiter = ',')]
     part: Vec<Part>,

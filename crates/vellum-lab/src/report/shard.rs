@@ -108,6 +108,7 @@ impl Report {
             resize: weave(&mut shards, |shard| &mut shard.resize)?,
             switches: weave(&mut shards, |shard| &mut shard.switches)?,
             huge: weave(&mut shards, |shard| &mut shard.huge)?,
+            forks: weave(&mut shards, |shard| &mut shard.forks)?,
             ..Self::default()
         })
     }

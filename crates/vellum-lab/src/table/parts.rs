@@ -8,6 +8,7 @@
 
 use super::{WIDTH, fitted, grouped, right, size};
 use crate::compare::Comparison;
+use crate::parts::forks::ForksReport;
 use crate::parts::huge::HugeReport;
 use crate::parts::ops::{Operation, OpsReport};
 use crate::parts::resize::{Phase, ResizeReport};
@@ -23,7 +24,8 @@ pub(super) fn render(text: &mut String, comparison: &Comparison) -> Result {
     sparsity(text, &report.sparsity)?;
     resize(text, &report.resize)?;
     switches(text, &report.switches)?;
-    huge(text, &report.huge)
+    huge(text, &report.huge)?;
+    forks(text, &report.forks)
 }
 
 /// A title, a header, and rows of a name and numbers.
@@ -200,6 +202,30 @@ fn huge(text: &mut String, rows: &[HugeReport]) -> Result {
         )?;
     }
     Ok(())
+}
+
+fn forks(text: &mut String, rows: &[ForksReport]) -> Result {
+    let Some(first) = rows.first() else { return Ok(()) };
+    let header = ["copies", "reuses", "walks", "refs", "cycles", "table", "peak"];
+    let row = |row: &ForksReport| {
+        let numbers = [
+            or_dash(row.copies, grouped),
+            or_dash(row.reuses, grouped),
+            or_dash(row.walks, grouped),
+            or_dash(row.refs_mean, |n| format!("{n:.3}")),
+            or_dash(row.walk_cycles_per_access, |n| format!("{n:.3}")),
+            or_dash(row.table_bytes, size),
+            or_dash(row.table_peak_bytes, size),
+        ];
+        (row.design.clone(), numbers.to_vec())
+    };
+    let title = format!(
+        "forks: {} of a program of {} pages, {} accesses; cycles of walks an access",
+        first.forks,
+        grouped(first.pages),
+        grouped(first.accesses)
+    );
+    block(text, &title, &header.map(str::to_owned), rows.iter().map(row))
 }
 
 #[cfg(test)]

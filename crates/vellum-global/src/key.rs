@@ -1,24 +1,27 @@
 //! The tag of a global table: which address space, and which page of it.
 //!
 //! ```text
-//!   63  62 61 60             45 44                                          0
-//!  +---+-----+-----------------+---------------------------------------------+
-//!  | 1 | 0   | asid            | page number, low 45 bits                    |
-//!  +---+-----+-----------------+---------------------------------------------+
+//!   63  62  61 60             45 44                                          0
+//!  +---+------+-----------------+---------------------------------------------+
+//!  | 1 | size | asid            | page number, low 45 bits                    |
+//!  +---+------+-----------------+---------------------------------------------+
+//!        0: 4 KiB    1: 2 MiB, bits 8:0 are 0    2: 1 GiB, bits 17:0 are 0
 //! ```
 //!
 //! Bit 63 keeps a tag from ever being 0, so that 0 can mean "no entry here". 45 bits of page number
-//! are those of a 57-bit canonical address; the address comes back by sign extension. Bits 62:61
-//! are left for a design that keeps several page sizes in one table.
+//! are those of a 57-bit canonical address; the address comes back by sign extension. The size of
+//! the leaf is a part of the key: leaves of different sizes are different entries, found by
+//! different look-ups.
 //!
 //! # Invariants
 //!
-//! - Tags of one space ascend exactly as its canonical addresses do, taken as unsigned numbers.
-//! - `Key::new(asid, va).va() == va` for every page-aligned canonical `va`.
+//! - Tags of one space and size ascend exactly as its canonical addresses do, taken as unsigned
+//!   numbers.
+//! - `Key::of(asid, va, size).va() == va` for every canonical `va` that is aligned to the size.
 
+use crate::Size;
 use core::fmt;
 use core::num::NonZeroU64;
-use core::ops::RangeInclusive;
 use vellum_core::{Asid, Canonical, PAGE_SHIFT, VirtAddr};
 
 /// The addresses that a key can hold: 57 bits, sign-extended.
@@ -31,14 +34,15 @@ const FIELD_BITS: u8 = VPN_BITS + 16;
 /// The identifier that is none.
 const NO_SPACE: u64 = u16::MAX as u64;
 const USED: u64 = 1 << 63;
+const CLASS_MASK: u64 = 3;
 
-/// One page of one address space, as drawn in the [module](self).
+/// One leaf's place in one address space, as drawn in the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Key(NonZeroU64);
 
 impl Key {
-    /// The page of `asid` that the byte at `va` lies in. Bits 63:57 of `va` are not kept.
+    /// The page of 4 KiB of `asid` that the byte at `va` lies in. Bits 63:57 of `va` are not kept.
     ///
     /// ```
     /// use vellum_core::{Asid, VirtAddr};
@@ -55,14 +59,27 @@ impl Key {
         Self(FIRST.saturating_add((asid.as_u16() as u64) << VPN_BITS | page))
     }
 
+    /// The leaf of this size of `asid` that the byte at `va` lies in.
+    #[must_use]
+    pub const fn of(asid: Asid, va: VirtAddr, size: Size) -> Self {
+        Self::new(asid, va).sized(size)
+    }
+
+    /// The leaf of this size that contains this one's first page.
+    #[must_use]
+    pub const fn sized(self, size: Size) -> Self {
+        let field = self.tag() & ((1 << FIELD_BITS) - 1);
+        let aligned = field >> size.log2_pages() << size.log2_pages();
+        Self(FIRST.saturating_add((size.class() as u64) << FIELD_BITS | aligned))
+    }
+
     /// The key of a tag word; `None` for a word that is no tag.
     #[must_use]
     pub const fn from_tag(tag: u64) -> Option<Self> {
+        let Some(size) = Size::of_class(tag >> FIELD_BITS & CLASS_MASK) else { return None };
+        let aligned = tag & ((1 << size.log2_pages()) - 1) == 0;
         match NonZeroU64::new(tag) {
-            Some(bits)
-                if tag >> FIELD_BITS == USED >> FIELD_BITS
-                    && tag >> VPN_BITS & NO_SPACE != NO_SPACE =>
-            {
+            Some(bits) if tag & USED != 0 && aligned && tag >> VPN_BITS & NO_SPACE != NO_SPACE => {
                 Some(Self(bits))
             }
             _ => None,
@@ -85,7 +102,38 @@ impl Key {
         }
     }
 
-    /// The first byte of the page.
+    /// How large the leaf is.
+    #[must_use]
+    pub const fn size(self) -> Size {
+        match self.tag() >> FIELD_BITS & CLASS_MASK {
+            0 => Size::Base,
+            1 => Size::Large,
+            _ => Size::Huge,
+        }
+    }
+
+    /// The number of the leaf, counted in leaves of its size: the low 45 bits of the page number,
+    /// or fewer.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        (self.tag() & VPN_MASK) >> self.size().log2_pages()
+    }
+
+    /// The key `n` leaves of its size on; past the last of the space comes the first.
+    #[must_use]
+    pub const fn plus(self, n: u64) -> Self {
+        let page = self.tag().wrapping_add(n << self.size().log2_pages()) & VPN_MASK;
+        let above = self.tag() & !(USED | VPN_MASK);
+        Self(FIRST.saturating_add(above | page))
+    }
+
+    /// The last page of 4 KiB in the leaf.
+    #[must_use]
+    pub const fn last_page(self) -> Self {
+        self.sized(Size::Base).plus((1 << self.size().log2_pages()) - 1)
+    }
+
+    /// The first byte of the leaf.
     #[must_use]
     pub const fn va(self) -> VirtAddr {
         let high = self.tag() << (64 - VPN_BITS);
@@ -116,82 +164,7 @@ const FIRST: NonZeroU64 = NonZeroU64::MIN.saturating_add(USED - 1);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({}:{})", self.asid(), self.va())
-    }
-}
-
-/// A range of pages of one space; never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keys {
-    first: Key,
-    last: Key,
-}
-
-impl Keys {
-    /// The pages of `[va, va + len)`, which is canonical and of whole pages; `None` if it is empty.
-    #[must_use]
-    pub fn new(asid: Asid, va: VirtAddr, len: u64) -> Option<Self> {
-        let last = va.wrapping_add(len.checked_sub(1)?);
-        Some(Self { first: Key::new(asid, va), last: Key::new(asid, last) })
-    }
-
-    /// Every page of a space.
-    #[must_use]
-    pub const fn all(asid: Asid) -> Self {
-        let last = VirtAddr::new(u64::MAX);
-        Self { first: Key::new(asid, VirtAddr::new(0)), last: Key::new(asid, last) }
-    }
-
-    /// The first page.
-    #[must_use]
-    pub const fn first(self) -> Key {
-        self.first
-    }
-
-    /// How many pages.
-    #[must_use]
-    pub const fn count_pages(self) -> u64 {
-        self.last.tag() - self.first.tag() + 1
-    }
-
-    /// Whether `key` is one of them.
-    #[must_use]
-    pub fn contains(self, key: Key) -> bool {
-        self.first <= key && key <= self.last
-    }
-
-    /// Those after `key`, which is one of them.
-    #[must_use]
-    pub fn after(self, key: Key) -> Option<Self> {
-        let first = Key(key.0.checked_add(1)?);
-        (first <= self.last).then_some(Self { first, ..self })
-    }
-
-    /// Those before `key`, which is one of them.
-    #[must_use]
-    pub fn before(self, key: Key) -> Option<Self> {
-        (self.first < key)
-            .then(|| NonZeroU64::new(key.tag() - 1))
-            .flatten()
-            .map(|last| Self { last: Key(last), ..self })
-    }
-
-    /// The first `pages` of them, or all if they are fewer, and the rest.
-    #[must_use]
-    pub fn split_at(self, pages: NonZeroU64) -> (Self, Option<Self>) {
-        match self.first.0.checked_add(pages.get()).map(Key) {
-            Some(next) if next <= self.last => {
-                let last = Key(self.first.0.saturating_add(pages.get() - 1));
-                (Self { last, ..self }, Some(Self { first: next, ..self }))
-            }
-            _ => (self, None),
-        }
-    }
-
-    /// Each of them, ascending.
-    pub fn iter(self) -> impl Iterator<Item = Key> {
-        let tags: RangeInclusive<u64> = self.first.tag()..=self.last.tag();
-        tags.filter_map(|tag| NonZeroU64::new(tag).map(Key))
+        write!(f, "Key({}:{}, {:?})", self.asid(), self.va(), self.size())
     }
 }
 
@@ -210,17 +183,20 @@ mod tests {
         assert_eq!(key.tag(), 1 << 63);
         assert_eq!(Key::from_tag(key.tag()), Some(key));
         assert_eq!((Key::from_tag(0), Key::from_tag(1 << 62)), (None, None));
-        assert_eq!(Key::from_tag(1 << 63 | 1 << 61), None, "reserved bits");
+        assert_eq!(Key::from_tag(1 << 63 | 3 << 61), None, "no size has this number");
+        assert_eq!(Key::from_tag(1 << 63 | 1 << 61 | 1), None, "in the middle of a leaf");
     }
 
     #[test]
-    fn a_whole_space_counts_its_pages() {
-        let all = Keys::all(asid(65534));
-        assert_eq!(all.count_pages(), 1 << 45);
-        assert_eq!(all.first().va(), VirtAddr::new(0));
-        assert_eq!(all.last.va(), VirtAddr::new(!0xfff));
-        assert_eq!(all.after(all.last), None);
-        assert_eq!(Keys::new(asid(1), VirtAddr::new(0x1000), 0), None);
+    fn leaves_of_each_size_follow_each_other() {
+        for size in Size::ALL {
+            let last = Key::of(asid(5), VirtAddr::new(u64::MAX), size);
+            assert_eq!(last.number(), (1 << (45 - size.log2_pages())) - 1);
+            assert_eq!((last.size(), last.last_page().va()), (size, VirtAddr::new(!0xfff)));
+            let first = last.plus(1);
+            assert_eq!(first, Key::of(asid(5), VirtAddr::new(0), size));
+            assert_eq!(first.plus(3).va(), VirtAddr::new(3 * size.bytes()));
+        }
     }
 
     #[test]
@@ -245,28 +221,23 @@ mod tests {
         #![proptest_config(vellum_testkit::suite::config(256))]
 
         #[test]
-        fn a_key_gives_back_what_it_was_made_of(va in canonical_page(), n in 0..u16::MAX) {
+        fn a_key_gives_back_what_it_was_made_of(
+            va in canonical_page(),
+            n in 0..u16::MAX,
+            size in prop::sample::select(Size::ALL.to_vec()),
+        ) {
             prop_assert!(CANONICAL.contains(va));
-            let key = Key::new(asid(n), va);
-            prop_assert_eq!((key.asid().as_u16(), key.va()), (n, va));
+            let key = Key::of(asid(n), va, size);
+            prop_assert_eq!((key.asid().as_u16(), key.size()), (n, size));
+            prop_assert_eq!(key.va(), va.align_down(size.page()));
             prop_assert_eq!(Key::from_tag(key.tag()), Some(key));
+            prop_assert_eq!(key.sized(Size::Base).sized(size), key);
         }
 
         #[test]
         fn keys_ascend_as_addresses_do(a in canonical_page(), b in canonical_page(), n in 0..u16::MAX) {
             let (x, y) = (Key::new(asid(n), a), Key::new(asid(n), b));
             prop_assert_eq!(a.cmp(&b), x.cmp(&y));
-        }
-
-        #[test]
-        fn a_split_range_is_the_range(first in 0..1000u64, pages in 1..100u64, at in 1..120u64) {
-            let keys = Keys::new(asid(9), VirtAddr::new(first << 12), pages << 12).unwrap();
-            let (low, high) = keys.split_at(NonZeroU64::new(at).unwrap());
-            prop_assert_eq!(low.count_pages(), at.min(pages));
-            prop_assert!(low.iter().chain(high.into_iter().flat_map(Keys::iter)).eq(keys.iter()));
-            let middle = low.last;
-            prop_assert_eq!(keys.after(middle), high);
-            prop_assert_eq!(keys.before(middle).map_or(0, Keys::count_pages), low.count_pages() - 1);
         }
     }
 }

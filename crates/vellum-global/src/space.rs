@@ -1,16 +1,31 @@
 //! One address space of a global table, as a page table.
 //!
 //! ```text
-//!            few pages                       more pages than the table has entries
-//!   unmap    a look-up a page, in order      every stripe once, in no order
+//!            few pages                       more blocks than the table has entries
+//!   unmap    a look-up a block, in order     look-ups where entries lie close (space/step.rs),
+//!                                            else every stripe once more, in no order
 //!   protect  the same                        the same, after one that looks for what cannot be
 //!   harvest  the same                        the same
 //!   visit    the same                        passes that take the 64 lowest keys, or look-ups
 //!                                            where pages turn out to be dense (space/visit.rs)
 //! ```
 //!
-//! The table is global: every space has its pages in it, and what implements
-//! [`PageTable`] is this handle. Leaves are single 4 KiB pages.
+//! The table is global: every space has its pages in it, and what implements [`PageTable`] is this
+//! handle.
+//!
+//! # Leaves of several sizes
+//!
+//! The size is a part of the key, so a page is looked for in each size of which the space has any
+//! entry, the smallest first; a count of each says which these are. What is true of a range is done
+//! for each of them. A space without large leaves reads two counts that are 0, and no more; a design
+//! without large leaves ([`Store::LEAVES`]) not even these.
+//!
+//! A leaf that reaches out of a range is split before anything else is changed: the smaller entries
+//! go in first, and out again if there is no memory for all of them; then the large one goes. In
+//! between both are there, which only `&mut self` can do.
+//!
+//! That no two leaves overlap when pages are put in through `&self` is the protocol of
+//! space/replace.rs.
 //!
 //! No hardware that Vellum runs on walks such a table; accessed and dirty are set by
 //! [`touch`](Walk::touch), under the same lock as every other change. So a live table and one that
@@ -22,41 +37,42 @@
 //! # Invariants
 //!
 //! - Entries of an identifier change through the one handle that has claimed it.
+//! - Of the entries of a space no two cover the same page, but for the inside of a `&mut self`.
+//! - The count of a size is at least that of its entries that can be found.
 //! - Gathers and callbacks are called under no lock; a sink, after the lock was given back.
-//! - A change needs room for one item in the gather, and makes it before it takes a lock.
+//! - A step gives the gather what it took away under no lock, and makes room for it before.
 //!
 //! # Lock order
 //!
-//! One stripe's lock at a time, and nothing under it.
+//! A region of the space (space/replace.rs), then one stripe of the table, and nothing under that.
 
 use crate::key::CANONICAL;
-use crate::pass::Pass;
-use crate::{Asid, AsidError, Key, Keys, Lowest, Refused, Store};
+use crate::{Asid, AsidError, Key, Keys, Size, Store};
 use core::convert::Infallible;
 use core::fmt;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
+use replace::Regions;
+use step::{decode, status};
 use vellum_core::{
     Attr, Canonical, Cause, Change, Entry, Flush, Gather, Need, OutOfFrames, PAGE_SHIFT, PAGE_SIZE,
-    PageTable, RangeError, ReplaceError, Run, Sink, Span, VirtAddr, Walk, pte,
+    PageTable, RangeError, ReplaceError, Run, Sink, Span, VirtAddr, Walk,
 };
 
+mod cursor;
 mod range;
 mod replace;
+mod split;
+mod step;
 mod visit;
 
 /// A space of the table `S`: its handle, and the only one with this identifier.
 pub struct Space<'t, S: Store> {
     table: &'t S,
     asid: Asid,
-    count_entries: AtomicU64,
-}
-
-/// What an update did, in raw entries.
-#[derive(Clone, Copy)]
-struct Step {
-    old: u64,
-    new: u64,
+    /// Entries of each size; of the large ones also those that somebody is about to put in.
+    counts: [AtomicU64; Size::ALL.len()],
+    regions: Regions,
 }
 
 impl<'t, S: Store> Space<'t, S> {
@@ -66,8 +82,10 @@ impl<'t, S: Store> Space<'t, S> {
     ///
     /// [`AsidError`]: another handle has it, or the table has no such identifier.
     pub fn open(table: &'t S, asid: Asid) -> Result<Self, AsidError> {
+        const { assert!(Size::Base.is_in(S::LEAVES), "every design has leaves of 4 KiB") };
         table.asids().claim(asid)?;
-        Ok(Self { table, asid, count_entries: AtomicU64::new(0) })
+        let counts = [const { AtomicU64::new(0) }; Size::ALL.len()];
+        Ok(Self { table, asid, counts, regions: Regions::new() })
     }
 
     /// Its identifier.
@@ -80,10 +98,34 @@ impl<'t, S: Store> Space<'t, S> {
         self.table
     }
 
-    /// How many entries it has in the table, soft ones included; with changes under way, at most so
-    /// many more.
+    /// How many entries it has in the table, of all sizes, soft ones included; with changes under
+    /// way, at most so many more.
     pub fn count_entries(&self) -> u64 {
-        self.count_entries.load(Ordering::Relaxed)
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many entries of this size it has; with changes under way, at most so many more.
+    pub fn count_of(&self, size: Size) -> u64 {
+        self.count(size).load(Ordering::Relaxed)
+    }
+
+    const fn count(&self, size: Size) -> &AtomicU64 {
+        let [base, large, huge] = &self.counts;
+        match size {
+            Size::Base => base,
+            Size::Large => large,
+            Size::Huge => huge,
+        }
+    }
+
+    /// Whether there may be an entry of this size.
+    fn has(&self, size: Size) -> bool {
+        size.is_in(S::LEAVES) && self.count_of(size) != 0
+    }
+
+    /// Whether there may be an entry of more than 4 KiB.
+    fn has_large(&self) -> bool {
+        self.has(Size::Large) || self.has(Size::Huge)
     }
 
     /// Looks the range over, before anything is done to it; `None` if it has no pages.
@@ -92,102 +134,16 @@ impl<'t, S: Store> Space<'t, S> {
         Ok(Keys::new(self.asid, va, len))
     }
 
-    /// [`Store::update`], counting what comes and goes: up before an entry can be found, down after
-    /// it cannot, so that a count of 0 means that there is nothing.
-    fn update<E>(
-        &self,
-        key: Key,
-        stock: &mut S::Stock<'t>,
-        f: impl FnOnce(u64) -> Result<u64, E>,
-    ) -> Result<Step, Refused<E>> {
-        let (mut new, mut comes) = (0, false);
-        let updated = self.table.update(key, stock, |raw| {
-            new = f(raw)?;
-            comes = raw == 0 && new != 0;
-            if comes {
-                self.count_entries.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(new)
-        });
-        let goes = match updated {
-            Ok(old) => old != 0 && new == 0,
-            // Counted, and then there was no memory for it.
-            Err(_) => comes,
-        };
-        if goes {
-            self.count_entries.fetch_sub(1, Ordering::Relaxed);
-        }
-        Ok(Step { old: updated?, new })
+    /// The leaf of `size` that the byte at `va` lies in.
+    const fn key(&self, va: VirtAddr, size: Size) -> Key {
+        Key::of(self.asid, va, size)
     }
 
-    /// An update that cannot be refused, as it never makes an entry where there was none.
-    fn change(&self, key: Key, stock: &mut S::Stock<'t>, f: impl FnOnce(u64) -> u64) -> Step {
-        let kept = |raw| Ok::<u64, Infallible>(if raw == 0 { 0 } else { f(raw) });
-        match self.update(key, stock, kept) {
-            Ok(step) => step,
-            Err(Refused::By(never)) => match never {},
-            Err(Refused::Need(_)) => {
-                debug_assert!(false, "an entry that exists changes or goes without memory");
-                Step { old: 0, new: 0 }
-            }
-        }
+    /// The sizes in which a page is to be looked for: those that there are, or the smallest.
+    fn sizes(&self) -> impl Iterator<Item = Size> {
+        let alone = !self.has_large();
+        Size::ALL.into_iter().filter(move |&size| size == Size::Base && alone || self.has(size))
     }
-
-    /// Calls `f` with every key of the range that has an entry, and perhaps with others; in no
-    /// order, and more than once only if the entry moves meanwhile.
-    ///
-    /// Costs a call a page, or a pass over the table if that has fewer entries than the range has
-    /// pages.
-    fn each(&self, keys: Keys, f: &mut impl FnMut(Key)) {
-        if self.count_entries() == 0 {
-            return;
-        }
-        if keys.count_pages() <= self.table.count_entries() {
-            keys.iter().for_each(f);
-            return;
-        }
-        let (mut pass, mut found) = (Pass::new(self.table), Lowest::new(keys));
-        while let Some(part) = pass.next(self.table) {
-            let mut rest = Some(keys);
-            while let Some(keys) = rest {
-                found.restart(keys);
-                if !part.offer(self.table, &mut found) {
-                    pass.restart();
-                }
-                found.held().iter().for_each(|&(key, _)| f(key));
-                rest = found.rest();
-            }
-        }
-    }
-}
-
-/// Tells the gather what a step at `va` took away or narrowed. Needs room for one item.
-fn settle<G: Gather<Infallible>>(va: VirtAddr, step: Step, gather: &mut G) {
-    match (decode(step.old), decode(step.new)) {
-        (Entry::Leaf(a, old), Entry::Leaf(b, new)) if a == b && !old.narrows_to(new) => {}
-        (Entry::Leaf(a, old), Entry::Leaf(b, _)) if a == b => {
-            gather.stale(Flush::new(va, PAGE_SIZE, PAGE_SHIFT, old));
-        }
-        (Entry::Leaf(pa, attr), _) => gather.leaf(Run::new(va, pa, PAGE_SIZE, attr)),
-        (Entry::Soft(old), new) if new != Entry::Soft(old) => gather.soft(va, old),
-        _ => {}
-    }
-}
-
-fn make_room<G: Gather<Infallible>>(gather: &mut G) {
-    if gather.room() == 0 {
-        gather.drain();
-    }
-}
-
-fn decode(raw: u64) -> Entry {
-    pte::decode(raw, PAGE_SHIFT)
-}
-
-/// The bits of a raw leaf for accessed and dirty.
-fn status(attr: Attr) -> u64 {
-    let bit = |of, raw| if attr.contains(of) { raw } else { 0 };
-    bit(Attr::ACCESSED, pte::ACCESSED) | bit(Attr::DIRTY, pte::DIRTY)
 }
 
 impl<S: Store> Walk for Space<'_, S> {
@@ -195,23 +151,31 @@ impl<S: Store> Walk for Space<'_, S> {
         if !CANONICAL.contains(va) {
             return Err(Cause::NonCanonical(va));
         }
-        let raw = self.table.walk(Key::new(self.asid, va), sink);
-        Ok(Span { va: va.align_down(PAGE_SHIFT), len: PAGE_SIZE, entry: decode(raw) })
+        for size in self.sizes() {
+            let raw = self.table.walk(self.key(va, size), sink);
+            if raw != 0 {
+                let va = va.align_down(size.page());
+                return Ok(Span { va, len: size.bytes(), entry: decode(raw, size) });
+            }
+        }
+        Ok(Span { va: va.align_down(PAGE_SHIFT), len: PAGE_SIZE, entry: Entry::Hole })
     }
 
     fn touch(&self, va: VirtAddr, need: Attr, bits: Attr) -> Entry {
         if !CANONICAL.contains(va) {
             return Entry::Hole;
         }
-        let bits = status(bits);
-        let step =
-            self.change(Key::new(self.asid, va), &mut self.table.stock(), |raw| {
-                match decode(raw) {
-                    Entry::Leaf(_, attr) if attr.contains(need) => raw | bits,
-                    _ => raw,
-                }
+        let (bits, mut stock) = (status(bits), self.table.stock());
+        for size in self.sizes() {
+            let step = self.change(self.key(va, size), &mut stock, |raw| match decode(raw, size) {
+                Entry::Leaf(_, attr) if attr.contains(need) => raw | bits,
+                _ => raw,
             });
-        decode(step.old)
+            if step.old != 0 {
+                return decode(step.old, size);
+            }
+        }
+        Entry::Hole
     }
 }
 
@@ -219,7 +183,7 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
     type Stock = S::Stock<'t>;
     type Detached = Infallible;
 
-    const LEAVES: u64 = 1 << PAGE_SHIFT;
+    const LEAVES: u64 = S::LEAVES;
     const SOFT_BITS: u8 = S::SOFT_BITS;
 
     fn canonical(&self) -> Canonical {
@@ -247,7 +211,7 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
         stock: &mut Self::Stock,
         gather: &mut G,
     ) -> Result<(), ReplaceError> {
-        self.replace_page(va, len, (expect, new), stock, gather)
+        self.replace_leaf(va, len, (expect, new), stock, gather)
     }
 
     fn map<G: Gather<Infallible>>(&mut self, run: Run, _: &mut G) -> Result<(), RangeError> {
@@ -260,10 +224,10 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
         len: u64,
         gather: &mut G,
     ) -> Result<(), RangeError> {
-        if let Some(keys) = self.keys(va, len)? {
-            self.remove(keys, gather);
+        match self.keys(va, len)? {
+            Some(keys) => self.unmap_keys(keys, gather).map_err(RangeError::from),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn protect<G: Gather<Infallible>>(
@@ -306,7 +270,7 @@ impl<'t, S: Store> PageTable for Space<'t, S> {
     }
 
     fn retire<G: Gather<Infallible>>(self, gather: &mut G) {
-        self.remove(Keys::all(self.asid), gather);
+        self.remove(Keys::all(self.asid), &mut self.table.stock(), gather);
         // The next owner of the identifier must not meet translations of this one, nor of pages that
         // went into another gather which is yet to be finished.
         for (va, half) in CANONICAL.halves() {

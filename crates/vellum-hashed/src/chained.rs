@@ -22,6 +22,9 @@
 //! A walker reads the head and then nodes: 8 bytes, 16 of each node of another page (tag and link),
 //! 24 of the one that it looks for.
 //!
+//! A leaf of 2 MiB or 1 GiB is one node, under its own key: a walk for it costs what one for a page
+//! does, after those for smaller sizes if its space has such leaves.
+//!
 //! There is no shrinking through `&self`: somebody may be waiting for the lock in a head, so a
 //! segment's memory can only go when nobody holds the table. [`shrink`](Chained::shrink) and
 //! `Drop` take it exclusively. Nodes are freed at any time.
@@ -42,7 +45,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, Sink};
 use vellum_global::{
-    Asid, AsidError, Asids, Chain, Key, Lowest, Nodes, Pool, Refused, Space, Store, Trail,
+    Asid, AsidError, Asids, Chain, Key, Lowest, Nodes, Pool, Refused, Size, Space, Store, Trail,
 };
 
 mod grow;
@@ -130,6 +133,8 @@ impl<M: Memory> Store for Chained<M> {
         = Nodes<'t, M>
     where
         Self: 't;
+
+    const LEAVES: u64 = Size::ALL_LEAVES;
 
     fn stock(&self) -> Nodes<'_, M> {
         Nodes::new(&self.pool)

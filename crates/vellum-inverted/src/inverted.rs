@@ -22,6 +22,10 @@
 //! costs one node a shared page. When the owner of an entry goes and aliases remain, the entry is
 //! free for the next page that maps the frame; an alias moves in when it is next changed.
 //!
+//! A leaf of 2 MiB or 1 GiB takes the entry of its first frame, and leaves those of the others
+//! unused: such a table saves no memory by large leaves, it only has shorter chains. (Its key says
+//! how large it is.) A page that maps the same first frame takes a node, as any second page does.
+//!
 //! A walker reads the anchor, then elements: 8 bytes, 16 of each element of another page, 24 of the
 //! one that it looks for. With a = frames mapped / anchors and no aliases that is 1 + a/2 elements.
 //!
@@ -52,7 +56,8 @@ use vellum_core::{
 };
 use vellum_global::word::{alloc_zeroed, with_word};
 use vellum_global::{
-    Asid, AsidError, Asids, Chain, Found, Key, Lowest, Nodes, Pool, Refused, Space, Store, Trail,
+    Asid, AsidError, Asids, Chain, Found, Key, Lowest, Nodes, Pool, Refused, Size, Space, Store,
+    Trail,
 };
 
 /// Bytes of a frame's entry.
@@ -170,9 +175,10 @@ impl<M: Memory> Inverted<M> {
         self.lock_anchor(key.hash())
     }
 
-    /// The entry of the frame that a raw entry maps, if it has one here.
-    fn own(&self, raw: u64) -> Option<PhysAddr> {
-        let Entry::Leaf(pa, _) = pte::decode(raw, PAGE_SHIFT) else { return None };
+    /// The entry of the frame that a raw entry maps, of a large leaf the first of its frames, if it
+    /// has one here.
+    fn own(&self, raw: u64, key: Key) -> Option<PhysAddr> {
+        let Entry::Leaf(pa, _) = pte::decode(raw, key.size().page()) else { return None };
         let index = pa.number().checked_sub(self.first).filter(|&i| i < self.count_frames)?;
         let at = self.frames.at.wrapping_add(index * ENTRY_BYTES);
         // Address 0 ends a chain. A frame whose entry would lie there has none.
@@ -187,7 +193,7 @@ impl<M: Memory> Inverted<M> {
 
     /// Takes the entry of the frame that `raw` maps for `key`, if there is one and nobody has it.
     fn claim(&self, raw: u64, key: Key) -> Option<PhysAddr> {
-        let at = self.own(raw)?;
+        let at = self.own(raw, key)?;
         // SAFETY: a word of the block of frame entries, which is there as long as `self`.
         let taken = unsafe {
             with_word(self.memory(), at.wrapping_add(TAG), |tag| {
@@ -246,7 +252,7 @@ impl<M: Memory> Inverted<M> {
         stock: &mut Nodes<'_, M>,
     ) -> Result<Option<PhysAddr>, Need> {
         let is_frame_entry = self.is_frame_entry(found.at);
-        let stays = new & pte::FRAME == found.pte & pte::FRAME && self.own(new).is_some();
+        let stays = self.own(new, key) == Some(found.at);
         let element = match is_frame_entry {
             true if stays => None,
             true => Some(self.element(new, key, stock)?),
@@ -275,6 +281,8 @@ impl<M: Memory> Store for Inverted<M> {
         = Nodes<'t, M>
     where
         Self: 't;
+
+    const LEAVES: u64 = Size::ALL_LEAVES;
 
     fn stock(&self) -> Nodes<'_, M> {
         Nodes::new(&self.pool)

@@ -1,6 +1,6 @@
 //! The suite that every page table passes.
 
-use vellum_core::OutOfFrames;
+use vellum_core::{OutOfFrames, Pfn};
 use vellum_inverted::{Asid, Inverted, Space};
 use vellum_testkit::{Arena, conformance, suite::Design};
 
@@ -28,7 +28,8 @@ impl Design for Aliases {
     type Table<'s> = Space<'s, Inverted<&'s Arena>>;
 
     fn shared(arena: &Arena) -> Result<Inverted<&Arena>, OutOfFrames> {
-        Inverted::new(arena, arena.first(), 16)
+        // As many as a leaf of 2 MiB splits into, so that chains stay short.
+        Inverted::new(arena, Pfn::new(1 << 39).expect("51 bits"), 512)
     }
 
     fn table<'s>(shared: &'s Inverted<&Arena>, space: u16) -> Result<Self::Table<'s>, OutOfFrames> {

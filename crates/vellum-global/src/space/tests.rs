@@ -2,12 +2,14 @@
 //! designs are.
 
 use super::*;
-use crate::Asids;
+use crate::{Asids, Lowest, Refused};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::vec::Vec;
 use vellum_core::{Batch, Direct, Flush, Gone, Invalidate, PhysAddr};
+
+mod large;
 
 /// Four maps, each behind a lock; counts what is asked of it.
 #[derive(Default)]
@@ -16,6 +18,9 @@ struct Maps {
     asids: Asids,
     walks: AtomicU64,
     scans: AtomicU64,
+    /// Every few calls give the processor to another thread, between any two steps of an operation.
+    restless: bool,
+    calls: AtomicU64,
     /// [`ARMED`]: the next update stays between its work and its return, as one that is interrupted.
     linger: AtomicU64,
 }
@@ -28,6 +33,12 @@ impl Maps {
         &self.stripes[(key.hash() & 3) as usize]
     }
 
+    fn rest(&self) {
+        if self.restless && self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(5) {
+            std::thread::yield_now();
+        }
+    }
+
     fn calls(&self) -> (u64, u64) {
         (self.walks.swap(0, Ordering::Relaxed), self.scans.swap(0, Ordering::Relaxed))
     }
@@ -35,6 +46,8 @@ impl Maps {
 
 impl Store for Maps {
     type Stock<'t> = ();
+
+    const LEAVES: u64 = Size::ALL_LEAVES;
 
     fn stock(&self) {}
 
@@ -44,7 +57,9 @@ impl Store for Maps {
 
     fn walk<S: Sink>(&self, key: Key, _: &mut S) -> u64 {
         self.walks.fetch_add(1, Ordering::Relaxed);
-        self.stripe(key).lock().unwrap().get(&key).copied().unwrap_or(0)
+        let raw = self.stripe(key).lock().unwrap().get(&key).copied().unwrap_or(0);
+        self.rest();
+        raw
     }
 
     fn update<E>(
@@ -53,6 +68,7 @@ impl Store for Maps {
         (): &mut (),
         f: impl FnOnce(u64) -> Result<u64, E>,
     ) -> Result<u64, Refused<E>> {
+        self.rest();
         let mut map = self.stripe(key).lock().unwrap();
         let old = map.get(&key).copied().unwrap_or(0);
         match f(old).map_err(Refused::By)? {

@@ -44,6 +44,7 @@ const PARTS: [Part; 3] = [
         sources: &["src/radix", "src/either.rs"],
         tests: &[
             Tests { build: &["-p", "vellum-radix", "--lib"], rounds: &[&["either", "unmap"]] },
+            Tests { build: &["-p", "vellum-radix", "--test", "shared_nodes"], rounds: &[&[]] },
             Tests {
                 build: &["-p", "vellum-radix", "--test", "flushes"],
                 rounds: &[&["miss", "cases", "--skip", "larger"], &[]],

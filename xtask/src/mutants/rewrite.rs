@@ -45,7 +45,8 @@ pub(super) fn rewrite(source: &str, first: usize) -> (String, Vec<Place>) {
     let (mut text, mut places, mut at) = (String::new(), Vec::new(), 0);
     while let Some((found, call)) = next_call(&source[at..code]) {
         let (found, open) = (at + found, at + found + call.len());
-        let start = if source[..found].ends_with("self.") { found - "self.".len() } else { found };
+        // `self.` before it, or a longer name.
+        let start = source[..found].trim_end_matches(is_name).len();
         let close = end_of(source, open, b')');
         let number = first + places.len();
         if is_comment(source, start) {
@@ -91,6 +92,10 @@ fn end_of(source: &str, open: usize, sought: u8) -> usize {
     source.len() - 1
 }
 
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || "_.:".contains(c)
+}
+
 fn line_of(source: &str, at: usize) -> &str {
     let start = source[..at].rfind('\n').map_or(0, |n| n + 1);
     &source[start..at]
@@ -114,7 +119,7 @@ mod tests {
     const SOURCE: &str = "\
 fn f() {
     // gather.stale(not this)
-    gather.stale(Flush::new(va, (1 << 2), [0]));
+    child_gather.stale(Flush::new(va, (1 << 2), [0]));
     match x { A => self.gather.leaf(run), B => {} }
     // Harmless to leave out: nobody
     // looks.
@@ -139,7 +144,7 @@ mod tests { fn g() { gather.drain(); } }
         );
         for wanted in [
             "// gather.stale(not this)\n",
-            "if crate::mutants::keeps(5) { gather.stale(Flush::new(va, (1 << 2), [0])) };",
+            "if crate::mutants::keeps(5) { child_gather.stale(Flush::new(va, (1 << 2), [0])) };",
             "A => if crate::mutants::keeps(6) { self.gather.leaf(run) }, B",
             "gather.detach(crate::mutants::of(7, Flush::tables(a, b)), part);",
             "fn g() { gather.drain(); }",

@@ -60,6 +60,54 @@ unsafe impl<T: Invalidate + ?Sized> Invalidate for &T {
 pub trait Reap {
     /// Reports everything that was mapped, in ascending order, and frees the tables themselves.
     fn reap(self, sink: &mut impl FnMut(Gone));
+
+    /// Frees the tables alone; a design that can spares itself the look at what was mapped.
+    fn discard(self)
+    where
+        Self: Sized,
+    {
+        self.reap(&mut |_| {});
+    }
+}
+
+/// Receives what has left a table: a closure, or [`Nobody`].
+pub trait Receive {
+    /// Whether anybody listens.
+    const LISTENS: bool = true;
+
+    /// Takes it.
+    fn receive(&mut self, gone: Gone);
+
+    /// Takes all of a part that was unlinked whole.
+    fn receive_part(&mut self, part: impl Reap)
+    where
+        Self: Sized,
+    {
+        if Self::LISTENS {
+            part.reap(&mut |gone| self.receive(gone));
+        } else {
+            part.discard();
+        }
+    }
+}
+
+impl<S: FnMut(Gone)> Receive for S {
+    #[inline]
+    fn receive(&mut self, gone: Gone) {
+        self(gone);
+    }
+}
+
+/// Hears of nothing: for ranges whose frames nobody owns, of device memory or a direct map. Then a
+/// table of pages goes without a look at its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nobody;
+
+impl Receive for Nobody {
+    const LISTENS: bool = false;
+
+    #[inline]
+    fn receive(&mut self, _: Gone) {}
 }
 
 /// For designs that unlink nothing but single entries.
@@ -146,7 +194,7 @@ enum Held<D> {
 /// Dropping one that still owes a flush leaks what it holds, and panics where debug assertions
 /// are on. So does giving it an item that it has no room for.
 #[must_use = "what a table lets go comes back only through `finish`"]
-pub struct Batch<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> {
+pub struct Batch<I: Invalidate, S: Receive, D: Reap, const N: usize> {
     invalidate: I,
     sink: S,
     held: [Option<Held<D>>; N],
@@ -164,6 +212,24 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
     /// another table, nodes and frames would come back unflushed.)
     #[allow(unsafe_code, reason = "what comes out is trusted to be out of every TLB")]
     pub unsafe fn new(invalidate: I, sink: S) -> Self {
+        Self::empty(invalidate, sink)
+    }
+}
+
+impl<I: Invalidate, D: Reap, const N: usize> Batch<I, Nobody, D, N> {
+    /// An empty gather that flushes, and tells nobody what is gone. `N` of 0 does not compile.
+    ///
+    /// # Safety
+    ///
+    /// As of [`new`](Batch::new).
+    #[allow(unsafe_code, reason = "what it frees is trusted to be out of every TLB")]
+    pub unsafe fn discarding(invalidate: I) -> Self {
+        Self::empty(invalidate, Nobody)
+    }
+}
+
+impl<I: Invalidate, S: Receive, D: Reap, const N: usize> Batch<I, S, D, N> {
+    fn empty(invalidate: I, sink: S) -> Self {
         const { assert!(N > 0, "a gather that holds nothing can unlink nothing") };
         Self { invalidate, sink, held: [const { None }; N], len: 0, owed: Owed::NOTHING }
     }
@@ -180,8 +246,8 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
         }
         for slot in self.held.iter_mut().take(self.len) {
             match slot.take() {
-                Some(Held::Gone(gone)) => (self.sink)(gone),
-                Some(Held::Part(part)) => part.reap(&mut self.sink),
+                Some(Held::Gone(gone)) => self.sink.receive(gone),
+                Some(Held::Part(part)) => self.sink.receive_part(part),
                 None => {}
             }
         }
@@ -208,9 +274,7 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
 // SAFETY: items leave `held` only in `settle`, after the flush of everything that was noted with
 // them, which by the contract of `Batch::new` reaches all who could have cached it; LIVE is true.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
-unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
-    for Batch<I, S, D, N>
-{
+unsafe impl<I: Invalidate, S: Receive, D: Reap, const N: usize> Gather<D> for Batch<I, S, D, N> {
     const LIVE: bool = true;
 
     fn room(&self) -> usize {
@@ -248,7 +312,7 @@ unsafe impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Gather<D>
     }
 }
 
-impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Drop for Batch<I, S, D, N> {
+impl<I: Invalidate, S: Receive, D: Reap, const N: usize> Drop for Batch<I, S, D, N> {
     fn drop(&mut self) {
         debug_assert!(
             self.owed.is_nothing() && self.len == 0,
@@ -257,9 +321,7 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Drop for Batch<I, S
     }
 }
 
-impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> core::fmt::Debug
-    for Batch<I, S, D, N>
-{
+impl<I: Invalidate, S: Receive, D: Reap, const N: usize> core::fmt::Debug for Batch<I, S, D, N> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Batch").field("held", &self.len).field("owed", &self.owed.ranges()).finish()
     }
@@ -284,10 +346,22 @@ impl<S: FnMut(Gone)> Direct<S> {
     }
 }
 
+impl Direct<Nobody> {
+    /// The same, that tells nobody what is gone.
+    ///
+    /// # Safety
+    ///
+    /// As of [`new`](Direct::new).
+    #[allow(unsafe_code, reason = "the one door to plain stores on visible entries")]
+    pub const unsafe fn discarding() -> Self {
+        Self { sink: Nobody }
+    }
+}
+
 // SAFETY: `Direct::new` demands that no CPU reaches the table, so nothing is cached that could
 // outlive the unlinking, and LIVE may be false.
 #[allow(unsafe_code, reason = "implements an unsafe trait")]
-unsafe impl<S: FnMut(Gone), D: Reap> Gather<D> for Direct<S> {
+unsafe impl<S: Receive, D: Reap> Gather<D> for Direct<S> {
     const LIVE: bool = false;
 
     fn room(&self) -> usize {
@@ -301,17 +375,17 @@ unsafe impl<S: FnMut(Gone), D: Reap> Gather<D> for Direct<S> {
     }
 
     fn leaf(&mut self, run: Run) {
-        (self.sink)(Gone::Run(run));
+        self.sink.receive(Gone::Run(run));
     }
 
     fn soft(&mut self, va: VirtAddr, soft: Soft) {
-        (self.sink)(Gone::Soft(va, soft));
+        self.sink.receive(Gone::Soft(va, soft));
     }
 
     fn stale(&mut self, _: Flush) {}
 
     fn detach(&mut self, _: Flush, part: D) {
-        part.reap(&mut self.sink);
+        self.sink.receive_part(part);
     }
 }
 

@@ -29,7 +29,7 @@ pub use asid::Asid;
 pub use attr::{Attr, Change, MemoryType};
 pub use entry::{Entry, Gone, Run, Soft, Span};
 pub use error::{Cause, Need, RangeError, ReplaceError};
-pub use gather::{Batch, Direct, Flush, Gather, Invalidate, RANGES, Reap, Scope};
+pub use gather::{Batch, Direct, Flush, Gather, Invalidate, Nobody, RANGES, Reap, Receive, Scope};
 pub use memory::{FrameSource, Memory, OutOfFrames, PhysMap, order_bytes};
 pub use table::{PageTable, share_entries};
 pub use walk::{Ref, Sink, Walk};

@@ -270,6 +270,13 @@ impl<A: Reap, B: Reap> Reap for Either<A, B> {
             Self::Right(part) => part.reap(sink),
         }
     }
+
+    fn discard(self) {
+        match self {
+            Self::Left(part) => part.discard(),
+            Self::Right(part) => part.discard(),
+        }
+    }
 }
 
 impl<A: Walk, B: Walk> Walk for Either<A, B> {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 use vellum_core::{
-    Attr, Cause, Change, Direct, Entry, Flush, Gone, OutOfFrames, PageTable, PhysAddr, RangeError,
-    Reap, ReplaceError, Run, Scope, Span, VirtAddr, Walk,
+    Attr, Batch, Cause, Change, Direct, Entry, Flush, Gone, OutOfFrames, PageTable, PhysAddr,
+    RangeError, Reap, ReplaceError, Run, Scope, Soft, Span, VirtAddr, Walk,
 };
 use vellum_radix::{AArch64, Format, Policy, Radix, RiscV, WriteXorExecute, X86_64};
 use vellum_testkit::Arena;
@@ -142,6 +142,39 @@ fn what_follows_each_other_in_a_node_comes_back_as_one_run() {
     recording(&recorder, |g| table.unmap(VirtAddr::new(GIB), GIB, g)).expect("a good range");
     assert_eq!(recorder.take_gone(), runs.map(Gone::Run));
     end(&arena, table);
+}
+
+/// A table with pages, a large leaf and a swap entry, in several nodes.
+fn mixed(arena: &Arena) -> X86<'_> {
+    let mut table = X86::new(arena).expect("room");
+    let leaves = run(GIB - MIB2, 0, 3 * MIB2, Attr::RW).with_leaves_up_to(21);
+    live(|g| table.map(leaves, g)).expect("nothing is there");
+    live(|g| table.map(run(GIB + 2 * MIB2 + 5 * PAGE, 0, MIB2, Attr::RW), g)).expect("nor there");
+    let (va, soft) = (VirtAddr::new(GIB + 4 * MIB2), Soft::new(9).expect("not 0"));
+    let mut stock = table.stock();
+    live(|g| table.replace_refilling(va, PAGE, Entry::Hole, Entry::Soft(soft), &mut stock, g))
+        .expect("room");
+    table
+}
+
+#[test]
+fn where_nobody_listens_all_nodes_come_back_after_the_flush() {
+    let arena = Arena::new(64);
+    let mut table = mixed(&arena);
+    let recorder = Recorder::default();
+    // SAFETY: no CPU has this table.
+    let mut batch = unsafe { Batch::<_, _, _, 8>::discarding(&recorder) };
+    let before = arena.frames_in_use();
+    table.unmap(VirtAddr::new(0), 512 * GIB, &mut batch).expect("a good range");
+    assert_eq!(arena.frames_in_use(), before, "nothing was flushed yet");
+    batch.finish();
+    assert_eq!(arena.frames_in_use(), 1, "the root");
+    assert!(recorder.take_flushes().iter().any(|f| f.scope == Scope::Tables));
+    end(&arena, table);
+    // SAFETY: as above.
+    let mut direct = unsafe { Direct::discarding() };
+    mixed(&arena).retire(&mut direct);
+    assert_eq!(arena.frames_in_use(), 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::{vec, vec::Vec};
 enum Event {
     Flushed(Vec<Flush>),
     Got(Gone),
+    Discarded,
 }
 
 struct Log<'a>(&'a RefCell<Vec<Event>>);
@@ -73,6 +74,39 @@ fn nothing_is_delivered_before_the_flush() {
             Event::Got(Gone::Run(run(600, 9)))
         ]
     );
+}
+
+/// Says when it is discarded, and must not be read.
+struct Unread<'a>(&'a RefCell<Vec<Event>>);
+
+impl Reap for Unread<'_> {
+    fn reap(self, _: &mut impl FnMut(Gone)) {
+        panic!("nobody listens");
+    }
+
+    fn discard(self) {
+        self.0.borrow_mut().push(Event::Discarded);
+    }
+}
+
+#[test]
+fn where_nobody_listens_parts_are_discarded_after_the_flush() {
+    let log = RefCell::new(Vec::new());
+    let subtree = Flush::tables(page(512), 512 * PAGE_SIZE, true);
+    // SAFETY: there is no table.
+    #[allow(unsafe_code, reason = "calls an unsafe function")]
+    let mut batch = unsafe { Batch::<_, _, _, 4>::discarding(Log(&log)) };
+    batch.soft(page(1), Soft::new(7).unwrap());
+    batch.detach(subtree, Unread(&log));
+    assert!(log.borrow().is_empty());
+    batch.finish();
+    assert_eq!(log.take(), [Event::Flushed(vec![subtree]), Event::Discarded]);
+    // SAFETY: there is no table.
+    #[allow(unsafe_code, reason = "calls an unsafe function")]
+    let mut direct = unsafe { Direct::discarding() };
+    Gather::<Unread<'_>>::leaf(&mut direct, run(1, 7));
+    direct.detach(subtree, Unread(&log));
+    assert_eq!(log.take(), [Event::Discarded]);
 }
 
 #[test]

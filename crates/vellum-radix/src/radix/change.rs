@@ -295,24 +295,37 @@ impl<F: Format, M: Memory> Radix<F, M> {
         gather: &mut G,
     ) {
         make_room(gather);
+        let entries = if link.count() == 0 { 0 } else { 1 << F::LEVELS[depth + 1].bits };
         link.clear();
         self.mirror(depth, at);
-        self.detach(child, depth + 1, va, gather);
+        self.detach_first(child, (depth + 1, entries), va, gather);
     }
 
     /// Gives a node that was just unlinked, and all below it, to the gather, which has room; of a node
     /// that is shared, one link.
     pub(super) fn detach<G: Gather<Detached<F, M>>>(
         &self,
-        (pa, shared): (PhysAddr, bool),
+        child: (PhysAddr, bool),
         depth: usize,
+        va: VirtAddr,
+        gather: &mut G,
+    ) {
+        self.detach_first(child, (depth, 1 << F::LEVELS[depth].bits), va, gather);
+    }
+
+    /// The same, of a node of which only the first so many entries are in use.
+    pub(super) fn detach_first<G: Gather<Detached<F, M>>>(
+        &self,
+        (pa, shared): (PhysAddr, bool),
+        (depth, entries): (usize, u64),
         va: VirtAddr,
         gather: &mut G,
     ) {
         self.near.forget();
         let len = 1 << F::LEVELS[depth].span();
         let low = va.as_u64() & (u64::MAX >> (64 - F::CANONICAL.bits()));
-        let part = Detached::new(self.mem.clone(), pa, depth, low).with_sharers(shared);
+        let part = Detached::new(self.mem.clone(), pa, depth, low);
+        let part = part.with_entries(entries).with_sharers(shared);
         gather.detach(Flush::tables(va, len, self.may_be_global()), part);
     }
 }

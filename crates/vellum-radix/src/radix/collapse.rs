@@ -10,7 +10,7 @@
 //! meanwhile.
 
 use super::change::{check_any_status, make_room};
-use super::node::{self, Node, Pattern, index};
+use super::node::{self, Node, index};
 use super::{Detached, Radix};
 use crate::format::{Decoded, Format, Level};
 use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, PAGE_SHIFT, PhysAddr, VirtAddr};
@@ -86,11 +86,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let (pa, attr) = even(below, small, level, va)?;
         let raw = F::encode(Entry::Leaf(pa, attr), level.shift)?;
         link.set(raw, 0);
-        // Its leaves live on in the large one; what is given away is an empty node.
-        below.store_run(0, 1 << small.bits, Pattern { raw: 0, step: 0 });
         make_room(gather);
-        // This flush is wider than what a fresh leaf may need.
-        self.detach((child, false), depth + 1, va, gather);
+        // Its leaves live on in the large one: what is given away is a node without any. This flush is
+        // wider than what a fresh leaf may need.
+        self.detach_first((child, false), (depth + 1, 0), va, gather);
         Ok(())
     }
 

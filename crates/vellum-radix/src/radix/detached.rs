@@ -14,7 +14,7 @@ use super::{Radix, group};
 use crate::format::{Decoded, Format, Level};
 use core::fmt;
 use core::marker::PhantomData;
-use vellum_core::{Entry, Gone, Memory, PhysAddr, Reap, Run, VirtAddr};
+use vellum_core::{Entry, Gone, Memory, Nobody, PhysAddr, Reap, Receive, Run, VirtAddr};
 
 /// A node and everything below it, linked from nowhere. Dropping it leaks its memory.
 pub struct Detached<F, M> {
@@ -49,14 +49,24 @@ impl<F: Format, M: Memory> Detached<F, M> {
         Self { shared, ..self }
     }
 
+    /// Reports all of it, and gives it back; of a node that others still link, nothing.
+    fn give_back<S: Receive>(self, sink: &mut S) {
+        if self.shared && !is_last(&self.mem, self.pa) {
+            return;
+        }
+        let at = At { pa: self.pa, depth: self.depth, base: self.base };
+        self.reap_node(at, self.entries, sink);
+    }
+
     /// Reports a node of the subtree and all below it, and gives it back.
-    fn reap_node(&self, at: At, entries: u64, sink: &mut impl FnMut(Gone)) {
+    fn reap_node<S: Receive>(&self, at: At, entries: u64, sink: &mut S) {
         let last = const { F::LEVELS.len() - 1 };
-        // Most entries are the lowest level's: there all but the entry is constant.
-        if at.depth == last {
-            self.reap_entries(at, F::LEVELS[last], entries, sink);
-        } else {
+        // Most entries are the lowest level's. There all but the entry is constant; and where nobody
+        // listens none is looked at, since none links anything.
+        if at.depth < last {
             self.reap_entries(at, F::LEVELS[at.depth], entries, sink);
+        } else if S::LISTENS {
+            self.reap_entries(at, F::LEVELS[last], entries, sink);
         }
         // SAFETY: taken for this level; the subtree is linked from nowhere, and a gather reaps it
         // only after the flush, so that nobody has an interior entry that leads to it.
@@ -64,7 +74,7 @@ impl<F: Format, M: Memory> Detached<F, M> {
     }
 
     #[inline(always)]
-    fn reap_entries(&self, at: At, level: Level, entries: u64, sink: &mut impl FnMut(Gone)) {
+    fn reap_entries<S: Receive>(&self, at: At, level: Level, entries: u64, sink: &mut S) {
         // SAFETY: the root of the subtree, or linked from a node of it: not given back before its
         // entries have been looked at.
         let node = unsafe { Node::<F, M>::new(&self.mem, at.pa) };
@@ -102,9 +112,9 @@ impl<F: Format, M: Memory> Detached<F, M> {
             match entry {
                 Entry::Leaf(pa, attr) => {
                     let len = n << level.shift;
-                    sink(Gone::Run(Run { va, pa, len, attr, page }));
+                    sink.receive(Gone::Run(Run { va, pa, len, attr, page }));
                 }
-                Entry::Soft(soft) => sink(Gone::Soft(va, soft)),
+                Entry::Soft(soft) => sink.receive(Gone::Soft(va, soft)),
                 Entry::Hole => {}
             }
             i += n;
@@ -161,11 +171,11 @@ struct At {
 
 impl<F: Format, M: Memory> Reap for Detached<F, M> {
     fn reap(self, sink: &mut impl FnMut(Gone)) {
-        if self.shared && !is_last(&self.mem, self.pa) {
-            return;
-        }
-        let at = At { pa: self.pa, depth: self.depth, base: self.base };
-        self.reap_node(at, self.entries, sink);
+        self.give_back(sink);
+    }
+
+    fn discard(self) {
+        self.give_back(&mut Nobody);
     }
 }
 

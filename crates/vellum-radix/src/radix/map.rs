@@ -216,7 +216,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         for depth in first + 1..F::LEVELS.len() {
             let level = F::LEVELS[depth - 1];
             let Ok(child) = node::alloc_empty::<F, M>(&self.mem, depth) else {
-                Detached::<F, M>::new(self.mem.clone(), top, first, 0).reap(&mut |_| {});
+                Detached::<F, M>::new(self.mem.clone(), top, first, 0).discard();
                 return false;
             };
             node.link(level, index(va, level)).set(F::table_entry(child, level.shift, user), 1);

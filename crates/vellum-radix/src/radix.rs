@@ -123,9 +123,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
 
     #[inline]
     fn node(&self, pa: PhysAddr) -> Node<'_, F, M> {
-        // SAFETY: `pa` is the root or was decoded from a table entry, which links a node of this
-        // memory; nodes are given back only after `&mut self` has unlinked them and a flush, or
-        // when the table is consumed. Shared nodes outlive this table (`half`).
+        // SAFETY: `pa` is the root, or was decoded from a table entry, which links a node of this
+        // memory, or is such a node that `near` has noted, and not forgotten since; nodes are given
+        // back only after `&mut self` has unlinked them and a flush, or when the table is consumed.
+        // Shared nodes outlive this table (`half`).
         unsafe { Node::new(&self.mem, pa) }
     }
 

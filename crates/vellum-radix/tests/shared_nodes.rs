@@ -557,6 +557,24 @@ fn a_fork_takes_no_node_a_page_and_one_flush() {
 }
 
 #[test]
+fn a_node_stays_with_the_others_when_one_table_drops_it_unread() {
+    let arena = Arena::new(64);
+    let mut parent = with_pages(&arena, PAGES);
+    let [mut child, mut second] = [(); 2].map(|()| X64::new(&arena).expect("room"));
+    fork(&mut parent, &mut child, &Recorder::default());
+    fork(&mut parent, &mut second, &Recorder::default());
+    // SAFETY: no CPU has these tables.
+    let mut nobody = unsafe { Direct::discarding() };
+    // One node by itself, then the nodes that are left below others.
+    assert_eq!(child.unmap(va(0), MIB2, &mut nobody), Ok(()));
+    child.retire(&mut nobody);
+    second.retire(&mut nobody);
+    assert_eq!(rights_at(&parent, 0), Attr::READ | Attr::USER);
+    assert_eq!(retire(parent), PAGES);
+    assert_eq!(arena.frames_in_use(), 0);
+}
+
+#[test]
 fn the_last_that_links_a_node_gets_it_back_with_its_rights() {
     let arena = Arena::new(64);
     let mut parent = with_pages(&arena, 512);

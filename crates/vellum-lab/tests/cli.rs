@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
+#[path = "cli/record.rs"]
+mod record;
+#[path = "cli/sweeps.rs"]
+mod sweeps;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 use vellum_core::Vpn;
 use vellum_lab::designs::DESIGNS;
-use vellum_lab::trace::{Event, Kind, Reader, VtWriter};
+use vellum_lab::trace::{Event, Kind, VtWriter};
 use vellum_tlb::Preset;
 
 /// A folder with a good trace in it, `good.vt`: a sweep over 2,000 pages, twice.
@@ -414,207 +419,4 @@ fn lackey_text_is_a_trace() {
         );
         assert_eq!(run["walk"]["count"], 4, "a flat table holds a small space");
     }
-}
-
-#[test]
-fn shards_joined_in_any_order_are_the_bytes_of_the_whole() {
-    let dir = folder();
-    let mut writer = VtWriter::new(Vec::new()).unwrap();
-    for n in 0..3000 {
-        writer.push(Event::new(Vpn::new(n * 7 % 500).unwrap(), Kind::Read)).unwrap();
-    }
-    fs::write(dir.path().join("low.vt"), writer.finish().unwrap()).unwrap();
-    let run = |file: &str, more: &[&str]| {
-        let args = [
-            "compare",
-            "--trace",
-            "good.vt",
-            "--trace",
-            "low.vt",
-            "--workload",
-            "gups:1M",
-            "--events",
-            "3000",
-            "--sweep",
-            "l2=512..2048",
-            "--part",
-            "runs,switches,huge",
-            "--design",
-            "flat,radix4,hashed-chained",
-            "--json",
-            file,
-        ];
-        let output = lab(dir.path(), &[&args[..], more].concat());
-        assert!(output.status.success(), "{}", stderr(&output));
-    };
-    run("whole.json", &[]);
-    for count in [2, 5] {
-        let files: Vec<String> = (0..count).rev().map(|i| format!("{i}.json")).collect();
-        for (file, index) in files.iter().zip((0..count).rev()) {
-            run(file, &["--shard", &format!("{index}/{count}")]);
-        }
-        let mut args = vec!["compare", "--json", "joined.json", "--merge"];
-        args.extend(files.iter().map(String::as_str));
-        let output = lab(dir.path(), &args);
-        assert!(output.status.success(), "{}", stderr(&output));
-        let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
-        assert!(read("joined.json") == read("whole.json"), "{count} shards");
-        assert!(read("0.json").len() * 2 < read("whole.json").len() * 3 / 2);
-    }
-    let text = refused(dir.path(), &["--json", "x.json", "--merge", "0.json", "1.json"]);
-    assert!(text.contains("shard 2/5 is missing"), "{text}");
-    let text = refused(dir.path(), &["--json", "x.json", "--merge", "0.json", "good.vt"]);
-    assert!(text.contains("good.vt: "), "{text}");
-    let text = refused(dir.path(), &["--json", "0.json", "--merge", "0.json", "1.json"]);
-    assert!(text.contains("cannot write 0.json: it is the input"), "{text}");
-}
-
-/// Theory: uniform accesses to N pages through a TLB of E entries hit E/N of the time; once all
-/// pages fit, only the first access to each misses.
-#[test]
-fn a_sweep_goes_over_the_sizes_that_it_names() {
-    let dir = folder();
-    let runs = |args: &[&str]| {
-        let args = [&["--design", "radix4"], args].concat();
-        json(dir.path(), &args)["runs"].as_array().unwrap().clone()
-    };
-    let pages = runs(&["--sweep", "pages=512..8192", "--workload", "gups:1M:3"]);
-    let values: Vec<_> = pages.iter().map(|run| run["sweep"]["value"].as_u64().unwrap()).collect();
-    assert_eq!(values, [512, 1024, 2048, 4096, 8192]);
-    for (run, pages) in pages.iter().zip(values) {
-        assert_eq!((&run["pages"], &run["sweep"]["over"]), (&pages.into(), &"pages".into()));
-        assert_eq!(run["trace"], format!("gups:{}M:3", pages / 256));
-        let walks = run["walk"]["count"].as_f64().unwrap() - pages as f64;
-        let theory = 4e6 * (1.0 - (1536.0 / pages as f64).min(1.0));
-        assert!((walks - theory).abs() < 4e6 * 0.003, "{pages} pages: {walks} against {theory}");
-    }
-    let sizes = runs(&["--sweep", "l2=512..2048+768", "--trace", "good.vt"]);
-    let misses: Vec<_> = sizes.iter().map(|run| &run["tlb"]["l2_misses"]).collect();
-    // A cyclic sweep of 2,000 pages hits nothing until all of them fit.
-    assert_eq!(misses, [4000, 4000, 2000]);
-    for (args, part) in [
-        (&["--sweep", "pages=512..1024", "--trace", "good.vt"][..], "not --trace"),
-        (&["--sweep", "pages=1..4"], "cannot have 1 pages"),
-        (&["--sweep", "l2=513..600"], "513 entries"),
-        (&["--sweep", "l3=1..4"], "expected l2=FIRST..LAST"),
-        (&["--workload", "gups:1"], "from 1 MiB to 16 GiB"),
-        (&["--workload", "doom"], "unknown workload `doom`"),
-        (&["--part", "runs,jumps"], "no such part"),
-        (&["--shard", "3/3"], "expected INDEX/COUNT"),
-    ] {
-        let text = refused(dir.path(), args);
-        assert!(text.contains(part), "{text}");
-    }
-}
-
-#[test]
-fn processes_of_a_workload_take_turns() {
-    let dir = folder();
-    let args = ["--workload", "processes:4,gups:1M", "--events", "20000", "--design", "radix4"];
-    let report = json(dir.path(), &args);
-    let [processes, gups] = &report["runs"].as_array().unwrap()[..] else { panic!("{report}") };
-    assert_eq!(
-        (&processes["trace"], &processes["events"]),
-        (&"processes:4".into(), &80_000.into())
-    );
-    assert_eq!((&processes["switches"], &processes["pages"]), (&15.into(), &512.into()));
-    assert_eq!((&gups["trace"], gups.get("switches")), (&"gups:1M".into(), None));
-}
-
-#[test]
-fn a_trace_is_converted_and_means_the_same() {
-    let dir = folder();
-    let at = |name: &str| dir.path().join(name);
-    let text = "==1== Lackey\nI  400000,4\n L 600000,8\n S 601ffc,8\nI  400004,4\n M 600000,4\n";
-    fs::write(at("ls.txt"), text).unwrap();
-    let convert = |args: &[&str]| lab(dir.path(), &[&["convert"], args].concat());
-    let output = convert(&["ls.txt", "ls.vt.zst"]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "6 events: ls.vt.zst\n");
-    assert!(convert(&["ls.vt.zst", "ls.vt"]).status.success());
-    assert!(convert(&["--events", "2", "ls.vt", "two.vt"]).status.success());
-    assert_eq!(
-        zstd::decode_all(&fs::read(at("ls.vt.zst")).unwrap()[..]).unwrap(),
-        fs::read(at("ls.vt")).unwrap()
-    );
-    let events = |name: &str| -> Vec<Event> {
-        let bytes = fs::read(at(name)).unwrap();
-        Reader::from_bytes(name, &bytes).unwrap().map(Result::unwrap).collect()
-    };
-    assert_eq!(events("ls.vt"), events("ls.txt"));
-    assert_eq!(events("two.vt"), events("ls.txt")[..2]);
-    fs::write(at("bad.txt"), "I  1000,4\nI  zzz,4\n").unwrap();
-    let before = fs::read(at("two.vt")).unwrap();
-    for (args, part) in [
-        (["bad.txt", "two.vt"], "bad.txt: byte 10: not a line of lackey's"),
-        (["no.txt", "two.vt"], "no.txt: "),
-        (["ls.vt", "./ls.vt"], "it is the input ls.vt"),
-    ] {
-        let output = convert(&args);
-        assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(2), 1));
-        assert!(stderr(&output).contains(part), "{}", stderr(&output));
-    }
-    assert_eq!(fs::read(at("two.vt")).unwrap(), before, "what failed has written nothing");
-}
-
-/// A stand-in for valgrind: it writes lackey's text to the log that it is told of, for ever after
-/// "endless", and leaves with the status that it is asked for.
-#[cfg(target_os = "linux")]
-const VALGRIND: &str = r#"#!/bin/sh
-for word; do
-    case "$word" in
-    --log-file=*) log="${word#--log-file=}" ;;
-    --*) ;;
-    *) break ;;
-    esac
-    shift
-done
-echo "ran $*"
-exec 9>"$log"
-printf '==1== Lackey\nI  400000,4\n L 600000,8\n' >&9
-page=100
-while [ "$1" = endless ]; do printf ' L %x000,8\n' $page >&9; page=$((page + 1)); done
-exit "${2:-0}"
-"#;
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_program_is_recorded_as_it_runs() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = folder();
-    let tool = dir.path().join("valgrind");
-    fs::write(&tool, VALGRIND).unwrap();
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:/usr/bin:/bin", dir.path().display());
-    let record = |path: &str, args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_vellum-lab"))
-            .current_dir(dir.path())
-            .env("PATH", path)
-            .arg("trace")
-            .args(args)
-            .output()
-            .unwrap()
-    };
-    let done = record(&path, &["--", "prog", "0", "--its-own"]);
-    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
-    assert_eq!(
-        String::from_utf8(done.stdout).unwrap(),
-        "ran prog 0 --its-own\n2 events: prog.vt.zst\n"
-    );
-    let report = json(dir.path(), &["--trace", "prog.vt.zst", "--design", "radix4"]);
-    assert_eq!(report["runs"][0]["pages"], 2);
-
-    let failed = record(&path, &["-o", "f.vt", "--", "prog", "3"]);
-    assert_eq!(failed.status.code(), Some(1));
-    assert!(stderr(&failed).contains("prog failed; it was recorded"), "{}", stderr(&failed));
-    assert!(dir.path().join("f.vt").exists());
-
-    // It would run for ever.
-    let cut = record(&path, &["--events", "1000", "-o", "e.vt", "--", "endless"]);
-    assert_eq!(cut.status.code(), Some(0), "{}", stderr(&cut));
-    let bytes = fs::read(dir.path().join("e.vt")).unwrap();
-    assert_eq!(Reader::from_bytes("e", &bytes).unwrap().count(), 1000);
-
-    let missing = record("/nowhere", &["--", "prog"]);
-    assert_eq!((missing.status.code(), stderr(&missing).lines().count()), (Some(2), 1));
-    assert!(stderr(&missing).contains("apt-get install valgrind"), "{}", stderr(&missing));
 }

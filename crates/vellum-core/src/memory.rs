@@ -92,7 +92,7 @@ pub unsafe trait FrameSource {
 ///   other.
 /// - Two that compare equal speak of the same memory.
 /// - What [`sharers`](Self::sharers) gives for a block is the same word each time until the block is
-///   given back, is no other block's, is 0 when the block is handed out, and is written by tables only.
+///   given back, is no other block's, is 0 when the block is handed out, and is written through it only.
 ///
 /// ```
 /// use vellum_core::{FrameSource, Memory};
@@ -115,8 +115,13 @@ pub unsafe trait Memory: PhysMap + FrameSource + Clone + PartialEq {
     /// this node besides one. `None` where none is kept; such a node is never shared.
     ///
     /// A frame's word in `vellum_frame::FrameTable` will do, where frames of tables have none other.
+    ///
+    /// # Safety
+    ///
+    /// The caller is a table that links the node at `block`, and the count stays at least the number of
+    /// tables that link it, less one: who finds it at 0 gives the node back.
     #[inline]
-    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
         let _ = block;
         None
     }

@@ -329,8 +329,9 @@ unsafe impl<M: Memory> FrameSource for Scrub<M> {
 
 // SAFETY: `M` is a `Memory`, and frames, bytes, clones and equality are all `M`'s.
 unsafe impl<M: Memory> Memory for Scrub<M> {
-    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
-        self.memory.sharers(block)
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        // SAFETY: the caller keeps the contract of this same function of `M`.
+        unsafe { self.memory.sharers(block) }
     }
 }
 

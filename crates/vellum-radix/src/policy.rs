@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Rights are decided by the leaves: the tables above them are permissive, so that changing a leaf
-//! is enough. Only in the part that starts at [`Policy::kernel_from`] do they keep user mode out,
+//! is enough, but for nodes that a fork has shared, which are not written through. Only in the part that starts at [`Policy::kernel_from`] do they keep user mode out,
 //! which holds even where a leaf there is wrong by accident.
 
 use vellum_core::{Attr, Cause, VirtAddr};

@@ -31,7 +31,8 @@
 //! - A call that is refused has changed nothing; there, a small page that is refused inside a large one
 //!   has given that one its own rights, and other flags for a page that is a table make it a page.
 //! - A page without `PRESENT` is a mapping without rights: it translates, and unmapping returns it.
-//! - Parent tables grant everything but in the kernel's part ([`Policy::kernel_from`]): the leaf
+//! - Parent tables grant everything but in the kernel's part ([`Policy::kernel_from`]), and but for the
+//!   right to write where a node is shared ([`Radix::share_nodes`]): the leaf
 //!   decides. `set_flags_p4_entry` and its like succeed where they ask for just that, and
 //!   `map_to_with_table_flags` where the parents need not be narrower than the leaf.
 //! - What the crate's error types have no word for is `ParentEntryHugePage`, "the tables cannot hold

@@ -200,7 +200,7 @@ unsafe impl PhysMap for Arena {
 // copy of the reference is the same arena, and equality is identity. Each frame has a count of its own,
 // which is made 0, and must be 0 when a block comes back.
 unsafe impl Memory for &Arena {
-    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
         self.sharers.get(self.index(block)?)
     }
 }

@@ -193,7 +193,7 @@ static SHARERS: [AtomicU32; 1 << 20] = [const { AtomicU32::new(0) }; 1 << 20];
 // SAFETY: there is one source and one mapping, and every handle is of them. Each frame has a count of
 // its own, which nobody but tables writes.
 unsafe impl Memory for Ram {
-    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
         SHARERS.get((block.as_u64() / PAGE_SIZE) as usize)
     }
 }

@@ -146,7 +146,7 @@ static SHARERS: [AtomicU32; 1 << 16] = [const { AtomicU32::new(0) }; 1 << 16];
 // values of this type are the same memory. Each frame's count is its own, and is 0 whenever nobody
 // has the frame, since tables leave it so.
 unsafe impl Memory for KernelMemory {
-    fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
         SHARERS.get(usize::try_from(block.number().as_u64()).ok()?)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  63 62:61 60  59 58  57:55 54  53  52  51  50:48 47     12  11 10 9:8 7:6 5 4:2  1 0
 //! +--+-----+---+--+---+-----+---+---+---+---+-----+----------+--+--+---+---+-+----+----+
-//! |0 |0 u  |u  |0 |0  |0    |0  |0  |0  |0  |0    | node     | count (4 KiB), or 0|1 1 |  table
+//! |0 |s u  |u  |0 |0  |0    |0  |0  |0  |0  |0    | node     | count (4 KiB), or 0|1 1 |  table
 //! +--+-----+---+--+---+-----+---+---+---+---+-----+----------+--+--+---+---+-+----+----+
 //! |0 |0    |0  |0 |D  |soft |UXN|PXN|C  |DBM|0    | frame    |nG|AF|SH |AP |0|type|1 1 |  page
 //! |0 |0    |0  |0 |D  |soft |UXN|PXN|C  |DBM|0    | frame, 0 |nG|AF|SH |AP |0|type|0 1 |  block
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! C is the contiguous bit, *no access* is `PROT_NONE`, u what a table says that has nothing for
-//! user mode: APTable[0] and UXNTable. With the 64 KiB granule bits 15:12 hold bits 51:48 of an
+//! user mode: APTable[0] and UXNTable; s, APTable[1], is set where tables share a lowest node. With the 64 KiB granule bits 15:12 hold bits 51:48 of an
 //! address (`FEAT_LPA`); with the others an address has 48 bits (no `FEAT_LPA2`).
 //!
 //! | granule | leaves (contiguous) | levels for 48 bits, root first |
@@ -41,6 +41,10 @@
 //! **Break-before-make.** A valid descriptor becomes one with another address, size, memory type,
 //! shareability, contiguous bit or nG only by way of an invalid one, flushed; rights, status and
 //! software's bits change in place. *Broken* is that invalid one.
+//!
+//! **Rights of tables** (u, s) hold only while the processor looks at them: who loads a root leaves
+//! `TCR_EL1.HPD0` and `HPD1` 0, and does not switch on permission indirection (`FEAT_S1PIE`), which
+//! ignores them.
 //!
 //! **Counts.** Bits 11:2 of a table descriptor are ignored. That ends with `TCR2_EL1.HAFT` (bit 10)
 //! and with `TCR_EL1.DS` (bits 9:8): who loads a root of the 4 KiB granule leaves both 0.

@@ -10,7 +10,8 @@
 //!
 //! Bits 62:52 of an entry that links a table are ignored by hardware; ten of them count the entries
 //! of the table that are not holes, 0 to 512. R/W and U/S are set and XD is clear: rights are those
-//! of the leaf.
+//! of the leaf. But R/W is clear where tables share a lowest node, and U/S in the kernel's part, if
+//! there is one.
 //!
 //! Protection keys take bits 62:59 of a leaf, so that they never meet the count.
 //!

@@ -51,11 +51,18 @@ impl<F: Format, M: Memory> Detached<F, M> {
 
     /// Reports all of it, and gives it back; of a node that others still link, nothing.
     fn give_back<S: Receive>(self, sink: &mut S) {
-        if self.shared && !is_last(&self.mem, self.pa) {
+        if self.stays_with_others(self.shared, self.pa) {
             return;
         }
         let at = At { pa: self.pa, depth: self.depth, base: self.base };
         self.reap_node(at, self.entries, sink);
+    }
+
+    /// Gives up the link to a node, if it was `shared`; whether others link it still.
+    fn stays_with_others(&self, shared: bool, node: PhysAddr) -> bool {
+        // SAFETY: the link said that others may link the node. It went with the subtree, which is
+        // reaped once, after the flush.
+        shared && !unsafe { is_last(&self.mem, node) }
     }
 
     /// Reports a node of the subtree and all below it, and gives it back.
@@ -90,7 +97,7 @@ impl<F: Format, M: Memory> Detached<F, M> {
             let mut page = level.shift;
             let (entry, n) = match F::decode(raw, page) {
                 Decoded::Table(pa)
-                    if Radix::<F, M>::is_shared(at.depth, raw) && !is_last(&self.mem, pa) =>
+                    if self.stays_with_others(Radix::<F, M>::is_shared(at.depth, raw), pa) =>
                 {
                     (Entry::Hole, 1)
                 }

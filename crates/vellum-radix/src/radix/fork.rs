@@ -9,6 +9,7 @@
 //! What is above the lowest level, or grouped, or may not change in one step, goes entry by entry
 //! through the other operations.
 
+use super::change::settle_breaks;
 use super::node::{Link, Node, Pattern, index};
 use super::read::continues;
 use super::way::Next;
@@ -41,18 +42,25 @@ struct Kind {
     /// A right goes, and what was cached has to; it may be cached as global.
     narrows: bool,
     global: bool,
+    /// Hardware could not use it before.
+    gains: bool,
 }
 
 impl Kind {
     /// Of no entry.
-    const NONE: Self =
-        Self { flags: u64::MAX, delta: 0, new: Attr::NONE, narrows: false, global: false };
+    const NONE: Self = Self {
+        flags: u64::MAX,
+        delta: 0,
+        new: Attr::NONE,
+        narrows: false,
+        global: false,
+        gains: false,
+    };
 }
 
 /// How giving went: how many entries were passed, what is stale in the parent, and why it stopped.
 struct Given {
     passed: u64,
-    stale: Option<Flush>,
     result: Result<(), Cause>,
 }
 
@@ -69,6 +77,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
             return share_entries(self, (va, len), change, gather, (child, child_gather), f);
         }
         Self::check(va, len)?;
+        settle_breaks::<F, M, G>(gather);
+        settle_breaks::<F, M, H>(child_gather);
         let mut at = 0;
         while at < len {
             let Some((offset, next)) = self.next(va.wrapping_add(at), len - at) else { break };
@@ -117,36 +127,25 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let theirs = child.place(va, child_gather)?;
         let to = child.node(child.lowest_at(&theirs, va, child_gather)?);
         let pair = Pair { from, to, link: theirs.link, first, count, va };
-        let given = self.give::<G>(&pair, change, child, f);
-        if let Some(flush) = given.stale {
-            gather.stale(flush);
-        }
-        if let (true, Some(scope)) = (H::LIVE && given.passed > 0, F::fresh(level.shift)) {
-            let fresh = Flush::new(va, given.passed << level.shift, level.shift, Attr::NONE);
-            child_gather.stale(fresh.with_scope(scope));
-        }
+        let given = self.give(&pair, change, gather, (child, child_gather), f);
         let done = given.passed << level.shift;
         given.result.map(|()| true).map_err(|cause| RangeError { cause, done })
     }
 
     /// Gives entries, and tells of runs of them.
-    fn give<G: Gather<Detached<F, M>>>(
+    fn give<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
         &self,
         pair: &Pair<'_, F, M>,
         change: Change,
-        child: &Self,
+        gather: &mut G,
+        (child, child_gather): (&Self, &mut H),
         f: &mut impl FnMut(Span),
     ) -> Given {
         let Pair { from, to, link, first, count, .. } = *pair;
         let page = const { base_shift::<F>() };
-        let mut given = Given { passed: 0, stale: None, result: Ok(()) };
-        let (mut told, mut kind, mut stored) = (None, Kind::NONE, 0);
-        let mut stale = (u64::MAX, 0, false);
-        // A count may be too high, and never too low: it is raised before anything is stored.
+        let mut given = Given { passed: 0, result: Ok(()) };
+        let (mut told, mut kind) = (None, Kind::NONE);
         let all_holes = to.count_zeros(first, count) == count;
-        if all_holes {
-            link.add(count);
-        }
         while given.passed < count {
             let (at, left) = (first + given.passed, count - given.passed);
             let va = pair.va.wrapping_add(given.passed << page);
@@ -180,14 +179,18 @@ impl<F: Format, M: Memory> Radix<F, M> {
             if !locked && kind.delta != 0 {
                 put(from, at, n, new);
             }
-            if !all_holes {
-                link.add(n);
-            }
+            // Before the store: a count may be too high, and never too low.
+            link.add(n);
             put(to, at, n, new);
-            stored += n;
+            let had = if kind.global { Attr::GLOBAL } else { Attr::NONE };
             if kind.narrows {
-                // One range: a fork flushes most of the space anyway.
-                stale = (stale.0.min(given.passed), given.passed + n, stale.2 || kind.global);
+                gather.stale(Flush::new(va, n << page, page, had));
+            }
+            if let (true, Some(scope)) = (G::LIVE && kind.gains, F::fresh(page)) {
+                gather.stale(Flush::new(va, n << page, page, kind.new).with_scope(scope));
+            }
+            if let (true, Some(scope)) = (H::LIVE, F::fresh(page)) {
+                child_gather.stale(Flush::new(va, n << page, page, kind.new).with_scope(scope));
             }
             given.passed += n;
             let entry = match F::decode(new.raw, page).entry() {
@@ -197,17 +200,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
             };
             tell(&mut told, Span { va, len: n << page, entry }, f);
         }
-        if all_holes {
-            link.sub(count - stored);
-        }
         if let Some(span) = told {
             f(span);
-        }
-        let (start, end, global) = stale;
-        if start < end {
-            let attr = if global { Attr::GLOBAL } else { Attr::NONE };
-            let va = pair.va.wrapping_add(start << page);
-            given.stale = Some(Flush::new(va, (end - start) << page, page, attr));
         }
         given
     }
@@ -232,7 +226,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         child.admit((va, 1 << page), new)?;
         let (narrows, global) = (old.narrows_to(new), old.contains(Attr::GLOBAL));
-        Ok(Kind { flags, delta, new, narrows, global })
+        let gains = !old.intersects(Attr::RWX) && new.intersects(Attr::RWX);
+        Ok(Kind { flags, delta, new, narrows, global, gains })
     }
 }
 

@@ -110,7 +110,9 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let root = self.node(self.root);
         for i in index(from, level)..1 << level.bits {
             let va = F::CANONICAL.extend(i << level.shift);
-            match F::decode(root.slot(i).load(), level.shift) {
+            let raw = root.slot(i).load();
+            match F::decode(raw, level.shift) {
+                Decoded::Table(_) if Self::is_shared(0, raw) => return Err(Cause::Shared(va)),
                 Decoded::Table(_) => {}
                 Decoded::Entry(Entry::Hole) => {
                     let child = node::alloc_empty::<F, M>(&self.mem, 1)?;

@@ -15,7 +15,7 @@
 //!
 //! The right to write is taken once, in the entries that link the node
 //! ([`Format::LINK_WRITE`]), and that is also how a table knows that others may link it. While they
-//! do, nobody changes the node but for accessed bits: every operation on a part of it is refused with
+//! do, nobody changes the node but for status, which a harvest through any of them clears for all: every operation on a part of it is refused with
 //! [`Cause::Shared`], until [`unshare`](Radix::unshare). What reads the table shows its leaves without
 //! the right to write. Dropping the node whole, by `unmap` or `retire`, gives up one link.
 //!
@@ -31,7 +31,7 @@
 //! Source: the idea of sharing tables on fork is that of K. Zhao, S. Gong, P. Fonseca, "On-Demand-Fork: A
 //! Microsecond Fork for Memory-Intensive and Latency-Sensitive Applications", EuroSys 2021.
 
-use super::change::make_room;
+use super::change::{make_room, settle_breaks};
 use super::node::{self, Node, Pattern};
 use super::way::{Next, Place};
 use super::{Detached, Radix};
@@ -53,7 +53,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
     /// already). Of a node that is linked, nothing is told: no frame is mapped by more entries than
     /// before.
     ///
-    /// As with `share`, the child must not run before the parent's gather has been drained.
+    /// As with `share`, the child must not run before the parent's gather has been drained; nor before the
+    /// gather of an earlier fork of the same range, since what is read-only already owes no flush again.
     ///
     /// Costs about two walks a node; per page, nothing.
     ///
@@ -71,6 +72,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ) -> Result<(), RangeError> {
         self.check_own(va, len)?;
         child.check_own(va, len)?;
+        settle_breaks::<F, M, H>(child_gather);
         let shares =
             F::LINK_WRITE != 0 && self.mem == child.mem && self.policy.is_as(&child.policy);
         // Everything before `done` was given; what lies between the two is to be, entry by entry.
@@ -105,6 +107,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
         (child, child_gather): (&mut Self, &mut H),
         f: &mut impl FnMut(Span),
     ) -> Result<(), RangeError> {
+        if len == 0 {
+            // What ends the address space has no address behind it.
+            return Ok(());
+        }
         let change = Change::clearing(Attr::WRITE);
         self.share(va, len, change, gather, (child, child_gather), f)
     }
@@ -118,7 +124,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
         (child, child_gather): (&mut Self, &mut H),
     ) -> Result<bool, Cause> {
         let Some((mine, pa)) = self.lowest(va) else { return Ok(false) };
-        let Some(sharers) = self.mem.sharers(pa) else { return Ok(false) };
+        // SAFETY: this table links the node, and the count goes up for the link that is made below.
+        let Some(sharers) = (unsafe { self.mem.sharers(pa) }) else { return Ok(false) };
         let count = mine.link.count();
         let root_entry = node::index(va, F::LEVELS[0]);
         let pinned = self.half.is_pinned(0, root_entry) || child.half.is_pinned(0, root_entry);
@@ -205,19 +212,24 @@ impl<F: Format, M: Memory> Radix<F, M> {
             return Ok(false);
         }
         // Acquire: what the last sharer did to the leaves comes with its going.
-        let sharers = self.mem.sharers(old).map_or(0, |count| count.load(Ordering::Acquire));
+        // SAFETY: this table links the node, and changes nothing.
+        let sharers =
+            unsafe { self.mem.sharers(old) }.map_or(0, |count| count.load(Ordering::Acquire));
         if sharers == 0 {
             self.rewrite(&place, raw ^ F::LINK_WRITE, None);
+            if F::BREAKS && G::LIVE {
+                gather.stale(Flush::tables(va, 1 << Self::NODE, self.may_be_global()));
+            }
             return Ok(false);
         }
         let last = F::LEVELS.len() - 1;
         let copy = node::alloc::<F, M>(&self.mem, last)?;
         let count = copy_read_only(self.node(old), self.node(copy));
-        self.replace_node(&place, va, (old, copy, count), gather);
         self.visit_runs(va, 1 << Self::NODE, &mut |span| {
             f(span);
             ControlFlow::Continue(())
         });
+        self.replace_node(&place, va, (old, copy, count), gather);
         make_room(gather);
         self.detach((old, true), last, va, gather);
         Ok(true)
@@ -293,9 +305,14 @@ fn read_only<F: Format>(raw: u64, page: u8) -> u64 {
 
 /// Gives up one link to a shared node, which no walker reaches through it any more; whether it was the
 /// last, and the node is the caller's.
-pub(super) fn is_last<M: Memory>(mem: &M, node: PhysAddr) -> bool {
+///
+/// # Safety
+///
+/// The link was one that the count speaks of, and is gone; each is given up once.
+pub(super) unsafe fn is_last<M: Memory>(mem: &M, node: PhysAddr) -> bool {
     let less = |n: u32| n.checked_sub(1);
+    // SAFETY: a table that linked the node, by the caller.
+    let sharers = unsafe { mem.sharers(node) };
     // Acquire and release: what each of the others did to the node happened before it is given back.
-    mem.sharers(node)
-        .is_none_or(|n| n.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_err())
+    sharers.is_none_or(|n| n.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_err())
 }

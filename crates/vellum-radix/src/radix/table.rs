@@ -19,7 +19,8 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
         F::CANONICAL
     }
 
-    /// Counts the nodes by reading the interior ones: all but the lowest level.
+    /// Counts the nodes by reading the interior ones: all but the lowest level. A node that is shared
+    /// counts in each table that links it.
     fn table_bytes(&self) -> u64 {
         self.own_bytes()
     }

@@ -29,7 +29,7 @@
 //!
 //! Source: Intel SDM vol. 3A, 5.4 "PAE Paging" (5.4.1 "PDPTE Registers"), tables 5-7 to 5-11.
 
-use super::{link, link_rights};
+use super::{WRITABLE, link, link_rights};
 use crate::format::x86_64::status;
 use crate::format::{Decoded, Format, Level};
 use vellum_core::{Attr, Canonical, Cause, Entry, PAGE_SHIFT, PhysAddr, Scope, pte};
@@ -62,6 +62,7 @@ unsafe impl Format for X86Pae {
     ];
     const CANONICAL: Canonical = Canonical::unsigned(32);
     const SOFT_BITS: u8 = pte::SOFT_BITS;
+    const LINK_WRITE: u64 = WRITABLE;
 
     #[inline]
     fn encode(entry: Entry, page: u8) -> Result<u64, Cause> {

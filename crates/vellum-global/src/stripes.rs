@@ -125,6 +125,20 @@ impl<M: Memory> Stripes<M> {
         Held { stripes: self, stripe, odd }
     }
 
+    /// Takes a stripe for writing if nobody has since the version was begun; waits for nobody.
+    ///
+    /// For who writes down what it has learnt elsewhere meanwhile, and must not if that may have
+    /// changed.
+    #[inline]
+    pub fn hold_if_current(&self, version: Version) -> Option<Held<'_, M>> {
+        let (even, odd) = (version.even, version.even | ODD);
+        let taken = self.with(version.stripe, |word| {
+            word.compare_exchange(even, odd, Ordering::Acquire, Ordering::Relaxed)
+        });
+        fence(Ordering::Release);
+        taken.is_ok().then_some(Held { stripes: self, stripe: version.stripe, odd })
+    }
+
     /// Takes several stripes for writing, each once and in ascending order, so that nobody who does
     /// the same waits for ever.
     pub fn hold_all<const N: usize>(&self, mut stripes: [Stripe; N]) -> [Option<Held<'_, M>>; N] {
@@ -309,6 +323,21 @@ mod tests {
         assert!(yard.stripes.is_current(version));
         drop(yard.stripes.hold(yard.stripes.of(1)));
         assert!(!yard.stripes.is_current(version));
+    }
+
+    #[test]
+    fn who_has_been_overtaken_does_not_write() {
+        let arena = Arena::new(4);
+        let yard = Yard::new(&arena);
+        let stripe = yard.stripes.of(1);
+        let (first, second) = (yard.stripes.begin(stripe), yard.stripes.begin(stripe));
+        let held = yard.stripes.hold_if_current(first);
+        assert!(held.is_some() && yard.stripes.hold_if_current(second).is_none());
+        drop(held);
+        assert!(yard.stripes.hold_if_current(second).is_none(), "a version comes once");
+        let now = yard.stripes.begin(stripe);
+        drop(yard.stripes.hold(yard.stripes.of(2)));
+        assert!(yard.stripes.hold_if_current(now).is_some());
     }
 
     /// Writers keep two words equal and raise them; readers see neither a pair that is not, nor one

@@ -13,9 +13,11 @@ pub mod line;
 mod notes;
 #[cfg(test)]
 mod testing;
+pub mod tsb;
 
 pub use chained::Chained;
 pub use clustered::{Clustered, Clustered6, Clustered16};
 pub use cuckoo::Cuckoo;
 pub use htab::Htab;
+pub use tsb::{Tsb, TsbBuffer};
 pub use vellum_global::{Asid, AsidError, Space};

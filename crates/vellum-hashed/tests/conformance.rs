@@ -1,7 +1,9 @@
 //! The suite that every page table passes.
 
-use vellum_core::OutOfFrames;
-use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Htab, Space};
+use vellum_core::{OutOfFrames, Ref};
+use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Htab, Space, Tsb, TsbBuffer};
+use vellum_radix::{Radix, Walker, X86_64};
+use vellum_testkit::checker::Hardware;
 use vellum_testkit::{Arena, conformance, suite::Design};
 
 /// Chains of nodes in a directory that grows.
@@ -79,3 +81,54 @@ impl Design for Groups {
 }
 
 conformance!(htab: super::Groups);
+
+/// Chains behind a buffer.
+struct BufferedChains;
+
+impl Design for BufferedChains {
+    type Shared<'a> = Chained<&'a Arena>;
+    type Table<'s> = Tsb<Space<'s, Chained<&'s Arena>>, &'s Arena>;
+
+    fn shared(arena: &Arena) -> Result<Chained<&Arena>, OutOfFrames> {
+        Chained::new(arena)
+    }
+
+    fn table<'s>(shared: &'s Chained<&Arena>, space: u16) -> Result<Self::Table<'s>, OutOfFrames> {
+        let buffer = TsbBuffer::new(*shared.memory(), 0)?;
+        Ok(Tsb::new(Chains::table(shared, space)?, buffer))
+    }
+}
+
+conformance!(chained_tsb: super::BufferedChains);
+
+/// A radix table behind a buffer.
+struct BufferedRadix;
+
+impl Design for BufferedRadix {
+    type Shared<'a> = &'a Arena;
+    type Table<'s> = Tsb<Radix<X86_64<4>, &'s Arena>, &'s Arena>;
+
+    fn shared(arena: &Arena) -> Result<&Arena, OutOfFrames> {
+        Ok(arena)
+    }
+
+    fn table<'s>(arena: &'s &Arena, _: u16) -> Result<Self::Table<'s>, OutOfFrames> {
+        let buffer = TsbBuffer::new(*arena, 0)?;
+        Ok(Tsb::new(Radix::new(*arena)?, buffer))
+    }
+
+    /// What may be cached of the nodes does not go when the buffer answers for a while.
+    fn hardware<'s>(arena: &'s &Arena, table: &Self::Table<'s>) -> Option<Hardware<'s>> {
+        // SAFETY: the arena reaches every frame of its own, and tables change their words through
+        // atomics, in this thread.
+        let walker = unsafe {
+            Walker::<X86_64<4>, _, _>::new(table.table().root(), *arena, |pa| arena.is_in_use(pa))
+        };
+        Some(Box::new(move |va, sink| match walker.walk(va, &mut |r: Ref| sink(r)) {
+            Ok(item) => item.span,
+            Err(e) => panic!("{e}"),
+        }))
+    }
+}
+
+conformance!(radix4_tsb: super::BufferedRadix);

@@ -21,7 +21,7 @@ use crate::table::size;
 use core::fmt;
 use core::time::Duration;
 use vellum_core::PAGE_SHIFT;
-use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab};
+use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab, Tsb, TsbBuffer};
 use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
 
@@ -41,7 +41,9 @@ enum Kind {
     Flat,
     Radix4,
     Radix5,
+    Radix4Tsb,
     Chained,
+    ChainedTsb,
     Clustered16,
     Clustered6,
     Htab,
@@ -68,9 +70,19 @@ pub const DESIGNS: &[Design] = &[
     Design { name: "radix4", summary: "x86-64, 4 levels", kind: Kind::Radix4 },
     Design { name: "radix5", summary: "x86-64, 5 levels", kind: Kind::Radix5 },
     Design {
+        name: "radix4+tsb",
+        summary: "radix4 behind a software TLB of 8,192 pages a space",
+        kind: Kind::Radix4Tsb,
+    },
+    Design {
         name: "hashed-chained",
         summary: "one hash for all spaces, chains",
         kind: Kind::Chained,
+    },
+    Design {
+        name: "hashed-chained+tsb",
+        summary: "hashed-chained behind a software TLB of 8,192 pages a space",
+        kind: Kind::ChainedTsb,
     },
     Design {
         name: "hashed-clustered16",
@@ -99,16 +111,24 @@ pub const DESIGNS: &[Design] = &[
     },
 ];
 
+/// log2 of the frames of a software TLB, each of 256 entries: more pages than the largest TLB preset
+/// has, fewer than most traces.
+const TSB_ORDER: u8 = 5;
+
 /// The experiment on one table with a handle for each address space. The identifier is what keeps
 /// spaces apart there, whether or not the processor tags its TLB with identifiers.
 macro_rules! global {
     ($experiment:ident, |$ram:ident, $data:pat_param| $table:expr) => {
+        global!($experiment, |$ram, $data| $table, |space| space)
+    };
+    ($experiment:ident, |$ram:ident, $data:pat_param| $table:expr, |$space:ident| $with:expr) => {
         with_ram($experiment.count_pages(), $experiment.count_frames(), |$ram, data| {
             let $data = data;
             let table = $table?;
             $experiment.run(Scene { ram: $ram, data }, &mut |n| {
                 let asid = Asid::new(n).ok_or(ReplayError::Spaces)?;
-                table.space(asid).map_err(|_| ReplayError::Spaces)
+                let $space = table.space(asid).map_err(|_| ReplayError::Spaces)?;
+                Ok($with)
             })
         })?
     };
@@ -126,7 +146,13 @@ impl Design {
             Kind::Flat => flat(e),
             Kind::Radix4 => radix::<X86_64<4>, E>(e),
             Kind::Radix5 => radix::<X86_64<5>, E>(e),
+            Kind::Radix4Tsb => radix_tsb::<X86_64<4>, E>(e),
             Kind::Chained => global!(e, |ram, _| Chained::new(ram)),
+            Kind::ChainedTsb => {
+                global!(e, |ram, _| Chained::new(ram), |space| {
+                    Tsb::new(space, TsbBuffer::new(ram, TSB_ORDER)?)
+                })
+            }
             Kind::Clustered16 => global!(e, |ram, _| Clustered16::new(ram)),
             Kind::Clustered6 => global!(e, |ram, _| Clustered6::new(ram)),
             Kind::Htab => global!(e, |ram, _| Htab::new(ram)),
@@ -186,6 +212,16 @@ impl Design {
 fn radix<F: Format, E: Experiment>(e: &E) -> Result<E::Out, DesignError> {
     with_ram(e.count_pages(), e.count_frames(), |ram, data| {
         e.run(Scene { ram, data }, &mut |_| Ok(Radix::<F, _>::new(ram)?))
+    })?
+}
+
+/// The same, behind a software TLB for each.
+fn radix_tsb<F: Format, E: Experiment>(e: &E) -> Result<E::Out, DesignError> {
+    with_ram(e.count_pages(), e.count_frames(), |ram, data| {
+        e.run(Scene { ram, data }, &mut |_| {
+            let buffer = TsbBuffer::new(ram, TSB_ORDER)?;
+            Ok(Tsb::new(Radix::<F, _>::new(ram)?, buffer))
+        })
     })?
 }
 

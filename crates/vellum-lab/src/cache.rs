@@ -14,6 +14,8 @@
 //! Source: the trial of the project's design notes; the latencies are those of a second-level hit
 //! and of memory on a desktop processor, in round numbers.
 
+use crate::table::size;
+use core::fmt;
 use vellum_core::PhysAddr;
 use vellum_tlb::{Geometry, LruSets};
 
@@ -33,17 +35,41 @@ pub struct CachePreset {
     pub miss_cycles: u32,
 }
 
+/// So many KiB in so many ways; what does not divide does not compile.
+const fn kib(kib: u32, ways: u16) -> Geometry {
+    match Geometry::new((kib << 10) >> LINE_SHIFT, ways) {
+        Some(geometry) => geometry,
+        None => panic!("ways must divide lines"),
+    }
+}
+
 impl CachePreset {
     /// 256 KiB in 8 ways, 14 cycles a hit, 200 a miss.
-    pub const DEFAULT: Self = Self {
-        name: "256k",
-        geometry: match Geometry::new((256 << 10) >> LINE_SHIFT, 8) {
-            Some(geometry) => geometry,
-            None => panic!("4096 lines in 8 ways are 512 sets"),
-        },
-        hit_cycles: 14,
-        miss_cycles: 200,
-    };
+    pub const DEFAULT: Self =
+        Self { name: "256k", geometry: kib(256, 8), hit_cycles: 14, miss_cycles: 200 };
+
+    /// Every preset: the size of a first level, of a second level of before and of today.
+    pub const ALL: &'static [Self] = &[
+        Self { name: "32k", geometry: kib(32, 8), hit_cycles: 5, ..Self::DEFAULT },
+        Self::DEFAULT,
+        Self { name: "1m", geometry: kib(1024, 16), hit_cycles: 16, ..Self::DEFAULT },
+    ];
+
+    /// The preset of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|preset| preset.name == name)
+    }
+}
+
+/// As `256 KiB, 8 ways, 14 cycles a hit, 200 a miss`.
+impl fmt::Display for CachePreset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { geometry, hit_cycles, miss_cycles, .. } = self;
+        let bytes = size(u64::from(geometry.entries()) << LINE_SHIFT);
+        let ways = geometry.ways();
+        write!(f, "{bytes}, {ways} ways, {hit_cycles} cycles a hit, {miss_cycles} a miss")
+    }
 }
 
 /// One cache.
@@ -99,6 +125,18 @@ mod tests {
         assert!(cache.touch(0));
         assert!(!cache.touch(4));
         assert_eq!((cache.cycles(true), cache.cycles(false)), (14, 200));
+    }
+
+    #[test]
+    fn presets_are_what_their_names_say() {
+        let texts: Vec<_> = CachePreset::ALL.iter().map(|p| format!("{}: {p}", p.name)).collect();
+        assert_eq!(texts[1], "256k: 256 KiB, 8 ways, 14 cycles a hit, 200 a miss");
+        for preset in CachePreset::ALL {
+            let kib = u64::from(preset.geometry.entries()) << LINE_SHIFT >> 10;
+            assert!([format!("{kib}k"), format!("{}m", kib >> 10)].contains(&preset.name.into()));
+            assert_eq!(CachePreset::by_name(preset.name), Some(preset));
+        }
+        assert_eq!(CachePreset::by_name("3k"), None);
     }
 
     #[test]

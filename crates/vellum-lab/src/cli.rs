@@ -9,6 +9,7 @@
 //!                                           2   bad usage or bad input: one line on stderr
 //! ```
 
+use crate::cache::CachePreset;
 use crate::designs::DESIGNS;
 use crate::embedded::EMBEDDED;
 use crate::report;
@@ -171,6 +172,10 @@ fn list() -> Result<(), Failure> {
         if !note.is_empty() {
             text += &format!("  {:16} assumed: {note}\n", "");
         }
+    }
+    text += "\ncaches of page-table lines:\n";
+    for preset in CachePreset::ALL {
+        text += &format!("  {:16} {preset}\n", preset.name);
     }
     text += "\nembedded traces:\n";
     for trace in EMBEDDED {

@@ -26,6 +26,7 @@ use crate::ram::Meter;
 use crate::replay::{Job, Measured};
 use crate::trace::Trace;
 use serde::{Deserialize, Serialize};
+use vellum_core::PAGE_SIZE;
 
 mod output;
 mod shard;
@@ -153,6 +154,9 @@ pub struct TlbReport {
     pub l1i_misses: u64,
     /// Second level: each is a walk.
     pub l2_misses: u64,
+    /// Bytes that the second level covers with pages of 4 KiB.
+    #[serde(default)]
+    pub l2_reach_bytes: u64,
 }
 
 /// What successful walks cost, after the walk caches.
@@ -162,6 +166,9 @@ pub struct WalkReport {
     pub count: u64,
     /// Entries read: mean.
     pub refs_mean: f64,
+    /// Entries read: median, nearest rank.
+    #[serde(default)]
+    pub refs_p50: u64,
     /// Entries read: 99th percentile, nearest rank.
     pub refs_p99: u64,
     /// Entries read: most.
@@ -217,10 +224,12 @@ impl Run {
                 l1d_misses: tlb.l1d_misses,
                 l1i_misses: tlb.l1i_misses,
                 l2_misses: tlb.l2_misses,
+                l2_reach_bytes: u64::from(job.machine.tlb.l2.entries()) * PAGE_SIZE,
             }),
             walk: Some(WalkReport {
                 count,
                 refs_mean: walk.refs.mean(),
+                refs_p50: walk.refs.percentile(50),
                 refs_p99: walk.refs.percentile(99),
                 refs_max: walk.refs.max(),
                 lines_mean: walk.lines.mean(),

@@ -178,10 +178,16 @@ mod tests {
             unsupported: None,
             faults: Some(1_234_567),
             switches: Some(1000),
-            tlb: Some(TlbReport { l1d_misses: 13_310_051, l1i_misses: 34, l2_misses: 1_234_567 }),
+            tlb: Some(TlbReport {
+                l1d_misses: 13_310_051,
+                l1i_misses: 34,
+                l2_misses: 1_234_567,
+                l2_reach_bytes: 6 << 20,
+            }),
             walk: Some(WalkReport {
                 count: 1_234_567,
                 refs_mean: 12.345,
+                refs_p50: 12,
                 refs_p99: 123,
                 refs_max: 1234,
                 lines_mean: 12.345,

@@ -185,6 +185,7 @@ fn bad_options_are_told_in_one_line() {
         (&["--walk-cache", "21=32"][..], "--walk-cache 21=32"),
         (&["--walk-cache", "12:32"], "--walk-cache 12:32"),
         (&["--walk-cache", "21:32,30:4,21:4"], "span 21 has two sizes"),
+        (&["--cache", "3k"], "--cache 3k: choose one of 32k, 256k, 1m"),
         (&["--events", "0"], "--events"),
         (&["--events", "many"], "many"),
         (&["--mix", "0"], "--mix"),
@@ -350,6 +351,9 @@ fn options_do_what_they_say() {
     assert_eq!(run(&["--tlb", "zen5"])["tlb"]["l2_misses"], 2000, "4,096 entries hold the sweep");
     assert_eq!(run(&["--walk-cache", "none"])["walk"]["refs_mean"], 4.0);
     assert_eq!(run(&["--walk-cache", "39:1,30:1"])["walk"]["refs_p99"], 2);
+    let cycles = |args: &[&str]| run(args)["walk"]["cycles_mean"].as_f64().unwrap();
+    // All walks but a few hit the cache.
+    assert!(cycles(&["--cache", "32k"]) < cycles(&[]) && cycles(&[]) < cycles(&["--cache", "1m"]));
     let x86 = run(&[]);
     assert_eq!(x86["walk_cache"], "21:32,30:4,39:2,48:2");
     assert_eq!(x86["walk"]["refs_max"], 4);

@@ -86,6 +86,10 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "SIZES", default_value = "x86")]
     walk_cache: String,
 
+    /// Cache that walks read page-table lines through
+    #[arg(long, value_name = "PRESET", default_value = CachePreset::DEFAULT.name)]
+    cache: String,
+
     /// Replay all traces as processes of one CPU, switching every QUANTUM events
     #[arg(long, value_name = "QUANTUM", value_parser = at_least_one)]
     mix: Option<u64>,
@@ -114,7 +118,7 @@ pub(super) struct CompareArgs {
 
     /// Join the reports of all shards to what one run would have written, and do nothing else
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "trace", "workload", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events", "part", "sweep",
+        "trace", "workload", "design", "tlb", "walk_cache", "cache", "mix", "asid", "no_asid", "events", "part", "sweep",
         "shard", "fits"])]
     merge: Vec<PathBuf>,
 
@@ -124,7 +128,7 @@ pub(super) struct CompareArgs {
 
     /// Compare contiguous allocation with paging instead, over a stream of processes
     #[arg(long, conflicts_with_all = [
-        "trace", "workload", "design", "tlb", "walk_cache", "mix", "asid", "no_asid", "events", "part", "sweep",
+        "trace", "workload", "design", "tlb", "walk_cache", "cache", "mix", "asid", "no_asid", "events", "part", "sweep",
         "shard"])]
     pub(super) fits: bool,
 
@@ -210,7 +214,7 @@ fn options(args: &CompareArgs) -> Result<Options, Failure> {
     let machine = MachineConfig {
         tlb: *tlb,
         walk_caches: walk_caches(&args.walk_cache)?,
-        cache: CachePreset::DEFAULT,
+        cache: cache(&args.cache)?,
     };
     let machines = match &args.sweep {
         None => vec![(machine, None)],
@@ -288,6 +292,13 @@ fn source(path: &Path) -> Result<Source, Failure> {
         )));
     }
     Ok(source)
+}
+
+fn cache(name: &str) -> Result<CachePreset, Failure> {
+    CachePreset::by_name(name).copied().ok_or_else(|| {
+        let names: Vec<_> = CachePreset::ALL.iter().map(|preset| preset.name).collect();
+        Failure::bad_input(format!("--cache {name}: choose one of {}", names.join(", ")))
+    })
 }
 
 fn walk_caches(text: &str) -> Result<Vec<WalkCacheSize>, Failure> {

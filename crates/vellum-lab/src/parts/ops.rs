@@ -50,6 +50,9 @@ pub struct OpsReport {
     pub design: String,
     /// Pages of the space that they were done in.
     pub pages: u64,
+    /// log2 of the bytes of each leaf size that the design has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaf_shifts: Vec<u8>,
     /// Why there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsupported: Option<String>,
@@ -92,6 +95,7 @@ pub fn measure(design: &Design) -> Result<(OpsReport, Vec<f64>), ReplayError> {
     let empty = OpsReport {
         design: design.name.to_owned(),
         pages: PAGES,
+        leaf_shifts: Vec::new(),
         unsupported: None,
         fork_bytes_per_page: None,
         operations: Vec::new(),
@@ -99,8 +103,10 @@ pub fn measure(design: &Design) -> Result<(OpsReport, Vec<f64>), ReplayError> {
     match design.measure(&Ops) {
         Ok((pass, nanos)) => {
             let bytes = Some(mean(pass.fork_bytes, PAGES));
-            let operations = pass.operations;
-            Ok((OpsReport { fork_bytes_per_page: bytes, operations, ..empty }, nanos))
+            let Pass { operations, leaves, .. } = pass;
+            let leaf_shifts = (0..64).filter(|shift| leaves >> shift & 1 != 0).collect();
+            let report = OpsReport { fork_bytes_per_page: bytes, leaf_shifts, operations, ..empty };
+            Ok((report, nanos))
         }
         Err(DesignError::Unsupported { reason, .. }) => {
             Ok((OpsReport { unsupported: Some(reason), ..empty }, Vec::new()))
@@ -132,7 +138,7 @@ impl Experiment for Ops {
         make: &mut dyn FnMut(u16) -> Result<T, ReplayError>,
     ) -> Result<Self::Out, DesignError> {
         let plan = Plan::new(scene.data.first());
-        let mut counted = Pass::default();
+        let mut counted = Pass { leaves: T::LEAVES, ..Pass::default() };
         plan.pass(scene, make, &mut counted)?;
         let mut best = vec![f64::INFINITY; counted.operations.len()];
         for _ in 0..PASSES {
@@ -151,6 +157,7 @@ impl Experiment for Ops {
 struct Pass {
     operations: Vec<Operation>,
     fork_bytes: u64,
+    leaves: u64,
     nanos: Option<Vec<f64>>,
 }
 
@@ -347,6 +354,7 @@ mod tests {
     #[test]
     fn a_radix_table_changes_the_lines_that_its_layout_says() {
         let (report, nanos) = measure(by_name("radix4").unwrap()).unwrap();
+        assert_eq!(report.leaf_shifts, [12, 21, 30]);
         assert_eq!(nanos.len(), report.operations.len());
         assert!(nanos.iter().all(|&n| n > 0.0 && n.is_finite()));
         // The entry, and the count in the entry above it.

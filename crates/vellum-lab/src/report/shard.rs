@@ -163,6 +163,7 @@ mod tests {
         OpsReport {
             design: n.to_string(),
             pages: 0,
+            leaf_shifts: Vec::new(),
             unsupported: None,
             fork_bytes_per_page: None,
             operations: Vec::new(),

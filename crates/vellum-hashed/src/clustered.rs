@@ -17,7 +17,7 @@
 //!
 //! A tag and a link serve a block instead of a page: 9.5 bytes a page in a full block of 16, head
 //! included, against 32 of chains of single pages; 152 where a block has one. The tag is that of the
-//! block's first page.
+//! block's first page. Leaves of 2 MiB and 1 GiB are in blocks of their own size, 16 or 6 of them.
 //!
 //! The directory grows by linear hashing, with the node as the unit: at a load of one node a bucket.
 //! A block's node goes when its last entry does.
@@ -50,19 +50,17 @@ use crate::directory::Directory;
 use crate::notes::Notes;
 use block::{Block, Kind, Left};
 use core::fmt;
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Sink};
-use vellum_global::key::CANONICAL;
 use vellum_global::stripes::Held;
 use vellum_global::{
-    Asid, AsidError, Asids, Key, Lowest, Nodes, Pool, Refused, Space, Store, Stripes,
+    Asid, AsidError, Asids, Key, Lowest, Nodes, Pool, Refused, Size, Space, Store, Stripes,
 };
 
 mod block;
 mod grow;
 
-/// The bits of a tag that are the page number.
-const PAGE_MASK: u64 = (1 << (CANONICAL.bits() - PAGE_SHIFT)) - 1;
 /// Bytes that a cache keeps together.
 const LINE: u64 = 64;
 /// Bytes that a walker reads of a head.
@@ -180,9 +178,10 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 
     /// The first page of the block of a key, and the key's place in it.
     fn block_of(key: Key) -> (Key, usize) {
-        let place = (key.tag() & PAGE_MASK) % PAGES as u64;
-        // No more than the page number, so the tag stays one of this space.
-        (Key::from_tag(key.tag() - place).unwrap_or(key), place as usize)
+        let place = key.number() % PAGES as u64;
+        let first = key.tag() - (place << key.size().log2_pages());
+        // The place is no more than the number, so the tag stays one of this space.
+        (Key::from_tag(first).unwrap_or(key), place as usize)
     }
 
     /// Takes the stripe of a bucket or of a hash.
@@ -229,8 +228,29 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
         None
     }
 
-    /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.
-    fn look(&self, (key, place): (Key, usize), notes: &mut Notes) -> Option<u64> {
+    /// Finds the node of a block, noting what a walker reads of others, and calls `read` with it;
+    /// what that returned, if there is one. All of it again if somebody wrote meanwhile.
+    fn look<R>(
+        &self,
+        key: Key,
+        notes: &mut Notes,
+        mut read: impl FnMut(&Block<'_, M, PAGES>, &mut Notes) -> R,
+    ) -> Option<R> {
+        loop {
+            notes.restart();
+            if let Some(found) = self.try_look(key, notes, &mut read) {
+                return found;
+            }
+        }
+    }
+
+    /// [`look`](Self::look) once; `None` if somebody wrote meanwhile.
+    fn try_look<R>(
+        &self,
+        key: Key,
+        notes: &mut Notes,
+        read: &mut impl FnMut(&Block<'_, M, PAGES>, &mut Notes) -> R,
+    ) -> Option<Option<R>> {
         let hash = key.hash();
         let version = self.stripes.begin(self.stripes.of(hash));
         let bucket = self.directory.bucket_of(hash);
@@ -241,16 +261,35 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
                 return None;
             }
             // SAFETY: the version was current after the link was read.
-            let Some(block) = (unsafe { self.follow(link) }) else { return Some(0) };
-            let (next, kind) = block.next();
+            let Some(block) = (unsafe { self.follow(link) }) else { return Some(None) };
+            (link, _) = block.next();
             if block.tag() == key.tag() {
-                let raw = block.entry(place);
-                note_hit(notes, &block, kind, place);
-                return self.stripes.is_current(version).then_some(raw);
+                let result = read(&block, notes);
+                return self.stripes.is_current(version).then_some(Some(result));
             }
             notes.note(block.at(), HEADER_BYTES, false);
-            link = next;
         }
+    }
+
+    /// Takes a node out of its chain that has no entry left, gives its stripe back, and puts it
+    /// into the stock.
+    fn unlink<'t>(
+        &'t self,
+        bucket: u64,
+        found: &Found<'t, M, PAGES>,
+        held: Held<'_, M>,
+        stock: &mut Nodes<'t, M>,
+    ) {
+        let (next, _) = found.block.next();
+        match &found.before {
+            Some(before) => before.set_next(next),
+            None => self.directory.set_first(bucket, next),
+        }
+        drop(held);
+        self.blocks.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: it came from the pool, and is in no chain any more; a look-up that has its
+        // address still reads it, which the pool allows for.
+        unsafe { stock.put(&self.pool, found.block.at()) };
     }
 }
 
@@ -258,10 +297,9 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 fn note_hit<M: Memory, const PAGES: usize>(
     notes: &mut Notes,
     block: &Block<'_, M, PAGES>,
-    kind: Kind,
     place: usize,
 ) {
-    match kind {
+    match block.next().1 {
         Kind::Base if Block::<M, PAGES>::BYTES <= LINE => {
             notes.note(block.at(), Block::<M, PAGES>::BYTES as u8, false);
         }
@@ -279,6 +317,12 @@ impl<M: Memory, const PAGES: usize> Store for Clustered<M, PAGES> {
     where
         Self: 't;
 
+    const LEAVES: u64 = Size::ALL_LEAVES;
+
+    fn block(_: Size) -> NonZeroU64 {
+        NonZeroU64::new(PAGES as u64).unwrap_or(NonZeroU64::MIN)
+    }
+
     fn stock(&self) -> Nodes<'_, M> {
         Nodes::new(&self.pool)
     }
@@ -290,15 +334,50 @@ impl<M: Memory, const PAGES: usize> Store for Clustered<M, PAGES> {
     }
 
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
-        let block = Self::block_of(key);
+        let (block, place) = Self::block_of(key);
         Notes::told(sink, |notes| {
-            loop {
-                notes.restart();
-                if let Some(raw) = self.look(block, notes) {
-                    return raw;
-                }
-            }
+            let raw = self.look(block, notes, |block, notes| {
+                note_hit(notes, block, place);
+                block.entry(place)
+            });
+            raw.unwrap_or(0)
         })
+    }
+
+    fn read_block(&self, first: Key, raws: &mut [u64]) {
+        let (block, place) = Self::block_of(first);
+        let entries = Notes::told(&mut (), |notes| self.look(block, notes, |b, _| b.entries()));
+        let entries = entries.unwrap_or([0; PAGES]);
+        for (raw, &entry) in raws.iter_mut().zip(entries.iter().skip(place)) {
+            *raw = entry;
+        }
+    }
+
+    fn change_block<'t>(
+        &'t self,
+        first: Key,
+        count: usize,
+        stock: &mut Nodes<'t, M>,
+        f: &mut impl FnMut(Key, u64) -> u64,
+    ) {
+        let (block, place) = Self::block_of(first);
+        let hash = block.hash();
+        let held = self.hold(hash);
+        let bucket = self.directory.bucket_of(hash);
+        let Some(found) = self.find(bucket, block) else { return };
+        let old = found.block.entries();
+        let mut new = old;
+        let mut gone = 0;
+        for (n, raw) in (0..).zip(new.iter_mut().skip(place).take(count)) {
+            if *raw != 0 {
+                *raw = f(first.plus(n), *raw);
+                gone += u64::from(*raw == 0);
+            }
+        }
+        if new != old && found.block.set_all(&new) == Left::Nothing {
+            self.unlink(bucket, &found, held, stock);
+        }
+        self.entries.fetch_sub(gone, Ordering::Relaxed);
     }
 
     fn update<'t, E>(
@@ -328,16 +407,7 @@ impl<M: Memory, const PAGES: usize> Store for Clustered<M, PAGES> {
             }
             Some(found) => {
                 if found.block.set(place, new) == Left::Nothing {
-                    let (next, _) = found.block.next();
-                    match &found.before {
-                        Some(before) => before.set_next(next),
-                        None => self.directory.set_first(bucket, next),
-                    }
-                    drop(held);
-                    self.blocks.fetch_sub(1, Ordering::Relaxed);
-                    // SAFETY: it came from the pool, and is in no chain any more; a look-up that has
-                    // its address still reads it, which the pool allows for.
-                    unsafe { stock.put(&self.pool, found.block.at()) };
+                    self.unlink(bucket, &found, held, stock);
                 }
             }
         }
@@ -355,10 +425,8 @@ impl<M: Memory, const PAGES: usize> Store for Clustered<M, PAGES> {
 
     fn scan(&self, stripe: u64, found: &mut Lowest) {
         self.each_block(stripe, |block| {
-            for (place, raw) in (0..).zip(block.entries()) {
-                if let Some(key) = Key::from_tag(block.tag() + place) {
-                    found.offer(key, raw);
-                }
+            if let Some(first) = Key::from_tag(block.tag()) {
+                (0..).zip(block.entries()).for_each(|(n, raw)| found.offer(first.plus(n), raw));
             }
         });
     }

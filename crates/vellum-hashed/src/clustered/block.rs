@@ -173,14 +173,16 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
             Kind::Base => core::array::from_fn(|i| self.load(Self::offset(i))),
             Kind::Partial => {
                 let (word, vectors) = (self.load(Self::offset(0)), self.load(Self::offset(1)));
-                core::array::from_fn(|i| unfold(word, vectors, i, self.step()))
+                let step = self.step();
+                core::array::from_fn(|i| unfold(word, vectors, i, step))
             }
         }
     }
 
     /// log2 of the bytes of a page of this block.
     fn step(&self) -> u8 {
-        PAGE_SHIFT
+        // What is no tag was read too late, and any size will do.
+        Key::from_tag(self.tag()).map_or(PAGE_SHIFT, |key| key.size().page())
     }
 
     /// Makes a fresh node one of block `key`, with this entry for page `i`.
@@ -226,20 +228,47 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
     fn tidy(&self) -> Left {
         let entries = (0..PAGES).map(|i| (i, self.load(Self::offset(i))));
         let mut used = entries.filter(|&(_, raw)| raw != 0);
-        let Some((i, raw)) = used.next() else { return Left::Nothing };
-        if !Self::HAS_PARTIAL {
-            return Left::Entries;
-        }
-        let Some(word) = fold::<PAGES>(raw, i, self.step()) else { return Left::Entries };
-        let vectors = used.try_fold(bits(i, raw), |vectors, (j, raw)| {
-            (fold::<PAGES>(raw, j, self.step()) == Some(word)).then(|| vectors | bits(j, raw))
-        });
-        if let Some(vectors) = vectors {
-            self.store(Self::offset(0), word);
-            self.store(Self::offset(1), vectors);
-            self.set_kind(Kind::Partial);
+        let Some(first) = used.next() else { return Left::Nothing };
+        if let Some((word, vectors)) = self.agree(first, used) {
+            self.become_partial(word, vectors);
         }
         Left::Entries
+    }
+
+    /// Replaces all entries.
+    pub(super) fn set_all(&self, entries: &[u64; PAGES]) -> Left {
+        let mut used = (0..).zip(entries.iter().copied()).filter(|&(_, raw)| raw != 0);
+        let agreed = used.next().map(|first| self.agree(first, used));
+        if let Some(Some((word, vectors))) = agreed {
+            self.become_partial(word, vectors);
+        } else {
+            self.set_kind(Kind::Base);
+            (0..).zip(entries).for_each(|(i, &raw)| self.store(Self::offset(i), raw));
+        }
+        if agreed.is_some() { Left::Entries } else { Left::Nothing }
+    }
+
+    /// The words of a partial-subblock with these entries, if there is one.
+    fn agree(
+        &self,
+        (i, raw): (usize, u64),
+        mut rest: impl Iterator<Item = (usize, u64)>,
+    ) -> Option<(u64, u64)> {
+        if !Self::HAS_PARTIAL {
+            return None;
+        }
+        let step = self.step();
+        let word = fold::<PAGES>(raw, i, step)?;
+        let vectors = rest.try_fold(bits(i, raw), |vectors, (j, raw)| {
+            (fold::<PAGES>(raw, j, step) == Some(word)).then(|| vectors | bits(j, raw))
+        });
+        Some((word, vectors?))
+    }
+
+    fn become_partial(&self, word: u64, vectors: u64) {
+        self.store(Self::offset(0), word);
+        self.store(Self::offset(1), vectors);
+        self.set_kind(Kind::Partial);
     }
 }
 

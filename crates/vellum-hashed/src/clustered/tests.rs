@@ -71,6 +71,62 @@ fn six_pages_are_a_block_of_the_small_kind() {
 }
 
 #[test]
+fn leaves_of_each_size_have_blocks_of_their_own() {
+    let arena = Arena::new(64);
+    let table = Clustered16::new(&arena).unwrap();
+    let mut stock = table.stock();
+    for (n, size) in (1..).zip(Size::ALL) {
+        for place in [0, 1, 17] {
+            let key = Key::of(asid(1), page(0), size).plus(place);
+            table.refill(&mut stock, Need::new(1)).unwrap();
+            let raw = leaf(n << 18) | (place & 1) << 9;
+            assert_eq!(table.update(key, &mut stock, |_| Ok::<u64, ()>(raw)), Ok(0));
+            assert_eq!(table.walk(key, &mut ()), raw);
+        }
+    }
+    assert_eq!((table.count_entries(), table.count_blocks()), (9, 6));
+    for size in Size::ALL {
+        let mut found = Lowest::new(vellum_global::Keys::all(asid(1)).touching(size));
+        (0..table.count_stripes()).for_each(|stripe| table.scan(stripe, &mut found));
+        let places: Vec<_> = found.held().iter().map(|(key, _)| key.number()).collect();
+        assert_eq!(places, [0, 1, 17], "{size:?}");
+    }
+}
+
+#[test]
+fn a_block_is_read_and_changed_at_once() {
+    let arena = Arena::new(64);
+    let table = Clustered16::new(&arena).unwrap();
+    put(&table, (0..16).filter(|n| n % 3 != 0).map(|n| (32 + n, leaf(0x40 + n))));
+    assert_eq!(<Clustered16<&Arena> as Store>::block(Size::Base).get(), 16);
+    let mut raws = [7; 9];
+    table.read_block(key(36), &mut raws);
+    let expected = |n: u64| if n.is_multiple_of(3) { 0 } else { leaf(0x40 + n) };
+    assert!((4..13).map(expected).eq(raws), "{raws:x?}");
+    table.read_block(key(64), &mut raws);
+    assert_eq!(raws, [0; 9], "no such block");
+
+    let mut stock = table.stock();
+    let mut told = Vec::new();
+    table.change_block(key(36), 9, &mut stock, &mut |key, raw| {
+        told.push((key.number(), raw));
+        if key.number() == 37 { 0 } else { raw & !2 }
+    });
+    assert!(told.into_iter().eq((4..13).filter(|n| n % 3 != 0).map(|n| (32 + n, expected(n)))));
+    for n in 0..16 {
+        let raw = match n {
+            5 => 0,
+            4..13 => expected(n) & !2,
+            _ => expected(n),
+        };
+        assert_eq!(table.walk(key(32 + n), &mut ()), raw, "page {n}");
+    }
+    assert_eq!((table.count_entries(), table.count_blocks()), (9, 1));
+    table.change_block(key(32), 16, &mut stock, &mut |_, _| 0);
+    assert_eq!((table.count_entries(), table.count_blocks(), stock.count()), (0, 0, 1));
+}
+
+#[test]
 fn spaces_do_not_share_a_block() {
     let arena = Arena::new(64);
     let table = Clustered6::new(&arena).unwrap();

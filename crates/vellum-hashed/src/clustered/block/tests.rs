@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 use std::vec::Vec;
-use vellum_core::FrameSource;
-use vellum_global::Asid;
+use vellum_core::{Attr, FrameSource, MemoryType};
+use vellum_global::{Asid, Size};
 use vellum_testkit::Arena;
 
 /// A frame whose first node is looked at.
@@ -90,6 +90,27 @@ fn one_page_that_differs_makes_a_base_node_until_it_agrees_again() {
 }
 
 #[test]
+fn large_leaves_agree_by_their_own_size() {
+    let yard = Yard::new();
+    for size in [Size::Large, Size::Huge] {
+        let block = yard.block::<16>();
+        let key = Key::of(Asid::new(1).unwrap(), vellum_core::VirtAddr::new(0), size);
+        let leaf = |i: u64, attr| {
+            let pa = PhysAddr::new((0x30 + i) << size.page());
+            pte::encode(vellum_core::Entry::Leaf(pa, attr), size.page()).unwrap()
+        };
+        let attr = Attr::RW.with_memory(MemoryType::WriteCombining);
+        block.begin(key, 0, 0, leaf(0, attr));
+        (1..16).for_each(|i| _ = block.set(i as usize, leaf(i, attr)));
+        assert_eq!(block.next().1, Kind::Partial);
+        assert!((0..16).all(|i| block.entry(i as usize) == leaf(i, attr)));
+        let _ = block.set(9, leaf(9, Attr::RW));
+        assert_eq!((block.next().1, block.entry(9)), (Kind::Base, leaf(9, Attr::RW)));
+        assert_eq!(block.entry(10), leaf(10, attr));
+    }
+}
+
+#[test]
 fn a_line_has_one_kind() {
     let yard = Yard::new();
     let block = yard.block::<6>();
@@ -125,15 +146,26 @@ proptest! {
         for (n, (i, raw)) in steps.into_iter().enumerate() {
             model[i] = raw;
             six[i % 6] = raw;
+            let left = |all: &[u64]| {
+                if all.iter().any(|&raw| raw != 0) { Left::Entries } else { Left::Nothing }
+            };
             if n == 0 {
                 big.begin(first_page(), 0x1000, i, raw);
                 small.begin(first_page(), 0x1000, i % 6, raw);
             } else {
-                let left = |all: &[u64]| if all.iter().any(|&raw| raw != 0) { Left::Entries } else { Left::Nothing };
                 prop_assert_eq!(big.set(i, raw), left(&model));
                 prop_assert_eq!(small.set(i % 6, raw), left(&six));
             }
             prop_assert_eq!(big.entries(), model);
+            if n % 5 == 4 {
+                // All at once comes to the same.
+                let (other, before) = (Yard::new(), big.next().1);
+                let other = other.block::<16>();
+                other.begin(first_page(), 0, 3, leaf(3, 1, 2));
+                prop_assert_eq!(other.set_all(&model), left(&model));
+                prop_assert_eq!((other.entries(), big.set_all(&model)), (model, left(&model)));
+                prop_assert!(model == [0; 16] || (other.next().1, big.next().1) == (before, before));
+            }
             prop_assert_eq!(small.entries(), six);
             prop_assert_eq!(big.next().0, 0x1000);
             if model != [0; 16] {

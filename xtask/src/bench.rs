@@ -16,6 +16,9 @@
 //! The program prints that JSON, and nothing else, on standard output; what it wants to say
 //! meanwhile goes to standard error. Lower is better, unless the row has `"better":"higher"`.
 //! `"notes"`, if there are any, are sentences to be shown below the tables.
+//!
+//! A row with `"yardstick":"x"` is not about one of ours beside its peers: `ours` is the figure of x,
+//! and what several of ours and other peers take is shown as a share of it. Below 1.00x is better.
 
 mod file;
 mod markdown;
@@ -47,7 +50,14 @@ macro_rules! frame_rows {
     };
 }
 
-/// The same for the other bench.
+/// The same for another bench.
+macro_rules! designs_rows {
+    () => {
+        include_str!("../../crates/vellum-bench/src/designs/rows.txt")
+    };
+}
+
+/// And for another.
 macro_rules! radix_rows {
     () => {
         include_str!("../../crates/vellum-bench/src/radix/rows.txt")
@@ -56,6 +66,12 @@ macro_rules! radix_rows {
 
 /// Each crate adds its line here.
 const BENCHES: &[Bench] = &[
+    Bench {
+        name: "designs",
+        package: "vellum-bench",
+        target: ["--bin", "designs"],
+        rows: designs_rows!(),
+    },
     Bench {
         name: "frame",
         package: "vellum-bench",
@@ -73,9 +89,14 @@ const BENCHES: &[Bench] = &[
 /// Below the options that `--help` lists.
 pub(crate) const EXAMPLES: &str = concat!(
     "Benches:
+  designs       hashed and inverted tables beside hashbrown (docs/bench-designs.md)
   frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
   radix         vellum-radix beside the published page-table crates (docs/bench-radix.md)
 
+Rows of designs, for --only:
+",
+    designs_rows!(),
+    "
 Rows of frame, for --only:
 ",
     frame_rows!(),
@@ -186,6 +207,8 @@ struct Row {
     section: String,
     row: String,
     unit: String,
+    /// Whose figure `ours` is, where that is not ours.
+    yardstick: Option<String>,
     ours: f64,
     peers: Vec<(String, f64)>,
     higher_is_better: bool,
@@ -207,6 +230,7 @@ fn one(json: &Value) -> Option<Row> {
         section: json["section"].as_str().unwrap_or_default().to_owned(),
         row: json["row"].as_str()?.to_owned(),
         unit: json["unit"].as_str()?.to_owned(),
+        yardstick: json["yardstick"].as_str().map(str::to_owned),
         ours: json["ours"].as_f64()?,
         peers: peers
             .iter()
@@ -217,7 +241,8 @@ fn one(json: &Value) -> Option<Row> {
 }
 
 impl Row {
-    /// How many times worse a peer's figure is than ours, if it has one and that can be said.
+    /// How many times worse a peer's figure is than ours (or the yardstick's), if it has one and that
+    /// can be said.
     fn ratio(&self, peer: &str) -> Option<f64> {
         let value = self.figure(peer)?;
         let ratio = if self.higher_is_better { self.ours / value } else { value / self.ours };

@@ -3,6 +3,7 @@
 pub mod callgrind;
 pub mod cli;
 pub mod clock;
+pub mod designs;
 pub mod frame;
 pub mod radix;
 pub mod random;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Rows of one section are shown as one table. A figure that a peer cannot have is left out of
-//! `peers`. `"better":"higher"` marks rows in which more is better.
+//! `peers`. `"better":"higher"` marks rows in which more is better, and `"yardstick":"x"` those in
+//! which `ours` is the figure of x, and several of ours are among the `peers`.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ pub struct Row {
     /// Which way is better; less, unless it says `higher`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub better: Option<Better>,
+    /// Whose figure `ours` is, if it is not ours: the one that all others are shown as a share of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yardstick: Option<String>,
     /// Our figure.
     pub ours: f64,
     /// Theirs, by name.
@@ -112,6 +116,7 @@ mod tests {
             row: "pair".into(),
             unit: "ns".into(),
             better: None,
+            yardstick: None,
             ours: 2.0,
             peers: [("x".to_owned(), 9.0)].into(),
         };
@@ -121,6 +126,7 @@ mod tests {
         assert_eq!(json["schema"], 1);
         assert_eq!(json["rows"][0]["peers"]["x"], 9.0);
         assert!(json["rows"][0].get("better").is_none());
+        assert!(json["rows"][0].get("yardstick").is_none());
         assert_eq!(json["rows"][1]["better"], "higher");
     }
 }

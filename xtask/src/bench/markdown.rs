@@ -6,14 +6,28 @@
 //!   | pair (ns) | 5; x 20 (4.00x) | 6; y 3 (0.50x) |
 //!   | 2 threads (ns) | - | 8; y 9 (1.12x) |
 //! ```
+//!
+//! Where there is a yardstick, a table for each section: it and all that are measured by it.
+//!
+//! ```text
+//!   time
+//!
+//!   | row | stick | a | b |
+//!   |---|---|---|---|
+//!   | pair (ns) | 4 | 2 (0.50x) | 8 (2.00x) |
+//! ```
 
 use super::Row;
-use super::table::{cell, sections};
+use super::table::{cell, peers, sections};
 use core::fmt::Write as _;
 
 /// The table, without an empty line behind it.
 pub(super) fn shown(rows: &[Row]) -> String {
     let sections = sections(rows);
+    if let Some(yardstick) = rows.iter().find_map(|row| row.yardstick.as_deref()) {
+        let tables: Vec<_> = sections.iter().map(|s| measured(yardstick, s, rows)).collect();
+        return tables.join("\n\n");
+    }
     let mut text =
         format!("| row | {} |\n|---{}|", sections.join(" | "), "|---".repeat(sections.len()));
     for (name, unit) in names(rows) {
@@ -23,6 +37,20 @@ pub(super) fn shown(rows: &[Row]) -> String {
         };
         let cells: Vec<_> = sections.iter().map(found).collect();
         let _ = write!(text, "\n| {name} ({unit}) | {} |", cells.join(" | "));
+    }
+    text
+}
+
+/// A section whose rows have a yardstick.
+fn measured(yardstick: &str, section: &str, rows: &[Row]) -> String {
+    let rows: Vec<_> = rows.iter().filter(|row| row.section == section).collect();
+    let peers = peers(&rows);
+    let rule = "|---".repeat(peers.len() + 2);
+    let mut text = format!("{section}\n\n| row | {yardstick} | {} |\n{rule}|", peers.join(" | "));
+    for row in rows {
+        let cells: Vec<_> = peers.iter().map(|peer| cell(row, peer)).collect();
+        let _ =
+            write!(text, "\n| {} ({}) | {} | {} |", row.row, row.unit, row.ours, cells.join(" | "));
     }
     text
 }
@@ -74,6 +102,28 @@ mod tests {
 | pair (ns) | 5; x 20 (4.00x) | 6; y 3 (0.50x) |
 | threads (ns) | - | 8 |
 | had (%) | 9; z 6 (1.50x) | 9; y 12 (0.75x) |";
+        assert_eq!(shown(&rows(&report).unwrap()), expected);
+    }
+    #[test]
+    fn a_yardstick_has_a_column_before_all_that_are_measured_by_it() {
+        let report = json!({"schema": 1, "rows": [
+            {"section": "s", "row": "hit", "unit": "ns", "yardstick": "stick", "ours": 4,
+                "peers": {"a": 2, "b": 8}},
+            {"section": "t", "row": "hit", "unit": "ns", "yardstick": "stick", "ours": 1,
+                "peers": {"a": 2}},
+        ]});
+        let expected = "\
+s
+
+| row | stick | a | b |
+|---|---|---|---|
+| hit (ns) | 4 | 2 (0.50x) | 8 (2.00x) |
+
+t
+
+| row | stick | a |
+|---|---|---|
+| hit (ns) | 1 | 2 (2.00x) |";
         assert_eq!(shown(&rows(&report).unwrap()), expected);
     }
 }

@@ -11,6 +11,9 @@
 //!   of 2 comparisons: ahead in 1, level (within 3%) in 0, behind in 1
 //!   behind x: batch (0.86x)
 //! ```
+//!
+//! Where there is a yardstick, its name is in the place of `ours`, the shares are of its figure, and
+//! the verdict counts for each of the others in how many rows it takes no more.
 
 use super::Row;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
@@ -22,8 +25,10 @@ const WIDTH: usize = 100;
 /// Ratios that are this near to 1 are level: less than what noise does to them.
 const LEVEL: f64 = 0.03;
 
-/// The line of ours.
-const OURS: &str = "ours";
+/// The first line.
+fn first(row: &Row) -> &str {
+    row.yardstick.as_deref().unwrap_or("ours")
+}
 
 /// All tables, each with its verdict.
 pub(super) fn shown(rows: &[Row]) -> String {
@@ -36,9 +41,15 @@ pub(super) fn shown(rows: &[Row]) -> String {
         for rows in fitting(&rows) {
             let _ = writeln!(text, "{}\n", table(rows));
         }
-        text += &verdict(&rows);
+        match rows.first().and_then(|row| row.yardstick.as_deref()) {
+            Some(yardstick) => text += &within(yardstick, &rows),
+            None => text += &verdict(&rows),
+        }
     }
-    text += "(in brackets: how many times the peer's figure is worse than ours)";
+    text += match rows.iter().any(|row| row.yardstick.is_some()) {
+        true => "(in brackets: how many times the first line's figure it is)",
+        false => "(in brackets: how many times the peer's figure is worse than ours)",
+    };
     text
 }
 
@@ -54,7 +65,7 @@ pub(super) fn sections(rows: &[Row]) -> Vec<&str> {
 }
 
 /// The peers of some rows, each once.
-fn peers<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
+pub(super) fn peers<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
     let mut peers: Vec<&str> = Vec::new();
     for (name, _) in rows.iter().flat_map(|row| &row.peers) {
         if !peers.contains(&name.as_str()) {
@@ -79,7 +90,8 @@ fn fitting<'r, 'a>(rows: &'r [&'a Row]) -> Vec<&'r [&'a Row]> {
     // "| " before each column, " " after it, "|" at the end.
     let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or_default() + 3;
     let peers = peers(rows);
-    let names = widest(&mut peers.iter().map(|name| name.chars().count()).chain([OURS.len()]));
+    let first_width = rows.iter().map(|row| first(row).chars().count());
+    let names = widest(&mut peers.iter().map(|name| name.chars().count()).chain(first_width));
     let mut stretches = Vec::new();
     let (mut from, mut used) = (0, names + 1);
     for (index, row) in rows.iter().enumerate() {
@@ -103,7 +115,7 @@ fn table(rows: &[&Row]) -> Table {
         core::iter::once(first.to_owned()).chain(rows.iter().map(|row| rest(row))).collect()
     };
     table.set_header(line("", &|row| format!("{}\n{}", row.row, row.unit)));
-    table.add_row(line(OURS, &|row| row.ours.to_string()));
+    table.add_row(line(rows.first().map_or("", |row| first(row)), &|row| row.ours.to_string()));
     for peer in peers(rows) {
         table.add_row(line(peer, &|row| cell(row, peer)));
     }
@@ -140,6 +152,17 @@ fn verdict(rows: &[&Row]) -> String {
     )
 }
 
+/// In how many rows each takes no more than the yardstick.
+fn within(yardstick: &str, rows: &[&Row]) -> String {
+    let count = |peer: &&str| {
+        let ratios: Vec<_> = rows.iter().filter_map(|row| row.ratio(peer)).collect();
+        let met = ratios.iter().filter(|&&ratio| ratio <= 1.0).count();
+        format!("{peer} in {met} of {}", ratios.len())
+    };
+    let counts: Vec<_> = peers(rows).iter().map(count).collect();
+    wrapped(&format!("at most 1.00x of {yardstick}: {}", counts.join(", "))) + "\n"
+}
+
 /// The text in lines that fit; all but the first are indented.
 pub(super) fn wrapped(text: &str) -> String {
     let mut lines = String::new();
@@ -168,6 +191,7 @@ mod tests {
             section: section.to_owned(),
             row: name.to_owned(),
             unit: "ns".to_owned(),
+            yardstick: None,
             ours,
             peers: peers.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
             higher_is_better: false,
@@ -220,6 +244,20 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(names.iter().all(|name| text.contains(name.as_str())), "{text}");
         assert_eq!(text.matches("| ours").count(), 3);
+    }
+
+    #[test]
+    fn others_are_shown_as_shares_of_a_yardstick() {
+        let with = |ours, figures: &[(&str, f64)]| {
+            let yardstick = Some("stick".to_owned());
+            Row { yardstick, ..row("s", "hit", ours, figures) }
+        };
+        let text = shown(&[with(4.0, &[("a", 2.0), ("b", 8.0)]), with(8.0, &[("a", 9.0)])]);
+        for part in ["stick", "2 (0.50x)", "8 (2.00x)", "the first line's figure"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.contains("at most 1.00x of stick: a in 1 of 2, b in 0 of 1\n"), "{text}");
+        assert!(!text.contains("ours") && !text.contains("ahead"), "{text}");
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn row(&(section, ours, side): &(&str, &str, Side), column: &Column) -> Option<R
         row: column.label.title.to_owned(),
         unit: column.label.unit.to_owned(),
         better: column.better,
+        yardstick: None,
         ours: figure(ours)?,
         peers,
     })

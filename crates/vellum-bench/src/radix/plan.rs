@@ -247,6 +247,7 @@ impl<'a> Plan<'a> {
                 row: title.to_owned(),
                 unit: unit.to_owned(),
                 better: None,
+                yardstick: None,
                 ours,
                 peers: peers.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
             });

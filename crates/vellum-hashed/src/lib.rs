@@ -10,6 +10,7 @@ pub mod cuckoo;
 mod directory;
 pub mod htab;
 pub mod line;
+pub mod line8;
 mod notes;
 #[cfg(test)]
 mod testing;
@@ -19,5 +20,6 @@ pub use chained::Chained;
 pub use clustered::{Clustered, Clustered6, Clustered16};
 pub use cuckoo::Cuckoo;
 pub use htab::Htab;
+pub use line8::Line8;
 pub use tsb::{Tsb, TsbBuffer};
 pub use vellum_global::{Asid, AsidError, Space};

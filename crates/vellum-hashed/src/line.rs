@@ -11,8 +11,12 @@
 //!   the tag, 56 bits                           a soft entry: bits 56:52 go up to 63:59
 //!   55  54 53         42 41                                                     0
 //! +----+--+-------------+--------------------------------------------------------+
-//! | 0  |1 | asid        | page number / 8                                        |
-//! +----+--+-------------+--------------------------------------------------------+
+//! | 0  |1 | asid        | page number / 8                                        |  4 KiB
+//! +----+--+-------------+---+----------------------------------------------------+
+//! | 1  |1 | asid        | 0 | number of the 2 MiB leaf / 8                       |
+//! +----+--+-------------+---+----------------------------------------------------+
+//! | 1  |1 | asid        | 1 | number of the 1 GiB leaf / 8                       |
+//! +----+--+-------------+---+----------------------------------------------------+
 //! ```
 //!
 //! One line fetched is tag and translation at once, and what an MMU loads is an entry with its seven
@@ -32,9 +36,9 @@
 
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
-use vellum_core::{PAGE_SHIFT, PhysAddr, PhysMap, VirtAddr};
+use vellum_core::{PhysAddr, PhysMap, VirtAddr};
 use vellum_global::key::mix;
-use vellum_global::{Asid, Key};
+use vellum_global::{Asid, Key, Size};
 
 /// Entries in a line.
 pub const ENTRIES: usize = 8;
@@ -54,6 +58,12 @@ const GROUP_BITS: u32 = 42;
 const GROUP: u64 = (1 << GROUP_BITS) - 1;
 const ASID_MASK: u64 = 0xfff;
 const USED: u64 = 1 << 54;
+/// The eight leaves are larger than 4 KiB.
+const LARGE: u64 = 1 << 55;
+/// They are of 1 GiB: in the field of the number, which is 33 bits long where leaves are large.
+const HUGE: u64 = 1 << (GROUP_BITS - 1);
+/// In the last word of a line: bit 54 of its tag.
+const USED_IN_WORD: u64 = USED >> (PIECE_BITS * (ENTRIES as u32 - 1)) << PIECE_SHIFT;
 /// Above every tag: what tells the hashes of a tag apart.
 const HASH_SHIFT: u32 = 56;
 
@@ -63,7 +73,7 @@ const HIGH_SHIFT: u32 = PIECE_SHIFT + PIECE_BITS;
 /// Bits that are 0 in soft entries and in holes only: P and R/W.
 const LEAF: u64 = 0b11;
 
-/// Which eight pages of which address space a line is for, as drawn in the [module](self).
+/// Which eight leaves of which address space a line is for, as drawn in the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Tag(NonZeroU64);
@@ -75,35 +85,52 @@ impl Tag {
     #[inline]
     pub const fn of(key: Key) -> Self {
         debug_assert!(key.asid().as_u16() as u64 <= ASID_MASK, "no table has this identifier");
-        let group = key.va().as_u64() >> (PAGE_SHIFT as u32 + GROUP_SHIFT) & GROUP;
+        let group = key.number() >> GROUP_SHIFT;
+        let size = match key.size() {
+            Size::Base => 0,
+            Size::Large => LARGE,
+            Size::Huge => LARGE | HUGE,
+        };
         let asid = key.asid().as_u16() as u64 & ASID_MASK;
-        // Below bit 54, so that this is bit 54 or'ed with both fields.
-        Self(UNUSED_BUT_ONE.saturating_add((USED - 1) + (asid << GROUP_BITS | group)))
+        // Apart from each other and from bit 54, so that this is all of them or'ed.
+        Self(UNUSED_BUT_ONE.saturating_add((USED - 1) + (size | asid << GROUP_BITS | group)))
     }
 
     /// The tag of these bits; `None` if they are no line's.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         match NonZeroU64::new(bits) {
-            Some(tag) if bits & USED != 0 && bits >> (HASH_SHIFT - 1) == 0 => Some(Self(tag)),
+            Some(tag) if bits & USED != 0 && bits >> HASH_SHIFT == 0 => Some(Self(tag)),
             _ => None,
         }
     }
 
-    /// Its bits, 55 of them at most.
+    /// Its bits, 56 of them at most.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0.get()
     }
 
-    /// The key of the page whose entry is number `slot` of the line.
+    /// The size of its leaves.
+    #[must_use]
+    pub const fn size(self) -> Size {
+        match (self.bits() & LARGE, self.bits() & HUGE) {
+            (0, _) => Size::Base,
+            (_, 0) => Size::Large,
+            _ => Size::Huge,
+        }
+    }
+
+    /// The key of the leaf whose entry is number `slot` of the line.
     #[must_use]
     pub fn key(self, slot: usize) -> Key {
-        let page = (self.bits() & GROUP) << GROUP_SHIFT | (slot % ENTRIES) as u64;
+        let size = self.size();
+        let group = if size == Size::Base { GROUP } else { HUGE - 1 };
+        let number = (self.bits() & group) << GROUP_SHIFT | (slot % ENTRIES) as u64;
         let asid = self.bits() >> GROUP_BITS & ASID_MASK;
         let asid = u16::try_from(asid).ok().and_then(Asid::new).unwrap_or(Asid::ZERO);
         // A key takes the address's low 57 bits.
-        Key::new(asid, VirtAddr::new(page << PAGE_SHIFT))
+        Key::of(asid, VirtAddr::new(number << size.page()), size)
     }
 
     /// Hash function number `way` of 256, each independent of the others: they are one bijection of
@@ -126,8 +153,8 @@ const UNUSED_BUT_ONE: NonZeroU64 = NonZeroU64::MIN;
 #[must_use]
 #[inline]
 pub const fn slot(key: Key) -> usize {
-    // The low bits of the page number; the mask leaves three.
-    (key.va().number().as_u64() % ENTRIES as u64) as usize
+    // Below eight.
+    (key.number() % ENTRIES as u64) as usize
 }
 
 /// A raw entry as a line has it, but for the tag.
@@ -169,6 +196,13 @@ impl Line {
         }
         let all = rest.iter().zip(1..).fold(0, |all, (word, slot)| all | differs(word, slot));
         all & PIECE == 0
+    }
+
+    /// Whether it has a tag.
+    #[must_use]
+    #[inline]
+    pub fn is_used(&self) -> bool {
+        self.word(ENTRIES - 1) & USED_IN_WORD != 0
     }
 
     /// Its tag; `None` if it is unused.

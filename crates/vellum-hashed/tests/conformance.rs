@@ -1,7 +1,7 @@
 //! The suite that every page table passes.
 
 use vellum_core::{OutOfFrames, Ref};
-use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Htab, Space, Tsb, TsbBuffer};
+use vellum_hashed::{Asid, Chained, Clustered, Cuckoo, Htab, Line8, Space, Tsb, TsbBuffer};
 use vellum_radix::{Radix, Walker, X86_64};
 use vellum_testkit::checker::Hardware;
 use vellum_testkit::{Arena, conformance, suite::Design};
@@ -132,3 +132,24 @@ impl Design for BufferedRadix {
 }
 
 conformance!(radix4_tsb: super::BufferedRadix);
+/// Lines in open addressing, in one order or the other.
+struct Lines<const ROBIN_HOOD: bool>;
+
+impl<const ROBIN_HOOD: bool> Design for Lines<ROBIN_HOOD> {
+    type Shared<'a> = Line8<&'a Arena, ROBIN_HOOD>;
+    type Table<'s> = Space<'s, Line8<&'s Arena, ROBIN_HOOD>>;
+
+    fn shared(arena: &Arena) -> Result<Line8<&Arena, ROBIN_HOOD>, OutOfFrames> {
+        Line8::new(arena)
+    }
+
+    fn table<'s>(
+        shared: &'s Line8<&Arena, ROBIN_HOOD>,
+        space: u16,
+    ) -> Result<Self::Table<'s>, OutOfFrames> {
+        Ok(shared.space(Asid::new(space).expect("a small number")).expect("a new number"))
+    }
+}
+
+conformance!(line8: super::Lines<false>);
+conformance!(line8_robin_hood: super::Lines<true>);

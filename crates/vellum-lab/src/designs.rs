@@ -21,7 +21,7 @@ use crate::table::size;
 use core::fmt;
 use core::time::Duration;
 use vellum_core::PAGE_SHIFT;
-use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab, Tsb, TsbBuffer};
+use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab, Line8, Tsb, TsbBuffer};
 use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
 
@@ -48,6 +48,8 @@ enum Kind {
     Clustered6,
     Htab,
     Cuckoo,
+    Line8,
+    Line8RobinHood,
     Inverted,
 }
 
@@ -105,6 +107,16 @@ pub const DESIGNS: &[Design] = &[
         kind: Kind::Cuckoo,
     },
     Design {
+        name: "hashed-line8",
+        summary: "lines of 8 pages in open addressing, linear",
+        kind: Kind::Line8,
+    },
+    Design {
+        name: "hashed-line8-robin-hood",
+        summary: "the same, the farthest from home first",
+        kind: Kind::Line8RobinHood,
+    },
+    Design {
         name: "inverted",
         summary: "an entry a frame, hash anchor table",
         kind: Kind::Inverted,
@@ -157,6 +169,8 @@ impl Design {
             Kind::Clustered6 => global!(e, |ram, _| Clustered6::new(ram)),
             Kind::Htab => global!(e, |ram, _| Htab::new(ram)),
             Kind::Cuckoo => global!(e, |ram, _| Cuckoo::new(ram)),
+            Kind::Line8 => global!(e, |ram, _| Line8::<_, false>::new(ram)),
+            Kind::Line8RobinHood => global!(e, |ram, _| Line8::<_, true>::new(ram)),
             // It has an entry for each frame that programs may use.
             Kind::Inverted => {
                 global!(e, |ram, data| { Inverted::new(ram, data.first().number(), data.count()) })

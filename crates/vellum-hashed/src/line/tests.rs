@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use vellum_core::{Attr, Entry, FrameSource, Soft, pte};
+use vellum_core::{Attr, Entry, FrameSource, PAGE_SHIFT, Soft, pte};
 use vellum_testkit::Arena;
 
 fn key(asid: u16, page: u64) -> Key {
@@ -48,11 +48,11 @@ fn the_tag_lies_where_it_is_drawn() {
 #[test]
 fn zeros_are_an_unused_line() {
     on_a_line(|line| {
-        assert_eq!((line.tag(), line.count()), (None, 0));
+        assert_eq!((line.tag(), line.is_used(), line.count()), (None, false, 0));
         let first = Tag::of(key(0, 0));
         assert!(!line.is(first), "the very first pages have a tag that is not 0");
         line.claim(first);
-        assert!(line.is(first));
+        assert!(line.is(first) && line.is_used());
         line.clear();
         assert_eq!(line.tag(), None);
     });
@@ -100,11 +100,16 @@ proptest! {
     #![proptest_config(vellum_testkit::suite::config(256))]
 
     #[test]
-    fn a_tag_and_a_slot_are_the_key(asid in 0..4096u16, page in 0..1u64 << 45) {
-        let key = key(asid, page);
+    fn a_tag_and_a_slot_are_the_key(
+        asid in 0..4096u16,
+        page in 0..1u64 << 45,
+        size in prop::sample::select(Size::ALL.to_vec()),
+    ) {
+        let key = key(asid, page).sized(size);
         let tag = Tag::of(key);
         prop_assert_eq!(tag.key(slot(key)), key);
-        prop_assert_eq!(slot(key) as u64, page % 8);
+        prop_assert_eq!(slot(key) as u64, key.number() % 8);
+        prop_assert_eq!(tag.size(), size);
         prop_assert_eq!(Tag::from_bits(tag.bits()), Some(tag));
     }
 

@@ -1,0 +1,245 @@
+//! More homes, one at a time; fewer, all at once.
+//!
+//! ```text
+//!   home s = n - 2^k and what follows it, held      home n and what follows it, held
+//!        . A b C b D .                                   . . .
+//!        . A C D . . .                                   . b b .         b: s before, n after
+//! ```
+
+use super::lines::home_of;
+use super::probe::Window;
+use super::{DUE, FULL, Line8, ROOM, SEGMENT, SPARSE};
+use crate::line::Line;
+use core::sync::atomic::Ordering;
+use vellum_core::{Memory, Need, OutOfFrames};
+
+impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
+    /// Whether there are to be more homes: there is too little room, or a doubling has begun.
+    fn is_due(&self) -> bool {
+        let (used, n) = (self.used.load(Ordering::Relaxed), self.lines.homes());
+        used * 10 > n * DUE || !n.is_power_of_two()
+    }
+
+    /// What a line more would lack.
+    pub(super) fn lacks(&self) -> Option<Need> {
+        let (used, n) = (self.used.load(Ordering::Relaxed), self.lines.homes());
+        if used * 10 >= n * FULL {
+            return Some(ROOM);
+        }
+        let missing = self.is_due()
+            && !self.lines.has_segment(self.lines.segment_of(n))
+            && used >= self.retry_at.load(Ordering::Relaxed);
+        missing.then_some(SEGMENT)
+    }
+
+    /// Takes a segment if one is due, and with `room` grows until a line more is not refused.
+    pub(super) fn provide(&self, room: bool) -> Result<(), OutOfFrames> {
+        if self.splitting.swap(true, Ordering::Acquire) {
+            // Somebody else sees to it.
+            core::hint::spin_loop();
+            return Ok(());
+        }
+        let provided = self.provide_alone(room);
+        self.splitting.store(false, Ordering::Release);
+        provided
+    }
+
+    fn provide_alone(&self, room: bool) -> Result<(), OutOfFrames> {
+        loop {
+            let (used, n) = (self.used.load(Ordering::Relaxed), self.lines.homes());
+            let segment = self.lines.segment_of(n);
+            if (room || self.is_due()) && !self.lines.has_segment(segment) {
+                if let Err(out) = self.lines.add_segment(segment) {
+                    self.retry_at.store(used + n / 16, Ordering::Relaxed);
+                    return if room { Err(out) } else { Ok(()) };
+                }
+            }
+            if !room {
+                return Ok(());
+            }
+            if self.split().is_none() {
+                return Err(OutOfFrames { order: 0 });
+            }
+            let n = self.lines.homes();
+            if n.is_power_of_two() && used * 10 < n * FULL {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Up to `steps` splits, if they are due and their segment is there; does nothing while somebody
+    /// else does.
+    pub(super) fn grow(&self, steps: u64) {
+        if !self.is_due() || self.splitting.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let mut moved = 0;
+        for _ in 0..steps {
+            let segment = self.lines.segment_of(self.lines.homes());
+            if !self.is_due() || !self.lines.has_segment(segment) {
+                break;
+            }
+            let Some(count) = self.split() else { break };
+            moved += count;
+        }
+        self.worst_pause.fetch_max(moved, Ordering::Relaxed);
+        self.splitting.store(false, Ordering::Release);
+    }
+
+    /// Splits the next home, by the holder of `splitting`, where its segment is there; how many
+    /// lines moved. `None` if there is no place for them.
+    pub(super) fn split(&self) -> Option<u64> {
+        let n = self.lines.homes();
+        let parent = n - (1 << n.ilog2());
+        loop {
+            let from = self.window(parent, |line| !line.is_used());
+            let movers = self.movers(from, n).count() as u64;
+            let to = self.room_for(n, movers);
+            let split = self.under([from, to], || {
+                if !self.is_complete(from) {
+                    return Err(from.len < self.most(parent));
+                }
+                if self.movers(from, n).count() as u64 != movers || !self.has_room(to, movers) {
+                    // An end without room is one that no look makes longer.
+                    return Err(to.len < self.most(n) || self.has_room(to, movers));
+                }
+                while let Some(at) = self.movers(from, n).next() {
+                    let copied = self.lines.with(at, Line::copy);
+                    self.remove(at, n);
+                    let unused = (0..to.len).find(|&steps| self.is_unused(n, steps)).unwrap_or(0);
+                    self.insert(n, unused, n + 1, |line| line.paste(copied));
+                }
+                self.lines.set_homes(n + 1);
+                Ok(movers)
+            });
+            match split {
+                Ok(count) => {
+                    self.moved.fetch_add(count, Ordering::Relaxed);
+                    return Some(count);
+                }
+                Err(true) => {}
+                Err(false) => return None,
+            }
+        }
+    }
+
+    /// The lines of a window that belong to home n when there is one.
+    fn movers(&self, from: Window, n: u64) -> impl Iterator<Item = u64> {
+        let places = (0..from.len).map(move |steps| self.lines.after(from.home, steps));
+        places.filter(move |&at| {
+            let tag = self.lines.with(at, Line::tag);
+            tag.is_some_and(|tag| home_of(tag.hash(0), n + 1) == n)
+        })
+    }
+
+    /// The window from `home` to the unused place number `count`, at least one line.
+    fn room_for(&self, home: u64, count: u64) -> Window {
+        let most = self.most(home);
+        let mut unused = 0;
+        let end = (0..most).find(|&steps| {
+            unused += u64::from(self.is_unused(home, steps));
+            unused >= count
+        });
+        Window { home, len: end.map_or(most, |steps| steps + 1) }
+    }
+
+    fn has_room(&self, to: Window, count: u64) -> bool {
+        (0..to.len).filter(|&steps| self.is_unused(to.home, steps)).count() as u64 >= count
+    }
+
+    fn is_unused(&self, home: u64, steps: u64) -> bool {
+        self.lines.with(self.lines.after(home, steps), |line| !line.is_used())
+    }
+
+    /// Gives memory back after many entries are gone: where at most two lines in ten are in use, as
+    /// few homes as hold them at six in ten or less, but no fewer than the table began with.
+    ///
+    /// Costs a look at every line. It takes the table exclusively, hence no space may be open.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+    /// use vellum_core::{Attr, Direct, PageTable, PhysAddr, Run, VirtAddr};
+    /// use vellum_hashed::{Asid, Line8};
+    /// use vellum_testkit::Arena;
+    ///
+    /// let arena = Arena::new(64);
+    /// let mut table = Line8::<_>::new(&arena)?;
+    /// // SAFETY: no CPU walks this table.
+    /// let mut gather = unsafe { Direct::new(|_| {}) };
+    /// let mut space = table.space(Asid::new(1).unwrap())?;
+    /// space.map(Run::new(VirtAddr::new(0), PhysAddr::new(0), 1 << 20, Attr::RW), &mut gather)?;
+    /// assert_eq!(arena.frames_in_use(), 2);
+    /// space.map(Run::new(VirtAddr::new(1 << 20), PhysAddr::new(0), 1 << 20, Attr::RW), &mut gather)?;
+    /// assert_eq!((table.statistics().homes, arena.frames_in_use()), (128, 3));
+    /// table.space(Asid::new(2).unwrap())?;
+    /// space.retire(&mut gather);
+    /// table.shrink();
+    /// assert_eq!((table.statistics().homes, arena.frames_in_use()), (64, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shrink(&mut self) {
+        let (used, n) = (*self.used.get_mut(), self.lines.homes());
+        if used * 10 > n * SPARSE {
+            return;
+        }
+        let wanted = (used * 10).div_ceil(DUE).max(self.lines.fewest_homes()).next_power_of_two();
+        let all = n.next_power_of_two();
+        let mut fewer = wanted;
+        while fewer < all && !self.fits(fewer) {
+            fewer *= 2;
+        }
+        if fewer >= all {
+            return;
+        }
+        // What is above goes into what is below, where every line is at its home already.
+        self.lines.set_homes(fewer);
+        for line in fewer..all {
+            if !self.lines.has_segment(self.lines.segment_of(line)) {
+                break;
+            }
+            let (copied, tag) = self.lines.with(line, |line| (line.copy(), line.tag()));
+            let Some(tag) = tag else { continue };
+            let home = home_of(tag.hash(0), fewer);
+            let window = self.window(home, |line| !line.is_used());
+            self.insert(home, window.len - 1, fewer, |line| line.paste(copied));
+            *self.moved.get_mut() += 1;
+        }
+        let first_gone = self.lines.segment_of(fewer);
+        self.lines.free_from(first_gone);
+        *self.retry_at.get_mut() = 0;
+    }
+
+    /// Whether look-ups would not get too long with so many homes, a power of two: goes twice around
+    /// each circle that is left, with the lines that do not fit where they belong.
+    fn fits(&self, homes: u64) -> bool {
+        let mut first = 0;
+        while first < homes {
+            let circle = self.lines.circle(first);
+            let (mut carried, mut stretch) = (0, 0);
+            for steps in 0..2 * circle {
+                carried += self.count_at(first + steps % circle, homes);
+                stretch = if carried == 0 { 0 } else { stretch + 1 };
+                carried = carried.saturating_sub(1);
+                if stretch >= self.most(first) {
+                    return false;
+                }
+            }
+            first += circle;
+        }
+        true
+    }
+
+    /// How many lines would have this home if there were so many.
+    fn count_at(&self, home: u64, homes: u64) -> u64 {
+        let n = self.lines.homes();
+        let now = (home..n).step_by(usize::try_from(homes).unwrap_or(usize::MAX));
+        now.map(|old| {
+            let window = self.window(old, |line| !line.is_used());
+            let places = (0..window.len).map(|steps| self.lines.after(old, steps));
+            let tags = places.filter_map(|at| self.lines.with(at, Line::tag));
+            tags.filter(|tag| home_of(tag.hash(0), n) == old).count() as u64
+        })
+        .sum()
+    }
+}

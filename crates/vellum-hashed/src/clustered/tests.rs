@@ -470,8 +470,8 @@ fn spaces_change_in_parallel_while_the_table_grows() {
     let arena = Arena::new(1024);
     let table = Clustered6::new(&arena).unwrap();
     if cfg!(miri) {
-        // So near to growth that it happens.
-        put(&table, (0..FIRST).map(|n| ((1 << 40) + 6 * n, leaf(n))));
+        // So many that growth is due.
+        put(&table, (0..=FIRST).map(|n| ((1 << 40) + 6 * n, leaf(n))));
     }
     let before = table.count_entries();
     let at = |n: u64| page(n / 3 * 6 + n % 3);

@@ -19,6 +19,10 @@
 //! (`way`, `resize`). Two ways can hold half of their slots, three .918, four .977; the bound of .6
 //! keeps chains of kicks short (a mean of .65 over the fill for three ways and random kicks).
 //!
+//! Leaves of 2 MiB and of 1 GiB have tables of their own, with ways of their own, which take memory
+//! when the first such leaf comes. A walker reads all of them at once; the paper's cuckoo walk caches,
+//! which tell it where it need not look, are not part of a table.
+//!
 //! That n and the bases of the segments of each way lie in registers of the walker is assumed.
 //!
 //! # Who may do what
@@ -33,7 +37,8 @@
 //! A line that is there changes its entries under the stripe of its tag alone, so faults of different
 //! pages meet only by chance. Lines come, go and move under the table's one lock, each move under
 //! the stripe of its tag besides. A look-up takes nothing: it reads its slots and looks whether the
-//! version of its stripe has moved.
+//! version of its stripe has moved. Every closure runs under its tag's stripe, also where there is no
+//! line yet, until the line that it asks for is there.
 //!
 //! *No look-up misses a line that is there.* Let it see the same version before and after, so that
 //! all it read is as it was at one time, as far as its own tag's stripe covers it: no line of its tag
@@ -58,7 +63,10 @@
 //!
 //! # Lock order
 //!
-//! The table's lock, then one stripe. Who holds a stripe takes nothing.
+//! The table's lock; then the stripe of the tag that a line is made for; then, one after the other,
+//! those of lines that are moved. Who holds a stripe without the table's lock takes nothing, so
+//! those are all given back; and of those who hold the table's lock there is one. (A line that is
+//! moved may share the stripe that is held already.)
 //!
 //! Source: D. Skarlatos, A. Kokolis, T. Xu, J. Torrellas, "Elastic Cuckoo Page Tables: Rethinking
 //! Virtual Memory Translation for Parallelism", ASPLOS 2020; R. Pagh, F. Rodler, "Cuckoo Hashing",
@@ -66,7 +74,9 @@
 //! "MemC3", NSDI 2013.
 
 use crate::line::{ENTRIES, Line, SOFT_BITS, Tag, slot, with_line};
+use core::convert::Infallible;
 use core::fmt;
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kick::Spot;
 use moves::Moves;
@@ -74,7 +84,7 @@ use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Ref, Sink};
 use vellum_global::key::mix;
 use vellum_global::stripes::Held;
 use vellum_global::{
-    Asid, AsidError, Asids, Key, Lowest, Refused, Space, Store, Stripe, Stripes, lock,
+    Asid, AsidError, Asids, Key, Lowest, Refused, Size, Space, Store, Stripe, Stripes, lock,
 };
 use way::{FIRST, Way};
 
@@ -88,8 +98,6 @@ mod way;
 use stats::Counts;
 pub use stats::Statistics;
 
-/// Page sizes that have a table.
-const SIZES: usize = 1;
 /// Bytes of a line, as a reference has them.
 const BYTES: u8 = crate::line::LINE_BYTES as u8;
 /// Of the lines that a walker reads, all but the first are fetched along with it.
@@ -105,7 +113,8 @@ pub struct Cuckoo<M: Memory, const WAYS: usize = 3> {
     stripes: Stripes<M>,
     asids: Asids,
     entries: AtomicU64,
-    sizes: [Ways<WAYS>; SIZES],
+    /// By the class of the size; those of larger leaves have no slots before they are needed.
+    sizes: [Ways<WAYS>; Size::ALL.len()],
     /// Bit 0: held.
     lock: AtomicU64,
     moves: Moves<M>,
@@ -125,6 +134,8 @@ struct Ways<const WAYS: usize> {
 /// The table's lock, held.
 struct Locked<'t, M: Memory, const WAYS: usize> {
     table: &'t Cuckoo<M, WAYS>,
+    /// The stripe that is held besides, for the tag that a line is made for.
+    own: Option<Stripe>,
 }
 
 /// Nothing: growth is the table's own, and a line needs no memory.
@@ -165,7 +176,7 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
             moves: Moves::new(memory.clone())?,
             asids: Asids::new(),
             entries: AtomicU64::new(0),
-            sizes: [const { Ways::new() }; SIZES],
+            sizes: [const { Ways::new() }; Size::ALL.len()],
             lock: AtomicU64::new(0),
             looks: true,
             random: AtomicU64::new(0),
@@ -211,10 +222,14 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
         &self.memory
     }
 
-    /// The ways that `key` is in, if it is there.
-    fn ways(&self, _: Key) -> &Ways<WAYS> {
-        let [ways] = &self.sizes;
-        ways
+    /// The ways of a size.
+    const fn ways(&self, size: Size) -> &Ways<WAYS> {
+        let [base, large, huge] = &self.sizes;
+        match size {
+            Size::Base => base,
+            Size::Large => large,
+            Size::Huge => huge,
+        }
     }
 
     fn stripe_of(&self, tag: Tag) -> Stripe {
@@ -229,7 +244,7 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
     /// Takes the table's lock.
     fn lock(&self) -> Locked<'_, M, WAYS> {
         lock::acquire(&self.lock);
-        Locked { table: self }
+        Locked { table: self, own: None }
     }
 
     /// The next of a fixed sequence of random numbers, under the lock.
@@ -259,6 +274,16 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
             unsafe { with_line(&self.memory, at, entry) }
         };
         (read.iter().flatten().find_map(entry).unwrap_or(0), read)
+    }
+
+    /// Copies entries out of the line of a tag, from a slot on, or zeros; to be confirmed as those
+    /// of [`read`](Self::read).
+    fn read_line(&self, ways: &Ways<WAYS>, tag: Tag, slot: usize, raws: &mut [u64]) {
+        let copy = |line: &Line| raws.iter_mut().zip(slot..).for_each(|(r, n)| *r = line.entry(n));
+        match self.find(ways, tag).and_then(|spot| Some((ways.way(spot)?, spot.slot))) {
+            Some((way, slot)) => way.line(&self.memory, slot, copy),
+            None => raws.fill(0),
+        }
     }
 
     /// Changes an entry of a line that is there, under the stripe of its tag; the old one, and
@@ -324,6 +349,11 @@ impl<M: Memory, const WAYS: usize> Store for Cuckoo<M, WAYS> {
         Self: 't;
 
     const SOFT_BITS: u8 = SOFT_BITS;
+    const LEAVES: u64 = Size::ALL_LEAVES;
+
+    fn block(_: Size) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add(ENTRIES as u64 - 1)
+    }
 
     fn stock(&self) -> NoStock {
         NoStock
@@ -335,9 +365,11 @@ impl<M: Memory, const WAYS: usize> Store for Cuckoo<M, WAYS> {
     }
 
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
-        let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key));
+        let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key.size()));
         let (raw, read) = self.stripes.read(self.stripe_of(tag), || self.read(ways, tag, slot));
         for (pa, parallel) in read.into_iter().flatten().zip(PARALLEL) {
+            // A walker looks in the tables of all sizes at once, in whatever order this is told.
+            let parallel = parallel || key.size() != Size::Base;
             sink.reference(Ref { pa, bytes: BYTES, span: PAGE_SHIFT, parallel });
         }
         raw
@@ -349,7 +381,7 @@ impl<M: Memory, const WAYS: usize> Store for Cuckoo<M, WAYS> {
         _: &mut NoStock,
         f: impl FnOnce(u64) -> Result<u64, E>,
     ) -> Result<u64, Refused<E>> {
-        let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key));
+        let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key.size()));
         {
             let held = self.hold(tag);
             if let Some(spot) = self.find(ways, tag) {
@@ -361,29 +393,71 @@ impl<M: Memory, const WAYS: usize> Store for Cuckoo<M, WAYS> {
                 return Ok(old);
             }
         }
-        let locked = self.lock();
+        let mut locked = self.lock();
+        let held = locked.hold_own(tag);
         // Somebody may have made it in between; from here on nobody does.
-        let Some(spot) = self.find(ways, tag) else {
-            let new = f(0).map_err(Refused::By)?;
-            if new != 0 {
-                let inserted = locked.insert(ways, tag, slot, new);
-                inserted.map_err(|want| Refused::Need(self.need(want)))?;
-            }
-            return Ok(0);
+        let changed = match self.find(ways, tag) {
+            Some(spot) => self.change(ways, spot, slot, f).map_err(Refused::By),
+            // Still under the stripe: whoever looks under it sees either nothing of what `f` knows,
+            // or all of what it says.
+            None => match f(0) {
+                Err(e) => Err(Refused::By(e)),
+                Ok(0) => Ok((0, false)),
+                Ok(new) => match locked.insert(ways, tag, slot, new) {
+                    Ok(()) => Ok((0, false)),
+                    Err(want) => Err(Refused::Need(Self::need(key.size(), want))),
+                },
+            },
         };
-        let (old, empty) = {
-            let _held = self.hold(tag);
-            self.change(ways, spot, slot, f).map_err(Refused::By)?
-        };
+        drop(held);
+        let (old, empty) = changed?;
         if empty {
+            locked.own = None;
             locked.remove(ways, tag);
         }
         Ok(old)
     }
 
+    fn read_block(&self, first: Key, raws: &mut [u64]) {
+        let (tag, slot, ways) = (Tag::of(first), slot(first), self.ways(first.size()));
+        let stripe = self.stripe_of(tag);
+        loop {
+            let version = self.stripes.begin(stripe);
+            self.read_line(ways, tag, slot, raws);
+            if self.stripes.is_current(version) {
+                return;
+            }
+        }
+    }
+
+    fn change_block(
+        &self,
+        first: Key,
+        count: usize,
+        _: &mut NoStock,
+        f: &mut impl FnMut(Key, u64) -> u64,
+    ) {
+        let (tag, slot, ways) = (Tag::of(first), slot(first), self.ways(first.size()));
+        let empty = {
+            let _held = self.hold(tag);
+            let Some(spot) = self.find(ways, tag) else { return };
+            let mut one = |n: usize| {
+                let key = first.plus(n as u64);
+                let kept = |raw| Ok(if raw == 0 { 0 } else { f(key, raw) });
+                let changed: Result<_, Infallible> = self.change(ways, spot, slot + n, kept);
+                let Ok((_, empty)) = changed;
+                empty
+            };
+            (0..count).fold(false, |empty, n| one(n) | empty)
+        };
+        if empty {
+            self.lock().remove(ways, tag);
+        }
+    }
+
     fn count_stripes(&self) -> u64 {
         let slots = self.sizes.iter().flat_map(|ways| &ways.each).map(Way::slots).max();
-        slots.unwrap_or(0).div_ceil(FIRST) * WAYS as u64
+        slots.unwrap_or(0).div_ceil(FIRST) * (WAYS * self.sizes.len()) as u64
     }
 
     fn scan(&self, stripe: u64, found: &mut Lowest) {

@@ -16,7 +16,7 @@
 //!
 //! # Invariants
 //!
-//! - While a line moves, its stripe is held, and no other.
+//! - While a line moves, its stripe is held.
 
 use super::lines::stripe;
 use super::{Locked, Ways};
@@ -133,7 +133,7 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
         };
         debug_assert!(self.tag_at(ways, to).is_none(), "a line was written over");
         {
-            let _held = self.table.hold(tag);
+            let _held = self.hold(tag);
             let copied = old.line(&self.table.memory, from.slot, |line| line.copy());
             new.line(&self.table.memory, to.slot, |line| line.paste(copied));
             old.line(&self.table.memory, from.slot, |line| line.clear());

@@ -23,6 +23,7 @@ use super::{Cuckoo, Locked, Ways};
 use crate::line::Tag;
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, Need, OutOfFrames};
+use vellum_global::Size;
 
 /// Slots of a way that the migration pointer passes at most in a call.
 pub(super) const SLOTS: u32 = 8;
@@ -110,7 +111,7 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
             return false;
         };
         if slot_of(tag.hash(index as u8), n + 1) == n {
-            let _held = self.table.hold(tag);
+            let _held = self.hold(tag);
             let copied = way.line(&self.table.memory, spot.slot, |line| line.copy());
             way.line(&self.table.memory, n, |line| line.paste(copied));
             // Before the stripe is given back: who reads n from now on looks there.
@@ -145,7 +146,7 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
                 None => way.set_target(way.slots()),
             }
         } else {
-            let _held = self.table.hold(tag);
+            let _held = self.hold(tag);
             let copied = way.line(&self.table.memory, last, |line| line.copy());
             way.line(&self.table.memory, to.slot, |line| line.paste(copied));
             // Before the last stripe may be gone, to whose end a pass has yet to come.
@@ -164,17 +165,18 @@ fn lacks_segment(way: &Way) -> bool {
 
 impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
     /// What `update` says that it needs.
-    pub(super) const fn need(&self, want: Want) -> Need {
+    pub(super) const fn need(size: Size, want: Want) -> Need {
+        let class = size.class() as u32;
         Need::new(match want {
-            Want::Growth => 1,
-            Want::Room => 2,
+            Want::Growth => 2 * class,
+            Want::Room => 2 * class + 1,
         })
     }
 
     /// What is meant by it.
-    pub(super) const fn wanted(&self, need: Need) -> (&Ways<WAYS>, Want) {
-        let [ways] = &self.sizes;
-        (ways, if need.get() == 1 { Want::Growth } else { Want::Room })
+    pub(super) fn wanted(&self, need: Need) -> (&Ways<WAYS>, Want) {
+        let size = Size::of_class(u64::from(need.get() / 2)).unwrap_or(Size::Base);
+        (self.ways(size), if need.get() & 1 == 0 { Want::Growth } else { Want::Room })
     }
 
     /// Takes segments for what the table is short of; under no lock but to install them.
@@ -238,7 +240,8 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
 
 impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
     /// Gives memory back after many entries are gone: of each way at most as many slots as twice its
-    /// lines, rounded up to a power of two, stay, unless the lines that go find no place.
+    /// lines, rounded up to a power of two, stay, unless the lines that go find no place; of larger
+    /// leaves nothing, if there are none.
     ///
     /// Costs a step a slot that goes. It takes the table exclusively, hence no space may be open.
     ///
@@ -256,8 +259,14 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
     /// # }
     /// ```
     pub fn shrink(&mut self) {
-        for ways in &self.sizes {
+        for (ways, size) in self.sizes.iter().zip(Size::ALL) {
             let locked = self.lock();
+            if size != Size::Base && ways.lines() == 0 {
+                ways.each.iter().for_each(|way| {
+                    way.set_target(0);
+                    way.set_slots(0);
+                });
+            }
             for (index, way) in ways.each.iter().enumerate() {
                 if way.slots() == 0 {
                     continue;

@@ -105,6 +105,78 @@ fn a_walk_reads_one_line_a_way_at_once() {
 }
 
 #[test]
+fn each_size_has_ways_of_its_own_once_it_is_used() {
+    let arena = Arena::new(64);
+    let table = Cuckoo::new(&arena).unwrap();
+    let mut space = table.space(asid(1)).unwrap();
+    space.map(Run::new(VirtAddr::new(0), RAM, PAGE_SIZE, Attr::RW), &mut direct()).unwrap();
+    let mut frames = arena.frames_in_use();
+    for (n, page) in [21, 30].into_iter().enumerate() {
+        let va = VirtAddr::new(1 << 40 << n);
+        let run = Run::new(va, PhysAddr::new(0), 1 << page, Attr::RW).with_leaves_up_to(page);
+        space.map(run, &mut direct()).unwrap();
+        assert_eq!(arena.frames_in_use(), frames + 3);
+        frames += 3;
+        // In all tables in which the space has anything, at once.
+        let mut refs = Vec::new();
+        let span = space.walk(va.wrapping_add(4096), &mut |r: Ref| refs.push(r)).unwrap();
+        assert_eq!((span.va, span.len), (va, 1 << page));
+        assert_eq!(refs.len(), 3 * (n + 2));
+        assert!(refs.iter().skip(1).all(|r| r.parallel) && !refs[0].parallel);
+    }
+    assert_eq!(scan_sizes(&table), [1; 3]);
+    space.retire(&mut direct());
+    assert_eq!(table.statistics().lines, 0);
+    let mut table = table;
+    table.shrink();
+    assert_eq!(table.table_bytes(), arena.frames_in_use() * PAGE_SIZE);
+    assert_eq!(arena.frames_in_use(), 5, "what is empty and not of the smallest size goes whole");
+}
+
+/// How many leaves of each size a pass over the stripes finds in space 1.
+fn scan_sizes(table: &Cuckoo<&Arena>) -> [usize; 3] {
+    Size::ALL.map(|size| {
+        let mut found = Lowest::new(Keys::all(asid(1)).touching(size));
+        (0..table.count_stripes()).for_each(|stripe| table.scan(stripe, &mut found));
+        found.held().len()
+    })
+}
+
+#[test]
+fn a_block_is_a_line() {
+    let arena = Arena::new(64);
+    let table = Cuckoo::new(&arena).unwrap();
+    [8, 10, 11, 15].into_iter().for_each(|n| _ = set(&table, key(n), leaf(n)).unwrap());
+    let mut raws = [1; 5];
+    table.read_block(key(10), &mut raws);
+    assert_eq!(raws, [leaf(10), leaf(11), 0, 0, 0]);
+    table.read_block(key(16), &mut raws);
+    assert_eq!(raws, [0; 5], "there is no line");
+    let mut seen = Vec::new();
+    let mut change = |key: Key, raw| {
+        seen.push((key, raw));
+        if raw == leaf(11) { 0 } else { raw | 1 << 6 }
+    };
+    table.change_block(key(10), 6, &mut NoStock, &mut change);
+    assert_eq!(seen, [10, 11, 15].map(|n| (key(n), leaf(n))));
+    assert_eq!(
+        [8, 10, 11, 15].map(|n| get(&table, key(n))),
+        [8, 10, 0, 15].map(|n| match n {
+            0 => 0,
+            8 => leaf(8),
+            n => leaf(n) | 1 << 6,
+        })
+    );
+    assert_eq!((table.count_entries(), table.statistics().lines), (3, 1));
+    // The last entry goes in the middle of the block.
+    table.change_block(key(8), 8, &mut NoStock, &mut |_, _| 0);
+    assert_eq!((table.count_entries(), table.statistics().lines), (0, 0));
+    set(&table, key(9), leaf(9)).unwrap();
+    table.change_block(key(8), 8, &mut NoStock, &mut |_, _| 0);
+    assert_eq!((table.count_entries(), table.statistics().lines), (0, 0));
+}
+
+#[test]
 fn an_empty_line_is_a_free_slot() {
     let arena = Arena::new(64);
     let table = Cuckoo::new(&arena).unwrap();

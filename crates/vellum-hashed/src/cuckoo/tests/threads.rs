@@ -134,3 +134,30 @@ fn pages_of_one_line_change_in_parallel() {
     });
     assert_eq!((table.count_entries(), table.statistics().lines), (0, 0));
 }
+
+/// Whoever changes a block waits for a closure that is about to make its first entry, and then sees
+/// that: a leaf that would overlap it is refused for this.
+#[test]
+fn a_block_is_not_changed_while_somebody_decides_on_its_first_entry() {
+    let arena = Arena::new(64);
+    let table = Cuckoo::new(&arena).unwrap();
+    thread::scope(|scope| {
+        let mut other = None;
+        let made = table.update(key(1), &mut NoStock, |old| {
+            let seen = scope.spawn(|| {
+                let mut seen = 0;
+                table.change_block(key(0), 8, &mut NoStock, &mut |_, raw| {
+                    seen = raw;
+                    raw
+                });
+                seen
+            });
+            // Time for it to come to the stripe; if it is later than that, the test shows nothing.
+            thread::sleep(core::time::Duration::from_millis(50));
+            other = Some(seen);
+            Ok::<u64, ()>(old | RAW)
+        });
+        assert_eq!(made, Ok(0));
+        assert_eq!(other.unwrap().join().unwrap(), RAW);
+    });
+}

@@ -111,7 +111,7 @@ enum Command {
     },
     /// Leave out each flush that the tables tell a gather of, and see that a test notices
     Mutants {
-        /// Only in places that contain this, such as `radix/unmap.rs` or `space.rs:168`
+        /// Only in places that contain this, such as `radix/unmap.rs`; works on a copy in the target folder
         place: Option<String>,
     },
 }

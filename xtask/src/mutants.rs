@@ -112,6 +112,16 @@ pub(crate) fn run(only: Option<&str>) -> Result {
     let tree = folder.join("tree");
     let mut mutants = copy(&tree)?;
     mutants.retain(|m| only.is_none_or(|only| m.name().contains(only)));
+    if let (Some(only), true) = (only, mutants.is_empty()) {
+        let files = PARTS
+            .iter()
+            .flat_map(|part| part.sources.iter().map(|s| format!("{}/{s}", part.package)));
+        let files: Vec<_> = files.collect();
+        return Err(Stop::unable(format!(
+            "no call that tells of a flush is at '{only}'; they are in {}",
+            files.join(", ")
+        )));
+    }
     let mut parts = Vec::new();
     for (index, part) in PARTS.iter().enumerate() {
         let is_used = mutants.iter().any(|m| m.part == index);

@@ -144,7 +144,7 @@ pub enum ReplaceError {
     /// At this place the table has another leaf size than the request; changing that takes
     /// `&mut self` (`map`, `unmap`).
     Structure,
-    /// The request itself is wrong.
+    /// The request itself is wrong; or, with [`Cause::Shared`], others have this part of the table too.
     Invalid(Cause),
 }
 

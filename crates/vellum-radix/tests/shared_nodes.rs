@@ -213,7 +213,7 @@ fn what_is_shared_is_changed_by_nobody() {
     ] {
         let mut stock = parent.stock();
         let replaced = live(|g| parent.replace(va(3), PAGE, expect, new, &mut stock, g));
-        assert_eq!(replaced, Err(ReplaceError::Structure));
+        assert_eq!(replaced, Err(ReplaceError::Invalid(Cause::Shared(va(3)))));
     }
     let part = live(|childs| {
         live(|g| parent.share(va(0), len, COW, g, (&mut child, childs), &mut |_| {}))

@@ -91,7 +91,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let raw = next.slot.load();
             match F::decode(raw, level.shift) {
                 Decoded::Table(_) if Self::is_shared(depth, raw) => {
-                    return Err(ReplaceError::Structure);
+                    return Err(Cause::Shared(va).into());
                 }
                 Decoded::Table(pa) => {
                     // Whoever linked it may not have got to the other root yet.

@@ -255,7 +255,7 @@ impl<'a, F: Format> World<'a, F> {
             });
             match replaced {
                 Ok(()) => return true,
-                Err(ReplaceError::Structure) => {
+                Err(ReplaceError::Invalid(Cause::Shared(_))) => {
                     self.with(space, |table, g, told| {
                         table.unshare(va(page), PAGE, g, &mut |span| told(span))
                     })

@@ -70,9 +70,9 @@ pub const SPARSE: u64 = 2;
 /// from some place on is so long is about e<sup>-20</sup> (.0231 a line: load - 1 - ln load).
 pub const MOST: u64 = 14 * lines::REGION;
 
-/// What a table lacks.
+/// What a table lacks: a segment; or room, and then log2 of its homes is added.
 const SEGMENT: Need = Need::new(1);
-const ROOM: Need = Need::new(2);
+const ROOM: u32 = 2;
 
 /// A hashed page table of lines for all spaces; [`space`](Self::space) makes a handle of one.
 ///
@@ -229,7 +229,7 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         }
         // Every place that it could have is another line's.
         let (result, wanted) = f(None);
-        let result = if wanted.is_some() { lacking(ROOM) } else { result };
+        let result = if wanted.is_some() { lacking(self.room()) } else { result };
         (Outcome::Done { result, empty: false }, false)
     }
 
@@ -317,7 +317,7 @@ impl<M: Memory, const ROBIN_HOOD: bool> Store for Line8<M, ROBIN_HOOD> {
     fn stock(&self) {}
 
     fn refill(&self, (): &mut (), need: Need) -> Result<(), OutOfFrames> {
-        self.provide(need == ROOM)
+        self.provide(need)
     }
 
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {

@@ -20,11 +20,17 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         used * 10 > n * DUE || !n.is_power_of_two()
     }
 
+    /// The need of more homes than there are now: by their number, so that nobody grows the table for
+    /// the sake of a want that somebody else has met meanwhile.
+    pub(super) fn room(&self) -> Need {
+        Need::new(ROOM + self.lines.homes().ilog2())
+    }
+
     /// What a line more would lack.
     pub(super) fn lacks(&self) -> Option<Need> {
         let (used, n) = (self.used.load(Ordering::Relaxed), self.lines.homes());
         if used * 10 >= n * FULL {
-            return Some(ROOM);
+            return Some(self.room());
         }
         let missing = self.is_due()
             && !self.lines.has_segment(self.lines.segment_of(n))
@@ -32,14 +38,14 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         missing.then_some(SEGMENT)
     }
 
-    /// Takes a segment if one is due, and with `room` grows until a line more is not refused.
-    pub(super) fn provide(&self, room: bool) -> Result<(), OutOfFrames> {
+    /// Takes a segment if one is due; if what is needed is room, grows until a line more is not refused.
+    pub(super) fn provide(&self, need: Need) -> Result<(), OutOfFrames> {
         if self.splitting.swap(true, Ordering::Acquire) {
             // Somebody else sees to it.
             core::hint::spin_loop();
             return Ok(());
         }
-        let provided = self.provide_alone(room);
+        let provided = self.provide_alone(need == self.room());
         self.splitting.store(false, Ordering::Release);
         provided
     }

@@ -192,7 +192,7 @@ fn a_look_up_finds_a_line_that_moves_before_any_of_its_accesses() {
         [leaf(second + 1)],
         |memory| with_neighbours(memory),
         |table| {
-            table.provide(true).unwrap();
+            table.provide(table.room()).unwrap();
             assert_eq!(table.statistics().homes, 128);
         }
     );

@@ -36,12 +36,17 @@ pub struct Ref {
 
 /// Receives the references of a walk, in order. It must not call the table.
 pub trait Sink {
+    /// Whether anybody listens. If not, a walk need not remember what it read.
+    const HEARS: bool = true;
+
     /// The walker reads this entry.
     fn reference(&mut self, r: Ref);
 }
 
 /// Hears nothing: a plain look-up.
 impl Sink for () {
+    const HEARS: bool = false;
+
     fn reference(&mut self, _: Ref) {}
 }
 

@@ -58,6 +58,8 @@ pub struct Stripes<M: Memory> {
     memory: M,
     at: PhysAddr,
     order: u8,
+    /// Their number less 1; a power of two less 1.
+    mask: u64,
 }
 
 /// One of the locks of a [`Stripes`], by its number there.
@@ -97,12 +99,12 @@ impl<M: Memory> Stripes<M> {
     /// [`OutOfFrames`].
     pub fn with_order(memory: M, order: u8) -> Result<Self, OutOfFrames> {
         let at = alloc_zeroed(&memory, order)?;
-        Ok(Self { memory, at, order })
+        Ok(Self { memory, at, order, mask: order_bytes(order) / WORD - 1 })
     }
 
     /// How many there are; a power of two.
     pub const fn count(&self) -> u64 {
-        order_bytes(self.order) / WORD
+        self.mask + 1
     }
 
     /// Bytes of memory that they take.
@@ -113,7 +115,7 @@ impl<M: Memory> Stripes<M> {
     /// The one for the number `n`, of whatever the design counts: `n` modulo their number.
     #[inline]
     pub const fn of(&self, n: u64) -> Stripe {
-        Stripe(n & (self.count() - 1))
+        Stripe(n & self.mask)
     }
 
     /// Takes a stripe for writing, spinning until it is free. Never from within a read.
@@ -194,7 +196,7 @@ impl<M: Memory> Stripes<M> {
     }
 
     fn with<R>(&self, stripe: Stripe, f: impl FnOnce(&AtomicU64) -> R) -> R {
-        let at = self.at.wrapping_add((stripe.0 & (self.count() - 1)) * WORD);
+        let at = self.at.wrapping_add((stripe.0 & self.mask) * WORD);
         // SAFETY: the mask keeps the word within the block, which is ours until `drop`, whoever
         // made the stripe; nothing else touches it.
         unsafe { with_word(&self.memory, at, f) }

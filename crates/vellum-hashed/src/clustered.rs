@@ -179,9 +179,8 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
     /// The first page of the block of a key, and the key's place in it.
     fn block_of(key: Key) -> (Key, usize) {
         let place = key.number() % PAGES as u64;
-        let first = key.tag() - (place << key.size().log2_pages());
-        // The place is no more than the number, so the tag stays one of this space.
-        (Key::from_tag(first).unwrap_or(key), place as usize)
+        // The place is no more than the number, so this does not leave the space.
+        (key.plus(place.wrapping_neg()), place as usize)
     }
 
     /// Takes the stripe of a bucket or of a hash.
@@ -230,11 +229,12 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 
     /// Finds the node of a block, noting what a walker reads of others, and calls `read` with it;
     /// what that returned, if there is one. All of it again if somebody wrote meanwhile.
+    #[inline]
     fn look<R>(
         &self,
         key: Key,
-        notes: &mut Notes,
-        mut read: impl FnMut(&Block<'_, M, PAGES>, &mut Notes) -> R,
+        notes: &mut Notes<'_>,
+        mut read: impl FnMut(&Block<'_, M, PAGES>, &mut Notes<'_>) -> R,
     ) -> Option<R> {
         loop {
             notes.restart();
@@ -245,11 +245,12 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
     }
 
     /// [`look`](Self::look) once; `None` if somebody wrote meanwhile.
+    #[inline]
     fn try_look<R>(
         &self,
         key: Key,
-        notes: &mut Notes,
-        read: &mut impl FnMut(&Block<'_, M, PAGES>, &mut Notes) -> R,
+        notes: &mut Notes<'_>,
+        read: &mut impl FnMut(&Block<'_, M, PAGES>, &mut Notes<'_>) -> R,
     ) -> Option<Option<R>> {
         let hash = key.hash();
         let version = self.stripes.begin(self.stripes.of(hash));
@@ -294,8 +295,9 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 }
 
 /// Notes what a walker reads of the node that it looks for.
+#[inline]
 fn note_hit<M: Memory, const PAGES: usize>(
-    notes: &mut Notes,
+    notes: &mut Notes<'_>,
     block: &Block<'_, M, PAGES>,
     place: usize,
 ) {

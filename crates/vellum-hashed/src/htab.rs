@@ -289,7 +289,8 @@ impl<M: Memory> Htab<M> {
     }
 
     /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.
-    fn look(&self, (page, key): (Virtual, Key), notes: &mut Notes) -> Option<u64> {
+    #[inline]
+    fn look(&self, (page, key): (Virtual, Key), notes: &mut Notes<'_>) -> Option<u64> {
         let version = self.stripes.begin(self.stripe(page.hash()));
         let is_current = || self.stripes.is_current(version);
         let table = self.table_of(page.hash());

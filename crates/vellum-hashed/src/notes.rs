@@ -8,29 +8,32 @@
 //! A look-up that takes no lock learns at its end whether what it read belongs together, so a sink
 //! cannot be told on the way. There is room for [`Notes::ROOM`] references; a look-up that reads
 //! more, as in chains of a table that got no memory for its directory, is done again for the rest.
+//! For a sink that hears nothing there is no room, and nothing is kept.
 
 use vellum_core::{PAGE_SHIFT, PhysAddr, Ref, Sink};
 
 /// The references of one look-up, after some that were told already.
 #[derive(Debug)]
-pub(crate) struct Notes {
+pub(crate) struct Notes<'r> {
     skip: usize,
     seen: usize,
-    read: [Ref; Self::ROOM],
+    read: &'r mut [Ref],
 }
 
 const NOTHING: Ref = Ref { pa: PhysAddr::new(0), bytes: 0, span: PAGE_SHIFT, parallel: false };
 
-impl Notes {
+impl Notes<'_> {
     /// References that are held at a time.
     pub(crate) const ROOM: usize = 16;
 
     /// Forgets what a look-up noted that has to start again.
+    #[inline]
     pub(crate) const fn restart(&mut self) {
         self.seen = 0;
     }
 
     /// Notes a reference that shares nothing with the walk to any other page.
+    #[inline]
     pub(crate) fn note(&mut self, pa: PhysAddr, bytes: u8, parallel: bool) {
         if let Some(slot) = self.seen.checked_sub(self.skip).and_then(|i| self.read.get_mut(i)) {
             *slot = Ref { pa, bytes, span: PAGE_SHIFT, parallel };
@@ -39,17 +42,22 @@ impl Notes {
     }
 
     /// Does `look` and tells `sink` what it noted; what it returned.
-    pub(crate) fn told<S: Sink, R>(sink: &mut S, mut look: impl FnMut(&mut Self) -> R) -> R {
-        let mut notes = Self { skip: 0, seen: 0, read: [NOTHING; Self::ROOM] };
+    #[inline]
+    pub(crate) fn told<S: Sink, R>(sink: &mut S, mut look: impl FnMut(&mut Notes<'_>) -> R) -> R {
+        if !S::HEARS {
+            return look(&mut Notes { skip: 0, seen: 0, read: &mut [] });
+        }
+        let mut read = [NOTHING; Notes::ROOM];
+        let mut notes = Notes { skip: 0, seen: 0, read: &mut read };
         loop {
             notes.restart();
             let result = look(&mut notes);
             let new = notes.seen.saturating_sub(notes.skip);
             notes.read.iter().take(new).for_each(|&r| sink.reference(r));
-            if new <= Self::ROOM {
+            if new <= Notes::ROOM {
                 return result;
             }
-            notes.skip += Self::ROOM;
+            notes.skip += Notes::ROOM;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 /// All that are measured by the yardstick.
-const MEASURED: [&str; 8] = [
+const MEASURED: [&str; 10] = [
     "chained",
     "clustered16",
     "clustered6",
@@ -14,6 +14,8 @@ const MEASURED: [&str; 8] = [
     "hashbrown, word",
     "htab",
     "inverted",
+    "line8",
+    "line8, robin hood",
 ];
 
 fn designs(args: &[&str]) -> Output {

@@ -3,7 +3,7 @@
 //! ```text
 //!   Map    insert  look_up  delete        each of a list of pages, a call a page
 //!
-//!   ours   Chained  Clustered16  Clustered6  Htab  Cuckoo  Inverted
+//!   ours   Chained  Clustered16  Clustered6  Line8, and by Robin Hood  Htab  Cuckoo  Inverted
 //!   peers  hashbrown, by (asid, page); the same with foldhash's better mixing; by one word
 //!
 //!   a page of a list:   | address, 52 bits | asid, 12 |
@@ -16,7 +16,7 @@ use super::ours::Ours;
 use super::peers::{Pair, Peer, Quality, Word};
 use super::ram::{DATA, Ram};
 use vellum_core::VirtAddr;
-use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab};
+use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab, Line8};
 use vellum_inverted::Inverted;
 
 /// The first frame that an entry maps.
@@ -101,6 +101,8 @@ pub fn all(visit: &mut impl Visit) {
     visit.visit::<Ours<Chained<Ram>>>();
     visit.visit::<Ours<Clustered16<Ram>>>();
     visit.visit::<Ours<Clustered6<Ram>>>();
+    visit.visit::<Ours<Line8<Ram>>>();
+    visit.visit::<Ours<Line8<Ram, true>>>();
     visit.visit::<Ours<Htab<Ram>>>();
     visit.visit::<Ours<Cuckoo<Ram>>>();
     visit.visit::<Ours<Inverted<Ram>>>();

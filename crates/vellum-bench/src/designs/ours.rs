@@ -15,7 +15,7 @@ use core::convert::Infallible;
 use core::hint::black_box;
 use vellum_core::{OutOfFrames, PhysAddr, Ref};
 use vellum_global::{Key, Refused, Store};
-use vellum_hashed::{Chained, Clustered6, Clustered16, Cuckoo, Htab};
+use vellum_hashed::{Chained, Clustered6, Clustered16, Cuckoo, Htab, Line8};
 use vellum_inverted::Inverted;
 
 /// One of the designs.
@@ -37,8 +37,8 @@ pub trait Make: Store + Sized {
 
 /// Those that grow from next to nothing.
 macro_rules! growing {
-    ($($design:ident $name:literal)*) => {$(
-        impl Make for $design<Ram> {
+    ($($design:ty: $name:literal,)*) => {$(
+        impl Make for $design {
             const NAME: &'static str = $name;
 
             fn make(_: usize) -> Result<Self, OutOfFrames> {
@@ -49,11 +49,13 @@ macro_rules! growing {
 }
 
 growing! {
-    Chained "chained"
-    Clustered16 "clustered16"
-    Clustered6 "clustered6"
-    Htab "htab"
-    Cuckoo "cuckoo"
+    Chained<Ram>: "chained",
+    Clustered16<Ram>: "clustered16",
+    Clustered6<Ram>: "clustered6",
+    Line8<Ram>: "line8",
+    Line8<Ram, true>: "line8, robin hood",
+    Htab<Ram>: "htab",
+    Cuckoo<Ram>: "cuckoo",
 }
 
 /// Its size is that of the memory whose frames it maps.

@@ -64,14 +64,16 @@ impl Failure {
 
 /// Runs the command line and returns the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) => return explain(&e),
     };
     let done = match cli.command {
         Command::Compare(args) if args.list => list(),
         Command::Compare(args) if args.fits => fits::run(&args),
-        Command::Compare(args) => compare::run(&args),
+        // The program and `compare` come before its options.
+        Command::Compare(asked) => compare::run(&asked, args.get(2..).unwrap_or_default()),
         Command::Trace(args) => trace::record(&args),
         Command::Convert(args) => trace::convert(&args),
         Command::RecordSizes(args) => record::run(&args),
@@ -115,10 +117,13 @@ fn explain(e: &clap::Error) -> u8 {
     }
 }
 
-/// Prints the table, and where the report is.
-fn print_table(text: &str, json: &Path) -> Result<(), Failure> {
-    let text = format!("{text}report: {}\n", json.display());
-    if report::fills_stdout(json) {
+/// Prints the table, and where the report is, and its page.
+fn print_table(text: &str, json: &Path, html: Option<&Path>) -> Result<(), Failure> {
+    let mut text = format!("{text}report: {}\n", json.display());
+    if let Some(html) = html {
+        text += &format!("page: {}\n", html.display());
+    }
+    if [Some(json), html].into_iter().flatten().any(report::fills_stdout) {
         // Whoever reads the report there reads nothing else. If stderr is closed nobody looks.
         let _ = io::stderr().write_all(text.as_bytes());
         return Ok(());

@@ -17,7 +17,7 @@
 use crate::designs::{Design, Outcome};
 use crate::machine::MachineConfig;
 use crate::parts::sparsity::SPREADS;
-use crate::parts::{Part, forks, huge, ops, resize, sparsity, switches};
+use crate::parts::{Part, forks, huge, ops, resize, sparsity, switches, tlb};
 use crate::replay::{Job, Policy, Replay, ReplayError};
 use crate::report::{Report, Run, Shard, SweepPoint};
 use crate::source::{Source, named};
@@ -140,6 +140,7 @@ pub fn compare(options: &Options, bar: &ProgressBar) -> Result<Comparison, Compa
                     forks::measure(design, todo.machine()).map_err(failed(design, "forks"))
                 })?;
             }
+            Part::Tlb => done.report.tlb = todo.tlb()?,
         }
     }
     bar.finish_and_clear();
@@ -324,6 +325,51 @@ impl Todo<'_> {
         let promotions = measured.as_ref().ok().map(|(measured, _)| measured.promotions);
         let outcome = design.outcome(&job, measured).map_err(failed(design, &job.name()))?;
         Ok(huge::HugeReport::new(outcome.run, promote, promotions))
+    }
+
+    /// Each source with second-level TLBs of several sizes.
+    fn tlb(&self) -> Result<Vec<tlb::TlbSizeReport>, CompareError> {
+        let mut rows = Vec::new();
+        for (group, (source, name)) in named(&self.options.sources).into_iter().enumerate() {
+            let index = |i: usize| group * tlb::ENTRIES.len() + i;
+            let ours = tlb::ENTRIES.iter().enumerate().filter(|&(i, _)| self.is_ours(index(i)));
+            let ours: Vec<_> = ours.map(|(_, &entries)| entries).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let traces = self.read(source, &name, tlb::EVENTS)?;
+            self.begin(&format!("tlb {name}"), ours.len() as u64);
+            let row = |&entries: &u32| {
+                let row = self.tlb_of(&traces, source.quantum(), entries);
+                self.bar.inc(1);
+                row
+            };
+            rows.extend(ours.par_iter().map(row).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(rows)
+    }
+
+    /// By the first design that can hold the traces; or the last word of the last one.
+    fn tlb_of(
+        &self,
+        traces: &[Trace],
+        quantum: usize,
+        entries: u32,
+    ) -> Result<tlb::TlbSizeReport, CompareError> {
+        let machine = &tlb::machine(self.machine(), entries);
+        let asids = self.options.asids;
+        let job = Job { traces, machine, quantum, asids, promote: None, progress: &|_| {} };
+        let mut run = None;
+        for design in &self.options.designs {
+            let outcome = design.run(&job).map_err(failed(design, &job.name()))?;
+            let done = outcome.run.unsupported.is_none();
+            run = Some(outcome.run);
+            if done {
+                break;
+            }
+        }
+        let run = run.unwrap_or_else(|| Run::unsupported(&job, "", "no design was named", None));
+        Ok(tlb::TlbSizeReport::new(run, machine))
     }
 
     /// The processor of the parts that are not swept. There always is one.

@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod experiment;
 pub mod fits;
 pub mod histogram;
+pub mod html;
 pub mod machine;
 pub mod parts;
 pub mod ram;

@@ -7,6 +7,7 @@
 //!   switches   the traces as processes, several quanta, with and without identifiers
 //!   forks      a program that forks again and again: sharing and copy-on-write
 //!   huge       the traces with 2 MiB leaves, by several policies
+//!   tlb        the traces with second-level TLBs of several sizes
 //! ```
 //!
 //! Fields are described in docs/report.md.
@@ -17,6 +18,7 @@ pub mod ops;
 pub mod resize;
 pub mod sparsity;
 pub mod switches;
+pub mod tlb;
 
 use core::fmt;
 use core::str::FromStr;
@@ -38,11 +40,13 @@ pub enum Part {
     Huge,
     /// See [`forks`].
     Forks,
+    /// See [`tlb`].
+    Tlb,
 }
 
 impl Part {
     /// Every part, in the order of the report.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Runs,
         Self::Ops,
         Self::Sparsity,
@@ -50,6 +54,7 @@ impl Part {
         Self::Switches,
         Self::Huge,
         Self::Forks,
+        Self::Tlb,
     ];
 
     /// What it is asked for by, and the report's field.
@@ -63,6 +68,7 @@ impl Part {
             Self::Switches => "switches",
             Self::Huge => "huge",
             Self::Forks => "forks",
+            Self::Tlb => "tlb",
         }
     }
 }

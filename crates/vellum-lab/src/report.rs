@@ -22,6 +22,7 @@ use crate::parts::ops::OpsReport;
 use crate::parts::resize::ResizeReport;
 use crate::parts::sparsity::SparsityReport;
 use crate::parts::switches::SwitchesReport;
+use crate::parts::tlb::TlbSizeReport;
 use crate::ram::Meter;
 use crate::replay::{Job, Measured};
 use crate::trace::Trace;
@@ -66,6 +67,9 @@ pub struct Report {
     /// A program that forks: one for each design.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forks: Vec<ForksReport>,
+    /// Second-level TLBs of several sizes: one for each trace and size.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tlb: Vec<TlbSizeReport>,
 }
 
 impl Default for Report {
@@ -80,6 +84,7 @@ impl Default for Report {
             switches: Vec::new(),
             huge: Vec::new(),
             forks: Vec::new(),
+            tlb: Vec::new(),
         }
     }
 }

@@ -29,7 +29,7 @@ fn every_field_is_described() {
     let output = Command::new(env!("CARGO_BIN_EXE_vellum-lab"))
         .args(["compare", "--design", "flat,radix4", "--events", "2000", "--shard", "0/1"])
         .args(["--workload", "gups:1M,processes:2", "--sweep", "l2=512..512", "--part"])
-        .args(["runs,ops,sparsity,resize,switches,huge,forks", "--json"])
+        .args(["runs,ops,sparsity,resize,switches,huge,forks,tlb", "--json"])
         .arg(&path)
         .output()
         .unwrap();
@@ -37,7 +37,7 @@ fn every_field_is_described() {
     let report: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let mut names = BTreeSet::new();
     fields(&report, &mut names);
-    for part in ["runs", "ops", "sparsity", "resize", "switches", "huge", "forks"] {
+    for part in ["runs", "ops", "sparsity", "resize", "switches", "huge", "forks", "tlb"] {
         assert!(report[part].as_array().is_some_and(|rows| !rows.is_empty()), "{part}");
     }
     assert!(names.len() > 70, "{names:?}");

@@ -1,7 +1,7 @@
 //! `compare`: its options, and what they ask for.
 //!
 //! ```text
-//!   arguments --> Options --> Comparison --> table on stdout, JSON in a file
+//!   arguments --> Options --> Comparison --> table on stdout, JSON in a file, a page in another
 //! ```
 
 use super::sweep::Sweep;
@@ -15,10 +15,11 @@ use crate::parts::Part;
 use crate::report::{Report, Shard, SweepAxis, SweepPoint};
 use crate::source::Source;
 use crate::workload::Workload;
-use crate::{report, table};
+use crate::{html, report, table};
 use clap::Args;
 use core::hash::Hash;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use vellum_tlb::{Preset, WALK_CACHE_NONE, WALK_CACHE_X86, WalkCacheSize};
 
@@ -53,6 +54,8 @@ Examples:
   cargo xtask compare --shard 0/2 --json a.json; cargo xtask compare --shard 1/2 --json b.json
   cargo xtask compare --merge a.json b.json
       the same report in two halves, on two machines, and joined
+  cargo xtask compare --html report.html
+      everything as one page to look at, too: needs no network, and nothing beside it
   cargo xtask compare --fits
       what paging replaced: processes in one piece, by first, next, best and worst fit
   cargo run -r -p vellum-lab -- record-sizes own.csv -- make -j8
@@ -102,7 +105,8 @@ pub(super) struct CompareArgs {
     #[arg(long)]
     no_asid: bool,
 
-    /// What to do, separated by commas: runs, ops, sparsity, resize, switches, huge, forks [default: all; with
+    /// What to do, separated by commas: runs, ops, sparsity, resize, switches, huge, forks, tlb
+    /// [default: all; with
     /// --trace, --workload, --mix, --events or --sweep, runs]
     #[arg(long, value_name = "PART,...", value_delimiter = ',')]
     part: Vec<Part>,
@@ -148,6 +152,10 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
 
+    /// Write the report as a page with plots, too: one file for a browser
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fits", "shard"])]
+    html: Option<PathBuf>,
+
     /// List designs, TLB presets and embedded traces, and do nothing else
     #[arg(long)]
     pub(super) list: bool,
@@ -161,24 +169,60 @@ fn at_least_one(text: &str) -> Result<u64, String> {
     }
 }
 
-pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
+/// `given` are the arguments that `args` was made of.
+pub(super) fn run(args: &CompareArgs, given: &[OsString]) -> Result<(), Failure> {
     if !args.merge.is_empty() {
-        return merge(args);
+        return merge(args, given);
     }
     let options = options(args)?;
-    let json = json_path(args, DEFAULT_JSON, options.sources.iter().filter_map(Source::path))?;
+    let inputs: Vec<_> = options.sources.iter().filter_map(Source::path).collect();
+    let json = json_path(args, DEFAULT_JSON, inputs.iter().copied())?;
+    check_page(args, &json, inputs)?;
     let bar = progress();
     let comparison = compare(&options, &bar).map_err(|e| Failure {
         status: if matches!(e, CompareError::Trace(_)) { 2 } else { 1 },
         message: e.to_string(),
     })?;
-    report::write(&comparison.report, &json).map_err(|e| cannot_write(&json, &e))?;
-    print_table(&table::render(&comparison), &json)
+    publish(&comparison, args, given, &json)
+}
+
+/// That the page could be written, and takes nobody's place.
+fn check_page<'p>(
+    args: &'p CompareArgs,
+    json: &'p Path,
+    inputs: impl IntoIterator<Item = &'p Path>,
+) -> Result<(), Failure> {
+    let Some(page) = &args.html else { return Ok(()) };
+    if page == json {
+        let message = format!("--html {}: the JSON goes there (--json)", page.display());
+        return Err(Failure::bad_input(message));
+    }
+    let taken = inputs.into_iter().chain([json]);
+    report::check_writable(page, taken).map_err(|e| cannot_write(page, &e))
+}
+
+/// Writes the report, and its page if that was asked for, and prints the table.
+fn publish(
+    comparison: &Comparison,
+    args: &CompareArgs,
+    given: &[OsString],
+    json: &Path,
+) -> Result<(), Failure> {
+    report::write(&comparison.report, json).map_err(|e| cannot_write(json, &e))?;
+    if let Some(path) = &args.html {
+        let command = html::Command::new(given.iter().cloned());
+        let page = html::render(&comparison.report, &command);
+        report::write_with(path, |out| out.write_all(page.as_bytes()))
+            .map_err(|e| cannot_write(path, &e))?;
+    }
+    print_table(&table::render(comparison), json, args.html.as_deref())
 }
 
 /// Joins shards.
-fn merge(args: &CompareArgs) -> Result<(), Failure> {
-    let json = json_path(args, DEFAULT_JSON, args.merge.iter().map(PathBuf::as_path))?;
+fn merge(args: &CompareArgs, given: &[OsString]) -> Result<(), Failure> {
+    let inputs = || args.merge.iter().map(PathBuf::as_path);
+    let json = json_path(args, DEFAULT_JSON, inputs())?;
+    check_page(args, &json, inputs())?;
     let read = |path: &PathBuf| {
         let bad =
             |e: &dyn core::fmt::Display| Failure::bad_input(format!("{}: {e}", path.display()));
@@ -187,8 +231,7 @@ fn merge(args: &CompareArgs) -> Result<(), Failure> {
     };
     let shards = args.merge.iter().map(read).collect::<Result<Vec<Report>, _>>()?;
     let report = Report::merge(shards).map_err(Failure::bad_input)?;
-    report::write(&report, &json).map_err(|e| cannot_write(&json, &e))?;
-    print_table(&table::render(&Comparison { report, ..Comparison::default() }), &json)
+    publish(&Comparison { report, ..Comparison::default() }, args, given, &json)
 }
 
 fn options(args: &CompareArgs) -> Result<Options, Failure> {

@@ -48,7 +48,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
     let stream = fits::read(args.fits_stream.as_deref()).map_err(|e| failed(e.into()))?;
     let report = fits::compare(&stream, args.fits_memory, &progress()).map_err(failed)?;
     report::write(&report, &json).map_err(|e| cannot_write(&json, &e))?;
-    print_table(&fits::render(&report), &json)
+    print_table(&fits::render(&report), &json, None)
 }
 
 #[cfg(test)]

@@ -109,6 +109,7 @@ impl Report {
             switches: weave(&mut shards, |shard| &mut shard.switches)?,
             huge: weave(&mut shards, |shard| &mut shard.huge)?,
             forks: weave(&mut shards, |shard| &mut shard.forks)?,
+            tlb: weave(&mut shards, |shard| &mut shard.tlb)?,
             ..Self::default()
         })
     }

@@ -14,6 +14,7 @@ use crate::parts::ops::{Operation, OpsReport};
 use crate::parts::resize::{Phase, ResizeReport};
 use crate::parts::sparsity::SparsityReport;
 use crate::parts::switches::SwitchesReport;
+use crate::parts::tlb::TlbSizeReport;
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use core::fmt::{Result, Write};
 
@@ -25,13 +26,14 @@ pub(super) fn render(text: &mut String, comparison: &Comparison) -> Result {
     resize(text, &report.resize)?;
     switches(text, &report.switches)?;
     huge(text, &report.huge)?;
-    forks(text, &report.forks)
+    forks(text, &report.forks)?;
+    tlb(text, &report.tlb)
 }
 
-/// A title, a header, and rows of a name and numbers.
+/// A title, a header that begins with `first`, and rows of a name and numbers.
 fn block(
     text: &mut String,
-    title: &str,
+    (first, title): (&str, &str),
     header: &[String],
     rows: impl IntoIterator<Item = (String, Vec<String>)>,
 ) -> Result {
@@ -39,7 +41,7 @@ fn block(
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(WIDTH);
-    table.set_header(core::iter::once(Cell::new("design")).chain(header.iter().map(right)));
+    table.set_header(core::iter::once(Cell::new(first)).chain(header.iter().map(right)));
     for (name, numbers) in rows {
         table.add_row(core::iter::once(Cell::new(name)).chain(numbers.iter().map(right)));
     }
@@ -91,7 +93,7 @@ fn operations(text: &mut String, ops: &[OpsReport], nanos: &[Vec<f64>]) -> Resul
         let numbers = |row: &OpsReport| row.operations.iter().map(|op| short(count(op))).collect();
         let rows = ops.iter().map(|row| (row.design.clone(), numbers(row)));
         let title = format!("operations: {what}, a call; fork and exit are of {pages} pages");
-        block(text, &title, &header, rows)?;
+        block(text, ("design", &title), &header, rows)?;
     }
     if nanos.iter().all(Vec::is_empty) {
         return Ok(());
@@ -99,14 +101,14 @@ fn operations(text: &mut String, ops: &[OpsReport], nanos: &[Vec<f64>]) -> Resul
     let numbers = |nanos: &Vec<f64>| nanos.iter().map(|&n| short(n)).collect();
     let rows = ops.iter().zip(nanos).map(|(row, nanos)| (row.design.clone(), numbers(nanos)));
     let title = "operations: nanoseconds a call, of this machine and day; not in the report";
-    block(text, title, &header, rows)
+    block(text, ("design", title), &header, rows)
 }
 
 /// A block with a row for each design and a column for each `column` of the rows, in the order in
 /// which they come.
 fn grid<R, C: PartialEq>(
     text: &mut String,
-    (title, rows): (&str, &[R]),
+    (first, title, rows): (&str, &str, &[R]),
     (design, column): (impl Fn(&R) -> &str, impl Fn(&R) -> C),
     name: impl Fn(&C) -> String,
     cell: impl Fn(&R) -> Option<String>,
@@ -129,7 +131,7 @@ fn grid<R, C: PartialEq>(
     let row = |design: &&str| {
         ((*design).to_owned(), columns.iter().map(|column| number(design, column)).collect())
     };
-    block(text, title, &header, designs.iter().map(row))
+    block(text, (first, title), &header, designs.iter().map(row))
 }
 
 fn sparsity(text: &mut String, rows: &[SparsityReport]) -> Result {
@@ -140,7 +142,7 @@ fn sparsity(text: &mut String, rows: &[SparsityReport]) -> Result {
     );
     grid(
         text,
-        (&title, rows),
+        ("design", &title, rows),
         (|row| &row.design, |row| (row.pages_per_region, row.region_bytes)),
         |(pages, bytes)| format!("{pages} in {}", size(*bytes)),
         |row| match (row.bytes_per_page_mean, row.bytes_per_page) {
@@ -172,7 +174,7 @@ fn resize(text: &mut String, rows: &[ResizeReport]) -> Result {
         "resize: lines changed a call, {} pages in and out; a pause adds 64 a frame taken",
         grouped(first.pages)
     );
-    block(text, &title, &header.map(str::to_owned), rows.iter().map(row))
+    block(text, ("design", &title), &header.map(str::to_owned), rows.iter().map(row))
 }
 
 fn switches(text: &mut String, rows: &[SwitchesReport]) -> Result {
@@ -180,7 +182,7 @@ fn switches(text: &mut String, rows: &[SwitchesReport]) -> Result {
     let title = format!("switches: walk cycles an event, by quantum; {}", first.trace);
     grid(
         text,
-        (&title, rows),
+        ("design", &title, rows),
         (|row| &row.design, |row| (row.quantum, row.asid)),
         |(quantum, asid)| {
             format!("{} {}", thousands(*quantum), if *asid { "asid" } else { "flush" })
@@ -195,7 +197,7 @@ fn huge(text: &mut String, rows: &[HugeReport]) -> Result {
         let title = format!("huge pages: walk cycles an event, by policy; {}", first.trace);
         grid(
             text,
-            (&title, rows),
+            ("design", &title, rows),
             (|row| &row.design, |row| row.touched),
             |touched| or_dash(*touched, |n| format!("touched {n}")).replace('-', "off"),
             |row| row.walk_cycles_per_event.map(|n| format!("{n:.3}")),
@@ -225,7 +227,22 @@ fn forks(text: &mut String, rows: &[ForksReport]) -> Result {
         grouped(first.pages),
         grouped(first.accesses)
     );
-    block(text, &title, &header.map(str::to_owned), rows.iter().map(row))
+    block(text, ("design", &title), &header.map(str::to_owned), rows.iter().map(row))
+}
+
+fn tlb(text: &mut String, rows: &[TlbSizeReport]) -> Result {
+    let Some(first) = rows.first() else { return Ok(()) };
+    let title = format!(
+        "TLB: walks for 1,000 events, by entries of the second level; else as {}",
+        first.tlb_preset
+    );
+    grid(
+        text,
+        ("trace", &title, rows),
+        (|row| &row.trace, |row| row.l2_entries),
+        |entries| grouped(u64::from(*entries)),
+        |row| row.misses_per_1000().map(short),
+    )
 }
 
 #[cfg(test)]

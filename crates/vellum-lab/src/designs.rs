@@ -7,7 +7,7 @@
 //! A design that gives every address space a table of its own makes one for each; a global design
 //! makes one table and as many handles to it.
 //!
-//! To add a design: a [`Kind`], its line in [`DESIGNS`], its line in [`Design::measure`].
+//! To add a design: a `Kind`, its line in [`DESIGNS`], its line in `Design::measure`.
 //!
 //! # Invariants
 //!
@@ -112,7 +112,7 @@ pub const DESIGNS: &[Design] = &[
         kind: Kind::Line8,
     },
     Design {
-        name: "hashed-line8-robin-hood",
+        name: "hashed-robin-hood",
         summary: "the same, the farthest from home first",
         kind: Kind::Line8RobinHood,
     },

@@ -18,6 +18,9 @@ use vellum_core::{Attr, Change, Entry, Gone, PageTable, PhysAddr, Run, VirtAddr}
 /// How often rights are taken and given back in one turn.
 const PASSES: u64 = 8;
 
+/// Bytes that a lowest node maps.
+const NODE: u64 = 2 << 20;
+
 /// Bytes that are unmapped at a time where tables are to stay.
 const PIECE: u64 = 1 << 20;
 
@@ -248,5 +251,6 @@ fn fork_nodes<S: FnMut(Gone)>(
     let child = (child, &mut own);
     let shared =
         table.share_nodes(VirtAddr::new(VA), len, gather, child, &mut |span| given += span.len);
-    shared.is_ok() && given == 0
+    // What is not a whole node is given entry by entry.
+    shared.is_ok() && given == len % NODE
 }

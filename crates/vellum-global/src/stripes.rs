@@ -138,7 +138,8 @@ impl<M: Memory> Stripes<M> {
             word.compare_exchange(even, odd, Ordering::Acquire, Ordering::Relaxed)
         });
         fence(Ordering::Release);
-        taken.is_ok().then_some(Held { stripes: self, stripe: version.stripe, odd })
+        // Made only then: dropping one gives back what somebody else may hold.
+        taken.is_ok().then(|| Held { stripes: self, stripe: version.stripe, odd })
     }
 
     /// Takes several stripes for writing, each once and in ascending order, so that nobody who does
@@ -314,6 +315,22 @@ mod tests {
             (first, yard.get(1))
         });
         assert_eq!((seen, tries), ((2, 2), 3));
+    }
+
+    #[test]
+    fn a_hold_that_comes_too_late_takes_nothing_from_who_holds() {
+        let arena = Arena::new(4);
+        let yard = Yard::new(&arena);
+        let stripe = yard.stripes.of(3);
+        let version = yard.stripes.begin(stripe);
+        let held = yard.stripes.hold(stripe);
+        assert!(yard.stripes.hold_if_current(version).is_none());
+        let word = |stripes: &Stripes<_>| stripes.with(stripe, |word| word.load(Ordering::Relaxed));
+        assert_eq!(word(&yard.stripes) & ODD, ODD, "it is held");
+        drop(held);
+        assert!(yard.stripes.hold_if_current(version).is_none(), "somebody has written since");
+        assert!(!yard.stripes.is_current(version));
+        assert!(yard.stripes.hold_if_current(yard.stripes.begin(stripe)).is_some());
     }
 
     #[test]

@@ -168,30 +168,30 @@ fn cannot_write(path: &Path, e: &OutputError) -> Failure {
 fn list() -> Result<(), Failure> {
     let mut text = String::from("designs:\n");
     for design in DESIGNS {
-        text += &format!("  {:20} {}\n", design.name, design.summary);
+        text += &format!("  {:18} {}\n", design.name, design.summary);
     }
     text += "\nTLB presets (entries/ways):\n";
     for preset in Preset::ALL {
         let Preset { name, l1d, l1i, l2, note } = preset;
         text += &format!("  {name:16} L1D {l1d}, L1I {l1i}, L2 {l2}\n");
         if !note.is_empty() {
-            text += &format!("  {:20} assumed: {note}\n", "");
+            text += &format!("  {:18} assumed: {note}\n", "");
         }
     }
     text += "\ncaches of page-table lines:\n";
     for preset in CachePreset::ALL {
-        text += &format!("  {:20} {preset}\n", preset.name);
+        text += &format!("  {:18} {preset}\n", preset.name);
     }
     text += "\nembedded traces:\n";
     for trace in EMBEDDED {
-        text += &format!("  {:20} {}\n", trace.name, trace.summary);
+        text += &format!("  {:18} {}\n", trace.name, trace.summary);
     }
     text += "\nworkloads, of their usual size:\n";
     for (name, summary) in Workload::list() {
         text += &format!("  {name:16} {summary}\n");
     }
     text += "\nembedded stream of processes, for --fits:\n";
-    text += &format!("  {:20} {}\n", crate::fits::EMBEDDED, crate::fits::EMBEDDED_SUMMARY);
+    text += &format!("  {:18} {}\n", crate::fits::EMBEDDED, crate::fits::EMBEDDED_SUMMARY);
     print(&text)
 }
 

@@ -188,7 +188,7 @@ unsafe impl FrameSource for Ram {
 
 /// How many tables link a node besides one, for the first frames of all; it is 0 again when a node is
 /// given back.
-static SHARERS: [AtomicU32; 1 << 20] = [const { AtomicU32::new(0) }; 1 << 20];
+static SHARERS: [AtomicU32; 1 << 24] = [const { AtomicU32::new(0) }; 1 << 24];
 
 // SAFETY: there is one source and one mapping, and every handle is of them. Each frame has a count of
 // its own, which nobody but tables writes.

@@ -136,6 +136,9 @@ pub(super) fn frames_follow_by_steps<F: Format>(width: u8) {
         let attr = expressible::<F>(bits);
         let entry = |pa| F::encode(Entry::Leaf(pa, attr), page).unwrap();
         let (first, mask) = (frame(number, page, width), F::frame_mask(page));
+        // What a shared node that is copied takes from its leaves.
+        let narrowed = Entry::Leaf(first, attr - Attr::WRITE);
+        prop_assert!(F::LINK_WRITE == 0 || F::encode(narrowed, page).is_ok());
         let raw = entry(first);
         prop_assert_eq!(raw & !mask, entry(frame(other, page, width)) & !mask);
         let next = first.wrapping_add(ahead << page);

@@ -229,7 +229,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             f(span);
             ControlFlow::Continue(())
         });
-        self.replace_node(&place, va, (old, copy, count), gather);
+        self.replace_node(&place, va, (copy, count), gather);
         make_room(gather);
         self.detach((old, true), last, va, gather);
         Ok(true)
@@ -240,7 +240,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         &self,
         place: &Place<'_, F, M>,
         va: VirtAddr,
-        (_, copy, count): (PhysAddr, PhysAddr, u64),
+        (copy, count): (PhysAddr, u64),
         gather: &mut G,
     ) {
         let raw = F::table_entry(copy, Self::NODE, !self.is_kernel(va));
@@ -275,7 +275,7 @@ fn copy_read_only<F: Format, M: Memory>(from: Node<'_, F, M>, to: Node<'_, F, M>
         if raw == 0 {
             continue;
         }
-        // By compare-and-set: hardware sets accessed, and another sharer may do the same.
+        // By compare-and-set: hardware sets accessed, and another sharer may be copying as well.
         loop {
             let narrowed = read_only::<F>(raw, level.shift);
             match slot.compare_exchange(raw, narrowed) {

@@ -67,10 +67,11 @@ pub struct Stripes<M: Memory> {
 pub struct Stripe(u64);
 
 /// What a stripe's version was when a read began.
-#[derive(Clone, Copy, Debug)]
 #[must_use = "what was read is worth nothing until the version is confirmed"]
-pub struct Version {
-    stripe: Stripe,
+pub struct Version<'s, M: Memory> {
+    stripes: &'s Stripes<M>,
+    /// Where the version is, so that it need not be found again.
+    at: PhysAddr,
     even: u64,
 }
 
@@ -78,7 +79,7 @@ pub struct Version {
 #[must_use = "the stripe is held until this is dropped"]
 pub struct Held<'s, M: Memory> {
     stripes: &'s Stripes<M>,
-    stripe: Stripe,
+    at: PhysAddr,
     odd: u64,
 }
 
@@ -121,10 +122,11 @@ impl<M: Memory> Stripes<M> {
     /// Takes a stripe for writing, spinning until it is free. Never from within a read.
     #[inline]
     pub fn hold(&self, stripe: Stripe) -> Held<'_, M> {
-        let odd = self.with(stripe, acquire);
+        let at = self.address(stripe);
+        let odd = self.with(at, acquire);
         // With it, whoever sees a store of the holder sees the odd version too.
         fence(Ordering::Release);
-        Held { stripes: self, stripe, odd }
+        Held { stripes: self, at, odd }
     }
 
     /// Takes a stripe for writing if nobody has since the version was begun; waits for nobody.
@@ -132,14 +134,15 @@ impl<M: Memory> Stripes<M> {
     /// For who writes down what it has learnt elsewhere meanwhile, and must not if that may have
     /// changed.
     #[inline]
-    pub fn hold_if_current(&self, version: Version) -> Option<Held<'_, M>> {
-        let (even, odd) = (version.even, version.even | ODD);
-        let taken = self.with(version.stripe, |word| {
+    pub fn hold_if_current<'s>(&'s self, version: Version<'s, M>) -> Option<Held<'s, M>> {
+        let (stripes, at, even, odd) =
+            (version.stripes, version.at, version.even, version.even | ODD);
+        let taken = stripes.with(at, |word| {
             word.compare_exchange(even, odd, Ordering::Acquire, Ordering::Relaxed)
         });
         fence(Ordering::Release);
         // Made only then: dropping one gives back what somebody else may hold.
-        taken.is_ok().then(|| Held { stripes: self, stripe: version.stripe, odd })
+        taken.is_ok().then(|| Held { stripes, at, odd })
     }
 
     /// Takes several stripes for writing, each once and in ascending order, so that nobody who does
@@ -165,7 +168,7 @@ impl<M: Memory> Stripes<M> {
         loop {
             let versions = stripes.map(|stripe| self.begin(stripe));
             let read = f();
-            if versions.into_iter().all(|version| self.is_current(version)) {
+            if versions.iter().all(Version::is_current) {
                 return read;
             }
         }
@@ -173,36 +176,66 @@ impl<M: Memory> Stripes<M> {
 
     /// The version of a stripe, once nobody writes: for reads whose stripes are not known before.
     #[inline]
-    pub fn begin(&self, stripe: Stripe) -> Version {
-        let even = self.with(stripe, |word| {
-            loop {
-                let version = word.load(Ordering::Acquire);
-                if version & ODD == 0 {
-                    return version;
-                }
-                core::hint::spin_loop();
-            }
-        });
-        Version { stripe, even }
+    pub fn begin(&self, stripe: Stripe) -> Version<'_, M> {
+        let at = self.address(stripe);
+        let even = self.with(at, |word| word.load(Ordering::Acquire));
+        let even = if even & ODD == 0 { even } else { self.await_even(at) };
+        Version { stripes: self, at, even }
     }
 
-    /// Whether nobody has written since: what was read after [`begin`](Self::begin) and before this
-    /// belongs together.
+    #[cold]
+    fn await_even(&self, at: PhysAddr) -> u64 {
+        loop {
+            core::hint::spin_loop();
+            let version = self.with(at, |word| word.load(Ordering::Acquire));
+            if version & ODD == 0 {
+                return version;
+            }
+        }
+    }
+
+    /// [`Version::is_current`].
     #[inline]
     #[must_use]
-    pub fn is_current(&self, version: Version) -> bool {
-        // Without it the loads before could be of a later time than the one below.
-        fence(Ordering::Acquire);
-        self.with(version.stripe, |word| word.load(Ordering::Relaxed)) == version.even
+    pub fn is_current(&self, version: Version<'_, M>) -> bool {
+        version.is_current()
     }
 
-    fn with<R>(&self, stripe: Stripe, f: impl FnOnce(&AtomicU64) -> R) -> R {
-        let at = self.at.wrapping_add((stripe.0 & self.mask) * WORD);
-        // SAFETY: the mask keeps the word within the block, which is ours until `drop`, whoever
-        // made the stripe; nothing else touches it.
+    /// Where the version of a stripe is, whoever made that.
+    #[inline]
+    const fn address(&self, stripe: Stripe) -> PhysAddr {
+        self.at.wrapping_add((stripe.0 & self.mask) * WORD)
+    }
+
+    /// Calls `f` with a version; `at` is what [`address`](Self::address) said.
+    #[inline]
+    fn with<R>(&self, at: PhysAddr, f: impl FnOnce(&AtomicU64) -> R) -> R {
+        // SAFETY: the mask has kept the word within the block, which is ours until `drop`; nothing
+        // else touches it.
         unsafe { with_word(&self.memory, at, f) }
     }
 }
+
+impl<M: Memory> Version<'_, M> {
+    /// Whether nobody has written since: what was read after [`begin`](Stripes::begin) and before
+    /// this belongs together.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        // Without it the loads before could be of a later time than the one below.
+        fence(Ordering::Acquire);
+        self.stripes.with(self.at, |word| word.load(Ordering::Relaxed)) == self.even
+    }
+}
+
+impl<M: Memory> Clone for Version<'_, M> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Memory> Copy for Version<'_, M> {}
 
 /// Makes an even version odd; the odd one.
 fn acquire(word: &AtomicU64) -> u64 {
@@ -226,7 +259,7 @@ impl<M: Memory> Drop for Held<'_, M> {
     #[inline]
     fn drop(&mut self) {
         let even = self.odd.wrapping_add(1);
-        self.stripes.with(self.stripe, |word| word.store(even, Ordering::Release));
+        self.stripes.with(self.at, |word| word.store(even, Ordering::Release));
     }
 }
 
@@ -245,7 +278,13 @@ impl<M: Memory> fmt::Debug for Stripes<M> {
 
 impl<M: Memory> fmt::Debug for Held<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Held({})", self.stripe.0)
+        write!(f, "Held({})", self.at)
+    }
+}
+
+impl<M: Memory> fmt::Debug for Version<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Version({} at {})", self.even, self.at)
     }
 }
 
@@ -325,7 +364,7 @@ mod tests {
         let version = yard.stripes.begin(stripe);
         let held = yard.stripes.hold(stripe);
         assert!(yard.stripes.hold_if_current(version).is_none());
-        let word = |stripes: &Stripes<_>| stripes.with(stripe, |word| word.load(Ordering::Relaxed));
+        let word = |s: &Stripes<_>| s.with(s.address(stripe), |word| word.load(Ordering::Relaxed));
         assert_eq!(word(&yard.stripes) & ODD, ODD, "it is held");
         drop(held);
         assert!(yard.stripes.hold_if_current(version).is_none(), "somebody has written since");

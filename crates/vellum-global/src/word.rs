@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Global tables link their parts by physical address, so every step of a walk comes through here.
-//! A pointer lives for one access; nothing ever makes a reference to table memory other than to one
-//! atomic word.
+//! A pointer lives for one access, or for those to one node; nothing ever makes a reference to table
+//! memory other than to atomic words.
 //!
 //! # Invariants
 //!
@@ -21,6 +21,7 @@ use vellum_core::{FrameSource, OutOfFrames, PAGE_SIZE, PhysAddr, PhysMap, order_
 ///
 /// `at` is a multiple of 8 and lies in a frame that was taken from `memory` and is not given back
 /// before this returns; whoever else touches that word meanwhile does so through here.
+#[inline]
 pub unsafe fn with_word<M: PhysMap, R>(
     memory: &M,
     at: PhysAddr,
@@ -34,11 +35,31 @@ pub unsafe fn with_word<M: PhysMap, R>(
     })
 }
 
+/// Calls `f` with the `N` words from `at` on.
+///
+/// # Safety
+///
+/// As [`with_word`], of each of them; they lie in one frame.
+#[inline]
+pub unsafe fn with_words<M: PhysMap, const N: usize, R>(
+    memory: &M,
+    at: PhysAddr,
+    f: impl FnOnce(&[AtomicU64; N]) -> R,
+) -> R {
+    memory.with(at, |p| {
+        // SAFETY: the pointer is valid to the end of the frame, in which the words are, by the
+        // caller; they are aligned, since `at` is; and everybody uses atomics, which make a shared
+        // reference to them sound whoever stores.
+        f(unsafe { p.cast::<[AtomicU64; N]>().as_ref() })
+    })
+}
+
 /// The word at `at`, unordered: for what a lock orders.
 ///
 /// # Safety
 ///
 /// As [`with_word`].
+#[inline]
 pub unsafe fn load<M: PhysMap>(memory: &M, at: PhysAddr) -> u64 {
     // SAFETY: the caller's.
     unsafe { with_word(memory, at, |word| word.load(Ordering::Relaxed)) }
@@ -49,6 +70,7 @@ pub unsafe fn load<M: PhysMap>(memory: &M, at: PhysAddr) -> u64 {
 /// # Safety
 ///
 /// As [`with_word`].
+#[inline]
 pub unsafe fn store<M: PhysMap>(memory: &M, at: PhysAddr, value: u64) {
     // SAFETY: the caller's.
     unsafe { with_word(memory, at, |word| word.store(value, Ordering::Relaxed)) }

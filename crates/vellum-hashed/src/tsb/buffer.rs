@@ -111,7 +111,7 @@ impl<M: Memory> TsbBuffer<M> {
 
     /// The raw leaf of the page at `va`, of 2<sup>`page`</sup> bytes; or the version that
     /// [`fill`](Self::fill) wants.
-    pub(super) fn look_up(&self, va: VirtAddr, page: u8) -> Result<u64, Version> {
+    pub(super) fn look_up(&self, va: VirtAddr, page: u8) -> Result<u64, Version<'_, M>> {
         let place = self.place(va.as_u64() >> page);
         loop {
             let version = self.stripes.begin(self.stripes.of(place));
@@ -120,7 +120,7 @@ impl<M: Memory> TsbBuffer<M> {
                 self.misses.fetch_add(1, Ordering::Relaxed);
                 return Err(version);
             }
-            if self.stripes.is_current(version) {
+            if version.is_current() {
                 self.hits.fetch_add(1, Ordering::Relaxed);
                 return Ok(raw);
             }
@@ -128,7 +128,7 @@ impl<M: Memory> TsbBuffer<M> {
     }
 
     /// Writes down what the table behind had for the page, unless it may have changed since.
-    pub(super) fn fill(&self, version: Version, va: VirtAddr, page: u8, raw: u64) {
+    pub(super) fn fill(&self, version: Version<'_, M>, va: VirtAddr, page: u8, raw: u64) {
         if let Some(_held) = self.stripes.hold_if_current(version) {
             self.store(va.as_u64() >> page, (va.as_u64() | THERE, raw));
         }

@@ -1,57 +1,30 @@
-//! Sequence locks: who writes holds one, who reads takes none and looks whether it moved.
+//! An array of sequence locks, chosen by a number.
 //!
 //! ```text
-//!   a frame of versions                 writer                        reader
-//!  +-----+-----+-----+- - -+-----+      v: even -> odd, by CAS        v, once it is even
-//!  | 0   | 1   | 2   |     | 511 |      --- fence (Release)           data words
-//!  +-----+-----+-----+- - -+-----+      data words                    --- fence (Acquire)
-//!     ^                                 v: odd -> the next even       v again: if it moved,
-//!     n mod 512                                                       once more from the top
+//!   a frame of versions
+//!  +-----+-----+-----+- - -+-----+
+//!  | 0   | 1   | 2   |     | 511 |      each a [`Sequence`], of whatever has n mod 512
+//!  +-----+-----+-----+- - -+-----+
 //! ```
 //!
-//! A look-up that locks writes to a line that every CPU wants to read. Here it only reads: the
-//! version before, the table's words, the version after. There are as many versions whatever the
-//! table's size, so that nothing has to grow; a design says by a number (of a line, of a group, a
-//! hash) which one it means, and two places of the table that share one only disturb each other.
-//!
-//! # Why a read that saw half of a change is always noticed
-//!
-//! The data words are atomics, loaded and stored with `Relaxed`, so a race is no undefined behaviour
-//! and every load gives some value that was stored. Let a reader see version e before and after.
-//!
-//! - *Nothing older than e.* The first load of the version is `Acquire` and reads what a writer
-//!   stored with `Release` when it was done (or the zeros of the start, which whoever shares the
-//!   table has seen). Everything that writers up to it stored happens before, so no load of the
-//!   reader gives a value that one of them replaced.
-//! - *Nothing newer than e.* Suppose some load gave a value that a writer stored after e. That writer
-//!   had made the version odd, and then come to its `Release` fence, before that store; the reader
-//!   comes to its `Acquire` fence after that load. So the fences synchronize, the odd version
-//!   happens before the reader's second load, and that cannot give e any more.
-//!
-//! Both together: every word is as it was while the version was e.
-//!
-//! # Invariants
-//!
-//! - Words that a stripe covers are stored by its holder alone, through [`word`](crate::word).
-//! - What a reader does between its two loads ends whatever it reads, touches only memory that
-//!   stays with the table while it is shared, and has no effect until the version is confirmed.
-//! - A version only rises, by 2 for each change.
+//! There are as many versions whatever the table's size, so that nothing has to grow; a design says
+//! by a number (of a line, of a group, a hash) which one it means, and two places of the table that
+//! share one only disturb each other. What a version protects, and why a read that saw half of a
+//! change is always noticed, is in [`sequence`](crate::sequence).
 //!
 //! # Lock order
 //!
 //! Several stripes are taken by [`hold_all`](Stripes::hold_all), in ascending order; nobody who
 //! holds one takes another.
-//!
-//! Source: H.-J. Boehm, "Can Seqlocks Get Along with Programming Language Memory Models?", MSPC 2012.
 
-use crate::word::{alloc_zeroed, with_word};
+use crate::Sequence;
+use crate::word::alloc_zeroed;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
 use vellum_core::{Memory, OutOfFrames, PhysAddr, order_bytes};
 
+pub use crate::sequence::{Held, Version};
+
 const WORD: u64 = 8;
-/// In a version: somebody is writing.
-const ODD: u64 = 1;
 
 /// An array of sequence locks in frames of `M`, which dropping it gives back.
 pub struct Stripes<M: Memory> {
@@ -65,23 +38,6 @@ pub struct Stripes<M: Memory> {
 /// One of the locks of a [`Stripes`], by its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stripe(u64);
-
-/// What a stripe's version was when a read began.
-#[must_use = "what was read is worth nothing until the version is confirmed"]
-pub struct Version<'s, M: Memory> {
-    stripes: &'s Stripes<M>,
-    /// Where the version is, so that it need not be found again.
-    at: PhysAddr,
-    even: u64,
-}
-
-/// A stripe, held for writing; dropping it gives it back.
-#[must_use = "the stripe is held until this is dropped"]
-pub struct Held<'s, M: Memory> {
-    stripes: &'s Stripes<M>,
-    at: PhysAddr,
-    odd: u64,
-}
 
 impl<M: Memory> Stripes<M> {
     /// 512 of them, in one frame.
@@ -119,30 +75,19 @@ impl<M: Memory> Stripes<M> {
         Stripe(n & self.mask)
     }
 
+    /// The lock of a stripe, whoever made that.
+    #[inline]
+    pub const fn sequence(&self, stripe: Stripe) -> Sequence<'_, M> {
+        let at = self.at.wrapping_add((stripe.0 & self.mask) * WORD);
+        // SAFETY: the mask keeps the word within the block, which is ours until `drop`, and this
+        // borrows `self`; nothing but its locks touches it.
+        unsafe { Sequence::new(&self.memory, at) }
+    }
+
     /// Takes a stripe for writing, spinning until it is free. Never from within a read.
     #[inline]
     pub fn hold(&self, stripe: Stripe) -> Held<'_, M> {
-        let at = self.address(stripe);
-        let odd = self.with(at, acquire);
-        // With it, whoever sees a store of the holder sees the odd version too.
-        fence(Ordering::Release);
-        Held { stripes: self, at, odd }
-    }
-
-    /// Takes a stripe for writing if nobody has since the version was begun; waits for nobody.
-    ///
-    /// For who writes down what it has learnt elsewhere meanwhile, and must not if that may have
-    /// changed.
-    #[inline]
-    pub fn hold_if_current<'s>(&'s self, version: Version<'s, M>) -> Option<Held<'s, M>> {
-        let (stripes, at, even, odd) =
-            (version.stripes, version.at, version.even, version.even | ODD);
-        let taken = stripes.with(at, |word| {
-            word.compare_exchange(even, odd, Ordering::Acquire, Ordering::Relaxed)
-        });
-        fence(Ordering::Release);
-        // Made only then: dropping one gives back what somebody else may hold.
-        taken.is_ok().then(|| Held { stripes, at, odd })
+        self.sequence(stripe).hold()
     }
 
     /// Takes several stripes for writing, each once and in ascending order, so that nobody who does
@@ -177,21 +122,7 @@ impl<M: Memory> Stripes<M> {
     /// The version of a stripe, once nobody writes: for reads whose stripes are not known before.
     #[inline]
     pub fn begin(&self, stripe: Stripe) -> Version<'_, M> {
-        let at = self.address(stripe);
-        let even = self.with(at, |word| word.load(Ordering::Acquire));
-        let even = if even & ODD == 0 { even } else { self.await_even(at) };
-        Version { stripes: self, at, even }
-    }
-
-    #[cold]
-    fn await_even(&self, at: PhysAddr) -> u64 {
-        loop {
-            core::hint::spin_loop();
-            let version = self.with(at, |word| word.load(Ordering::Acquire));
-            if version & ODD == 0 {
-                return version;
-            }
-        }
+        self.sequence(stripe).begin()
     }
 
     /// [`Version::is_current`].
@@ -199,67 +130,6 @@ impl<M: Memory> Stripes<M> {
     #[must_use]
     pub fn is_current(&self, version: Version<'_, M>) -> bool {
         version.is_current()
-    }
-
-    /// Where the version of a stripe is, whoever made that.
-    #[inline]
-    const fn address(&self, stripe: Stripe) -> PhysAddr {
-        self.at.wrapping_add((stripe.0 & self.mask) * WORD)
-    }
-
-    /// Calls `f` with a version; `at` is what [`address`](Self::address) said.
-    #[inline]
-    fn with<R>(&self, at: PhysAddr, f: impl FnOnce(&AtomicU64) -> R) -> R {
-        // SAFETY: the mask has kept the word within the block, which is ours until `drop`; nothing
-        // else touches it.
-        unsafe { with_word(&self.memory, at, f) }
-    }
-}
-
-impl<M: Memory> Version<'_, M> {
-    /// Whether nobody has written since: what was read after [`begin`](Stripes::begin) and before
-    /// this belongs together.
-    #[inline]
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        // Without it the loads before could be of a later time than the one below.
-        fence(Ordering::Acquire);
-        self.stripes.with(self.at, |word| word.load(Ordering::Relaxed)) == self.even
-    }
-}
-
-impl<M: Memory> Clone for Version<'_, M> {
-    #[inline]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<M: Memory> Copy for Version<'_, M> {}
-
-/// Makes an even version odd; the odd one.
-fn acquire(word: &AtomicU64) -> u64 {
-    loop {
-        // Wait on a plain read, which leaves the line shared.
-        let version = word.load(Ordering::Relaxed);
-        if version & ODD == 0 {
-            let odd = version | ODD;
-            // Acquire: what the last holder did has happened.
-            let taken =
-                word.compare_exchange_weak(version, odd, Ordering::Acquire, Ordering::Relaxed);
-            if taken.is_ok() {
-                return odd;
-            }
-        }
-        core::hint::spin_loop();
-    }
-}
-
-impl<M: Memory> Drop for Held<'_, M> {
-    #[inline]
-    fn drop(&mut self) {
-        let even = self.odd.wrapping_add(1);
-        self.stripes.with(self.at, |word| word.store(even, Ordering::Release));
     }
 }
 
@@ -276,21 +146,10 @@ impl<M: Memory> fmt::Debug for Stripes<M> {
     }
 }
 
-impl<M: Memory> fmt::Debug for Held<'_, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Held({})", self.at)
-    }
-}
-
-impl<M: Memory> fmt::Debug for Version<'_, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Version({} at {})", self.even, self.at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sequence::ODD;
     use crate::word::{load, store};
     use std::thread;
     use vellum_core::FrameSource;
@@ -363,13 +222,16 @@ mod tests {
         let stripe = yard.stripes.of(3);
         let version = yard.stripes.begin(stripe);
         let held = yard.stripes.hold(stripe);
-        assert!(yard.stripes.hold_if_current(version).is_none());
-        let word = |s: &Stripes<_>| s.with(s.address(stripe), |word| word.load(Ordering::Relaxed));
-        assert_eq!(word(&yard.stripes) & ODD, ODD, "it is held");
+        assert!(version.hold_if_current().is_none());
+        let word = || {
+            // SAFETY: the stripe's own word.
+            unsafe { load(&yard.arena, yard.stripes.at.wrapping_add(3 * WORD)) }
+        };
+        assert_eq!(word() & ODD, ODD, "it is held");
         drop(held);
-        assert!(yard.stripes.hold_if_current(version).is_none(), "somebody has written since");
+        assert!(version.hold_if_current().is_none(), "somebody has written since");
         assert!(!yard.stripes.is_current(version));
-        assert!(yard.stripes.hold_if_current(yard.stripes.begin(stripe)).is_some());
+        assert!(yard.stripes.begin(stripe).hold_if_current().is_some());
     }
 
     #[test]
@@ -389,13 +251,13 @@ mod tests {
         let yard = Yard::new(&arena);
         let stripe = yard.stripes.of(1);
         let (first, second) = (yard.stripes.begin(stripe), yard.stripes.begin(stripe));
-        let held = yard.stripes.hold_if_current(first);
-        assert!(held.is_some() && yard.stripes.hold_if_current(second).is_none());
+        let held = first.hold_if_current();
+        assert!(held.is_some() && second.hold_if_current().is_none());
         drop(held);
-        assert!(yard.stripes.hold_if_current(second).is_none(), "a version comes once");
+        assert!(second.hold_if_current().is_none(), "a version comes once");
         let now = yard.stripes.begin(stripe);
         drop(yard.stripes.hold(yard.stripes.of(2)));
-        assert!(yard.stripes.hold_if_current(now).is_some());
+        assert!(now.hold_if_current().is_some());
     }
 
     /// Writers keep two words equal and raise them; readers see neither a pair that is not, nor one
@@ -462,6 +324,13 @@ mod tests {
         });
         assert_eq!(yard.get(0), threads * rounds);
         let version = yard.stripes.begin(of(5));
-        assert_eq!(version.even, 2 * threads * rounds);
+        assert_eq!(
+            std::format!("{version:?}"),
+            std::format!(
+                "Version({} at {})",
+                2 * threads * rounds,
+                yard.stripes.at.wrapping_add(5 * WORD)
+            )
+        );
     }
 }

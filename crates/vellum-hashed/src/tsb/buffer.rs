@@ -129,7 +129,7 @@ impl<M: Memory> TsbBuffer<M> {
 
     /// Writes down what the table behind had for the page, unless it may have changed since.
     pub(super) fn fill(&self, version: Version<'_, M>, va: VirtAddr, page: u8, raw: u64) {
-        if let Some(_held) = self.stripes.hold_if_current(version) {
+        if let Some(_held) = version.hold_if_current() {
             self.store(va.as_u64() >> page, (va.as_u64() | THERE, raw));
         }
     }

@@ -36,7 +36,7 @@
 
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
-use vellum_core::{PhysAddr, PhysMap, VirtAddr};
+use vellum_core::{PAGE_SIZE, PhysAddr, PhysMap, VirtAddr};
 use vellum_global::key::mix;
 use vellum_global::{Asid, Key, Size};
 
@@ -64,8 +64,19 @@ const LARGE: u64 = 1 << 55;
 const HUGE: u64 = 1 << (GROUP_BITS - 1);
 /// In the last word of a line: bit 54 of its tag.
 const USED_IN_WORD: u64 = USED >> (PIECE_BITS * (ENTRIES as u32 - 1)) << PIECE_SHIFT;
-/// Above every tag: what tells the hashes of a tag apart.
-const HASH_SHIFT: u32 = 56;
+/// Above every tag.
+const TAG_BITS: u32 = 56;
+/// Of the hashes: 2^64 divided by the golden ratio, odd.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// And what each way multiplies by: odd, and otherwise of no pattern.
+const FACTORS: [u64; 8] = {
+    let (mut factors, mut way) = ([0; 8], 0);
+    while way < factors.len() {
+        factors[way] = mix(way as u64 + 1) | 1;
+        way += 1;
+    }
+    factors
+};
 
 /// What a raw soft entry has below the tag, and how its upper bits are shifted past it.
 const LOW: u64 = (1 << PIECE_SHIFT) - 1;
@@ -100,7 +111,7 @@ impl Tag {
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         match NonZeroU64::new(bits) {
-            Some(tag) if bits & USED != 0 && bits >> HASH_SHIFT == 0 => Some(Self(tag)),
+            Some(tag) if bits & USED != 0 && bits >> TAG_BITS == 0 => Some(Self(tag)),
             _ => None,
         }
     }
@@ -133,17 +144,31 @@ impl Tag {
         Key::of(asid, VirtAddr::new(number << size.page()), size)
     }
 
-    /// Hash function number `way` of 256, each independent of the others: they are one bijection of
-    /// 64 bits, applied to words of which no two are equal for any tags and ways.
+    /// Hash function number `way` of eight: each a bijection of 64 bits, none of which follows from
+    /// another by a shift or a step of the tag.
+    ///
+    /// Multiply, fold the better half over the other, multiply by the way's factor, and turn it
+    /// around, since the upper bits of a product are those that depend on all of it and slots are
+    /// chosen by the lower ones. What is before the way's factor is the same for all ways, so that
+    /// several of them cost little more than one.
     #[must_use]
     #[inline]
     pub const fn hash(self, way: u8) -> u64 {
-        mix(self.bits() | (way as u64) << HASH_SHIFT)
+        let all = self.bits().wrapping_mul(FACTOR);
+        let folded = all ^ all >> 32;
+        folded.wrapping_mul(FACTORS[(way % 8) as usize]).swap_bytes()
+    }
+
+    /// The piece of the tag that entry `slot` has, where it has it, among others.
+    #[inline]
+    const fn turned(self, slot: u32) -> u64 {
+        self.bits().rotate_left(PIECE_SHIFT).rotate_right(slot * PIECE_BITS)
     }
 
     /// The piece of the tag that entry `slot` has, where it has it.
+    #[inline]
     const fn piece(self, slot: u32) -> u64 {
-        self.bits() >> (slot * PIECE_BITS) << PIECE_SHIFT & PIECE
+        self.turned(slot) & PIECE
     }
 }
 
@@ -158,14 +183,21 @@ pub const fn slot(key: Key) -> usize {
 }
 
 /// A raw entry as a line has it, but for the tag.
+#[inline]
 const fn encode(raw: u64) -> u64 {
     if raw & LEAF == 0 { raw & LOW | raw >> PIECE_SHIFT << HIGH_SHIFT } else { raw & !PIECE }
 }
 
 /// The raw entry of a word of a line.
+#[inline]
 const fn decode(word: u64) -> u64 {
-    let word = word & !PIECE;
-    if word & LEAF == 0 { word & LOW | word >> HIGH_SHIFT << PIECE_SHIFT } else { word }
+    if word & LEAF == 0 { decode_soft(word) } else { word & !PIECE }
+}
+
+/// Apart, so that who finds a leaf pays for a leaf.
+#[cold]
+const fn decode_soft(word: u64) -> u64 {
+    word & LOW | word >> HIGH_SHIFT << PIECE_SHIFT
 }
 
 /// The eight words of a line, where they lie.
@@ -180,6 +212,7 @@ impl Line {
         self.0.get(slot).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn words(&self) -> [u64; ENTRIES] {
         self.0.each_ref().map(|word| word.load(Ordering::Relaxed))
     }
@@ -188,12 +221,22 @@ impl Line {
     #[must_use]
     #[inline]
     pub fn is(&self, tag: Tag) -> bool {
-        let [first, rest @ ..] = &self.0;
-        // The piece with the low bits of the page number, which decides almost always.
-        let differs = |word: &AtomicU64, slot| word.load(Ordering::Relaxed) ^ tag.piece(slot);
-        if differs(first, 0) & PIECE != 0 {
-            return false;
-        }
+        // The piece with the low bits of the page number decides almost always.
+        self.may_be(tag) && self.is_wholly(tag)
+    }
+
+    /// Whether the first piece of its tag is that of `tag`.
+    #[inline]
+    pub(crate) fn may_be(&self, tag: Tag) -> bool {
+        let [first, ..] = &self.0;
+        (first.load(Ordering::Relaxed) ^ tag.turned(0)) & PIECE == 0
+    }
+
+    /// Whether all the other pieces are.
+    #[inline]
+    pub(crate) fn is_wholly(&self, tag: Tag) -> bool {
+        let [_, rest @ ..] = &self.0;
+        let differs = |word: &AtomicU64, slot| word.load(Ordering::Relaxed) ^ tag.turned(slot);
         let all = rest.iter().zip(1..).fold(0, |all, (word, slot)| all | differs(word, slot));
         all & PIECE == 0
     }
@@ -207,9 +250,13 @@ impl Line {
 
     /// Its tag; `None` if it is unused.
     #[must_use]
+    #[inline]
     pub fn tag(&self) -> Option<Tag> {
-        let piece = |word: &u64| (word & PIECE) >> PIECE_SHIFT;
-        Tag::from_bits(self.words().iter().rev().fold(0, |bits, w| bits << PIECE_BITS | piece(w)))
+        // Eight pieces of seven bits, none of which comes to lie on another, and turned back.
+        let turned = self.0.iter().rev().fold(0, |all: u64, word| {
+            all.rotate_left(PIECE_BITS) | word.load(Ordering::Relaxed) & PIECE
+        });
+        Tag::from_bits(turned.rotate_right(PIECE_SHIFT))
     }
 
     /// The raw entry of a slot.
@@ -231,29 +278,41 @@ impl Line {
 
     /// How many entries it has.
     #[must_use]
+    #[inline]
     pub fn count(&self) -> usize {
         self.words().iter().filter(|&word| word & !PIECE != 0).count()
     }
 
     /// Makes an unused line, or one that another was moved out of, that of `tag`, without entries.
+    #[inline]
     pub fn claim(&self, tag: Tag) {
         for (word, slot) in self.0.iter().zip(0..) {
             word.store(tag.piece(slot), Ordering::Relaxed);
         }
     }
 
+    /// Whether it has none.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) & !PIECE == 0
+    }
+
     /// Makes it unused.
+    #[inline]
     pub fn clear(&self) {
         self.0.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
     /// Its words, to be moved.
     #[must_use]
+    #[inline]
     pub fn copy(&self) -> Copied {
         Copied(self.words())
     }
 
     /// Becomes what another line was.
+    #[inline]
     pub fn paste(&self, copied: Copied) {
         for (word, value) in self.0.iter().zip(copied.0) {
             word.store(value, Ordering::Relaxed);
@@ -279,6 +338,42 @@ pub unsafe fn with_line<M: PhysMap, R>(memory: &M, at: PhysAddr, f: impl FnOnce(
         // and are aligned; `Line` is eight atomic words, and by the caller everybody else's accesses
         // to them are atomic and of the same size.
         f(unsafe { p.cast::<Line>().as_ref() })
+    })
+}
+
+/// Calls `f` with the line at `at` and the next, which is in the same frame.
+///
+/// # Safety
+///
+/// As [`with_line`], for both of them.
+#[inline]
+pub unsafe fn with_pair<M: PhysMap, R>(
+    memory: &M,
+    at: PhysAddr,
+    f: impl FnOnce(&[Line; 2]) -> R,
+) -> R {
+    memory.with(at, |p| {
+        // SAFETY: as in `with_line`, and the pointer is valid to the end of the frame.
+        f(unsafe { p.cast::<[Line; 2]>().as_ref() })
+    })
+}
+
+/// Calls `f` with the lines from `at` to the end of its frame.
+///
+/// # Safety
+///
+/// As [`with_line`], for all of them.
+#[inline]
+pub unsafe fn with_lines<M: PhysMap, R>(
+    memory: &M,
+    at: PhysAddr,
+    f: impl FnOnce(&[Line]) -> R,
+) -> R {
+    let count = (PAGE_SIZE - at.as_u64() % PAGE_SIZE) / LINE_BYTES;
+    memory.with(at, |p| {
+        // SAFETY: as in `with_line`, and the pointer is valid to the end of the frame, up to which
+        // there are so many lines.
+        f(unsafe { core::slice::from_raw_parts(p.cast::<Line>().as_ptr(), count as usize) })
     })
 }
 

@@ -34,6 +34,9 @@
 //! - A region is 64 lines and has a stripe. Who changes what a look-up from some home reads holds the
 //!   stripes of all regions from that home to the end of what changes; so a look-up that found each
 //!   region's version current until it was in the next has seen lines that were there together.
+//! - A look-up that finds its line needs no n: it was there while the version was. One that does not
+//!   reads n again while the version is current: had a split that ended before taken the line away,
+//!   that n would be the new one, which the split has published under the stripe.
 //! - The home of a line goes up, never down. A scan of region r offers the lines whose homes lie in r,
 //!   wherever they are.
 //! - n grows by the holder of `splitting`, who holds the region of the home that is split.
@@ -103,6 +106,14 @@ pub struct Statistics {
     pub moved: u64,
     /// Most of these in one call.
     pub worst_pause: u64,
+}
+
+/// What a look-up came to.
+struct Look<R> {
+    found: Option<R>,
+    home: u64,
+    /// How many lines it read, from home on.
+    count: u64,
 }
 
 /// What became of an update, once the line was looked for under its stripes.
@@ -256,10 +267,53 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         (Outcome::Done { result, empty: false }, true)
     }
 
-    /// Looks the line of a tag up, without a lock: what `read` makes of it, its home, and how many
-    /// lines were read.
+    /// Looks the line of a tag up, without a lock.
     #[inline]
-    fn look<R>(&self, tag: Tag, read: impl Fn(&Line) -> R) -> (Option<R>, u64, u64) {
+    fn look<R>(&self, tag: Tag, read: impl Fn(&Line) -> R + Copy) -> Look<R> {
+        let hash = tag.hash(0);
+        let n = self.lines.homes();
+        let home = home_of(hash, n);
+        let version = self.stripes.begin(self.region(home));
+        match self.lines.with_pair(home, |pair| look_in_pair(pair, tag, read)) {
+            Some((found, count)) if count > 0 => {
+                // Where it was found it was. Where it was not, another home may have been its own
+                // since before the version.
+                let known = found.is_some() || self.lines.homes() == n;
+                if known && self.stripes.is_current(version) {
+                    return Look { found, home, count };
+                }
+            }
+            _ => {
+                let (found, count) = self.look_along(tag, home, read);
+                let known = count > 0 && (found.is_some() || self.lines.homes() == n);
+                if known && self.stripes.is_current(version) {
+                    return Look { found, home, count };
+                }
+            }
+        }
+        self.look_on(tag, read)
+    }
+
+    /// Looks along the lines from home to the end of the region: what was found, and in how many;
+    /// none, if it may be behind.
+    #[inline(never)]
+    fn look_along<R>(&self, tag: Tag, home: u64, read: impl Fn(&Line) -> R) -> (Option<R>, u64) {
+        self.lines.with_rest(home, |lines| {
+            for (line, count) in lines.iter().zip(1..) {
+                if line.is(tag) {
+                    return (Some(read(line)), count);
+                }
+                if !line.is_used() {
+                    return (None, count);
+                }
+            }
+            (None, 0)
+        })
+    }
+
+    /// The same from region to region, and as often as it takes.
+    #[inline(never)]
+    fn look_on<R>(&self, tag: Tag, read: impl Fn(&Line) -> R) -> Look<R> {
         let hash = tag.hash(0);
         'again: loop {
             let home = home_of(hash, self.lines.homes());
@@ -288,16 +342,34 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
                 });
                 if let Some(found) = end {
                     if self.stripes.is_current(version) {
-                        return (found, home, steps + 1);
+                        return Look { found, home, count: steps + 1 };
                     }
                     continue 'again;
                 }
             }
             if self.stripes.is_current(version) {
-                return (None, home, most);
+                return Look { found: None, home, count: most };
             }
         }
     }
+}
+
+/// What `read` makes of the line of a tag, if that is one of these from its home on, and how many of
+/// them say so; none, if it may be behind.
+///
+/// Most lines are the first or the second, in no order that a processor could guess: so the one
+/// whose first piece is right is chosen without a branch.
+#[inline]
+fn look_in_pair<R>(pair: &[Line; 2], tag: Tag, read: impl Fn(&Line) -> R) -> (Option<R>, u64) {
+    let [first, second] = pair;
+    let is_second = !first.may_be(tag);
+    let line = [first, second][usize::from(is_second)];
+    if line.is(tag) {
+        return (Some(read(line)), 1 + u64::from(is_second));
+    }
+    // One branch for both, for the same reason.
+    let ends = !first.is_used() | (is_second & !second.is_used());
+    (None, if ends { 1 + u64::from(first.is_used()) } else { 0 })
 }
 
 impl<M: Memory, const ROBIN_HOOD: bool> Store for Line8<M, ROBIN_HOOD> {
@@ -320,15 +392,18 @@ impl<M: Memory, const ROBIN_HOOD: bool> Store for Line8<M, ROBIN_HOOD> {
         self.provide(need)
     }
 
+    #[inline]
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
         let slot = slot(key);
-        let (raw, home, count) = self.look(Tag::of(key), |line| line.entry(slot));
-        for steps in 0..count {
-            let pa = self.lines.address(self.lines.after(home, steps));
-            let bytes = LINE_BYTES as u8;
-            sink.reference(Ref { pa, bytes, span: PAGE_SHIFT, parallel: false });
+        let Look { found, home, count } = self.look(Tag::of(key), |line| line.entry(slot));
+        if S::HEARS {
+            for steps in 0..count {
+                let pa = self.lines.address(self.lines.after(home, steps));
+                let bytes = LINE_BYTES as u8;
+                sink.reference(Ref { pa, bytes, span: PAGE_SHIFT, parallel: false });
+            }
         }
-        raw.unwrap_or(0)
+        found.unwrap_or(0)
     }
 
     fn update<E>(
@@ -371,8 +446,7 @@ impl<M: Memory, const ROBIN_HOOD: bool> Store for Line8<M, ROBIN_HOOD> {
     fn read_block(&self, first: Key, raws: &mut [u64]) {
         let from = slot(first);
         let entries = |line: &Line| core::array::from_fn(|n| line.entry((from + n) % ENTRIES));
-        let (found, ..) = self.look(Tag::of(first), entries);
-        let found: [u64; ENTRIES] = found.unwrap_or_default();
+        let found: [u64; ENTRIES] = self.look(Tag::of(first), entries).found.unwrap_or_default();
         raws.iter_mut().zip(found).for_each(|(raw, entry)| *raw = entry);
     }
 

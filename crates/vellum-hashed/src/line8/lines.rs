@@ -1,20 +1,23 @@
 //! The lines of a table: where they lie, and which one a hash calls home.
 //!
 //! ```text
-//!   segment 0      2^f lines, from with_capacity     n homes, 2^k <= n < 2^(k+1)
-//!   segment 1      2^f                               home of a hash h:  h mod 2^(k+1),
-//!   segment 2      2^(f+1)                           less 2^k if that is not below n
+//!   segment f-1    2^f lines, from with_capacity     n homes, 2^k <= n < 2^(k+1)
+//!   segment f      2^f                               home of a hash h:  h mod 2^(k+1),
+//!   segment f+1    2^(f+1)                           less 2^k if that is not below n
 //!   ...            as many as all before
 //! ```
 //!
 //! A line and the home of the same number are the same place. Every segment is a circle: after its
-//! last line comes its first.
+//! last line comes its first. Line `l` is in segment log2 of `l or 2^f - 1`; what is kept of a segment
+//! is where line 0 would be if that segment had lines down to it, so that an address is one shift
+//! and one sum from there.
 //!
 //! # Invariants
 //!
 //! - A segment, once there, stays while the table is shared; n reaches into no other.
 
-use crate::line::{LINE_BYTES, Line, with_line};
+use crate::line::{LINE_BYTES, Line, with_line, with_lines, with_pair};
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use vellum_global::word::alloc_zeroed;
@@ -25,17 +28,18 @@ pub(super) const REGION_BITS: u8 = (PAGE_SIZE / LINE_BYTES).ilog2() as u8;
 pub(super) const REGION: u64 = 1 << REGION_BITS;
 /// log2 of more lines than there are tags for.
 const MOST_BITS: u8 = 45;
-const SEGMENTS: usize = 40;
+/// One for each logarithm.
+const SEGMENTS: usize = 64;
 /// In a segment's word: it is there. (Its address may be 0.)
 const THERE: u64 = 1;
 
 pub(super) struct Lines<M: Memory> {
     memory: M,
-    /// f: log2 of the lines of segment 0.
-    first_bits: u8,
     /// n.
     homes: AtomicU64,
-    /// Address of each segment, with [`THERE`].
+    /// 2^f - 1: the last line of the first segment.
+    last_of_first: NonZeroU64,
+    /// Where line 0 would be by each segment, with [`THERE`].
     segments: [AtomicU64; SEGMENTS],
     count_frames: AtomicU64,
 }
@@ -46,13 +50,12 @@ impl<M: Memory> Lines<M> {
         let lines = want.clamp(REGION, 1 << MOST_BITS).next_power_of_two();
         let lines = Self {
             memory,
-            // Below 46.
-            first_bits: lines.ilog2() as u8,
             homes: AtomicU64::new(lines),
+            last_of_first: NonZeroU64::MIN.saturating_add(lines - 2),
             segments: [const { AtomicU64::new(0) }; SEGMENTS],
             count_frames: AtomicU64::new(0),
         };
-        lines.add_segment(0)?;
+        lines.add_segment(lines.segment_of(0))?;
         Ok(lines)
     }
 
@@ -72,7 +75,7 @@ impl<M: Memory> Lines<M> {
     }
 
     pub(super) const fn fewest_homes(&self) -> u64 {
-        1 << self.first_bits
+        self.last_of_first.get() + 1
     }
 
     pub(super) fn table_bytes(&self) -> u64 {
@@ -81,34 +84,39 @@ impl<M: Memory> Lines<M> {
 
     /// The segment of a line.
     #[inline]
-    pub(super) const fn segment_of(&self, line: u64) -> usize {
-        match (line >> self.first_bits).checked_ilog2() {
-            Some(log2) => log2 as usize + 1,
-            None => 0,
-        }
+    pub(super) fn segment_of(&self, line: u64) -> usize {
+        (self.last_of_first | line).ilog2() as usize
     }
 
-    /// log2 of a segment's lines.
-    const fn bits(&self, segment: usize) -> u8 {
-        self.first_bits + (segment as u8).saturating_sub(1)
+    /// How many lines a segment has, and which is the first.
+    fn extent(&self, segment: usize) -> (u64, u64) {
+        let fewest = self.fewest_homes();
+        if 1 << segment < fewest { (fewest, 0) } else { (1 << segment, 1 << segment) }
+    }
+
+    /// The order of a segment's block, if there may be such a segment.
+    fn order(&self, segment: usize) -> Option<u8> {
+        let (lines, _) = self.extent(segment);
+        // Below 46.
+        (lines <= 1 << MOST_BITS).then(|| lines.ilog2() as u8 - REGION_BITS)
     }
 
     /// How many lines the segment of `line` has.
     #[inline]
-    pub(super) const fn circle(&self, line: u64) -> u64 {
-        1 << self.bits(self.segment_of(line))
+    pub(super) fn circle(&self, line: u64) -> u64 {
+        self.extent(self.segment_of(line)).0
     }
 
     /// The line `steps` after `line` in its circle. (A segment begins at a multiple of its length.)
     #[inline]
-    pub(super) const fn after(&self, line: u64, steps: u64) -> u64 {
+    pub(super) fn after(&self, line: u64, steps: u64) -> u64 {
         let mask = self.circle(line) - 1;
         line & !mask | (line + steps) & mask
     }
 
     /// How many steps it is from `home` to `line`, of the same circle.
     #[inline]
-    pub(super) const fn distance(&self, home: u64, line: u64) -> u64 {
+    pub(super) fn distance(&self, home: u64, line: u64) -> u64 {
         line.wrapping_sub(home) & (self.circle(line) - 1)
     }
 
@@ -116,10 +124,9 @@ impl<M: Memory> Lines<M> {
     #[inline]
     pub(super) fn address(&self, line: u64) -> PhysAddr {
         let segment = self.segment_of(line);
-        let base = self.segments.get(segment).map_or(0, |word| word.load(Ordering::Relaxed));
-        debug_assert!(base & THERE != 0, "line {line} has no segment");
-        let offset = line & (self.circle(line) - 1);
-        PhysAddr::new(base & !THERE).wrapping_add(offset * LINE_BYTES)
+        let word = self.segments.get(segment).map_or(0, |word| word.load(Ordering::Relaxed));
+        debug_assert!(word & THERE != 0, "line {line} has no segment");
+        PhysAddr::new(word.wrapping_add(line * LINE_BYTES).wrapping_sub(THERE))
     }
 
     /// Calls `f` with a line whose segment is there.
@@ -130,33 +137,52 @@ impl<M: Memory> Lines<M> {
         unsafe { with_line(&self.memory, self.address(line), f) }
     }
 
+    /// Calls `f` with the lines from this one to the end of its region, whose segment is there.
+    #[inline]
+    pub(super) fn with_rest<R>(&self, line: u64, f: impl FnOnce(&[Line]) -> R) -> R {
+        // SAFETY: as in `with`; a segment is of whole frames, and a region is a frame.
+        unsafe { with_lines(&self.memory, self.address(line), f) }
+    }
+
+    /// Calls `f` with a line and the next, if that is in the same region; their segment is there.
+    #[inline]
+    pub(super) fn with_pair<R>(&self, line: u64, f: impl FnOnce(&[Line; 2]) -> R) -> Option<R> {
+        if line % REGION == REGION - 1 {
+            return None;
+        }
+        // SAFETY: as in `with`, and both are in one frame.
+        Some(unsafe { with_pair(&self.memory, self.address(line), f) })
+    }
+
     pub(super) fn has_segment(&self, segment: usize) -> bool {
         self.segments.get(segment).is_some_and(|word| word.load(Ordering::Relaxed) & THERE != 0)
     }
 
     /// Takes a segment from the memory: by one at a time.
     pub(super) fn add_segment(&self, segment: usize) -> Result<(), OutOfFrames> {
-        let order = self.bits(segment) - REGION_BITS;
-        let none = OutOfFrames { order: u8::MAX };
-        let word = self.segments.get(segment).filter(|_| self.bits(segment) <= MOST_BITS);
-        let word = word.ok_or(none)?;
+        let order = self.order(segment).ok_or(OutOfFrames { order: u8::MAX })?;
+        let Some(word) = self.segments.get(segment) else { return Ok(()) };
         let block = alloc_zeroed(&self.memory, order)?;
         self.count_frames.fetch_add(1 << order, Ordering::Relaxed);
+        let (_, first) = self.extent(segment);
+        let line_0 = block.as_u64().wrapping_sub(first * LINE_BYTES);
         // Ordered before the first use by the store of n that lets its lines be used.
-        word.store(block.as_u64() | THERE, Ordering::Relaxed);
+        word.store(line_0 | THERE, Ordering::Relaxed);
         Ok(())
     }
 
     /// Gives back every segment from this one on: n reaches into none of them, or the table goes.
     pub(super) fn free_from(&mut self, segment: usize) {
         for segment in segment..SEGMENTS {
-            let order = self.bits(segment) - REGION_BITS;
+            let (_, first) = self.extent(segment);
+            let order = self.order(segment);
             let Some(word) = self.segments.get_mut(segment) else { continue };
-            let block = core::mem::take(word.get_mut());
-            if block & THERE != 0 {
+            let word = core::mem::take(word.get_mut());
+            if let (true, Some(order)) = (word & THERE != 0, order) {
                 *self.count_frames.get_mut() -= 1 << order;
+                let block = (word & !THERE).wrapping_add(first * LINE_BYTES);
                 // SAFETY: allocated with this order in `add_segment`; `&mut self`, so nobody reads.
-                unsafe { self.memory.free(PhysAddr::new(block & !THERE), order) };
+                unsafe { self.memory.free(PhysAddr::new(block), order) };
             }
         }
     }
@@ -165,6 +191,10 @@ impl<M: Memory> Lines<M> {
 /// The home of a hash among `n`, which is at least 1.
 #[inline]
 pub(super) const fn home_of(hash: u64, n: u64) -> u64 {
+    // Most of the time no doubling is under way.
+    if n & (n - 1) == 0 {
+        return hash & (n - 1);
+    }
     let half = 1 << n.ilog2();
     let home = hash & (2 * half - 1);
     if home < n { home } else { home - half }

@@ -28,7 +28,7 @@ const REGIONS: usize = (MOST / REGION) as usize + 2;
 impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     /// How many lines a look-up from `home` reads at most.
     #[inline]
-    pub(super) const fn most(&self, home: u64) -> u64 {
+    pub(super) fn most(&self, home: u64) -> u64 {
         let circle = self.lines.circle(home);
         if circle < MOST { circle } else { MOST }
     }

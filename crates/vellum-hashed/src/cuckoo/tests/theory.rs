@@ -27,11 +27,11 @@ fn full_at<const WAYS: usize>(slots: u64) -> f64 {
 #[test]
 #[cfg_attr(miri, ignore = "tens of thousands of lines")]
 fn ways_hold_what_theory_says() {
-    for (load, threshold) in
-        [(full_at::<2>(8192), 0.5), (full_at::<3>(8192), 0.918), (full_at::<4>(8192), 0.977)]
-    {
+    // With two ways a path forks nowhere, so near the threshold some are longer than a walk is.
+    let [two, three, four] = [full_at::<2>(8192), full_at::<3>(8192), full_at::<4>(8192)];
+    for (load, threshold, below) in [(two, 0.5, 0.06), (three, 0.918, 0.03), (four, 0.977, 0.03)] {
         assert!(load < threshold + 0.01, "{load} is more than {threshold}");
-        assert!(load > threshold - 0.03, "{load} is far from {threshold}");
+        assert!(load > threshold - below, "{load} is far from {threshold}");
     }
 }
 

@@ -16,6 +16,7 @@ fn proptest_config() -> proptest::test_runner::Config {
 pub mod addr;
 pub mod asid;
 pub mod attr;
+pub mod bytes;
 pub mod entry;
 pub mod error;
 pub mod gather;
@@ -27,6 +28,7 @@ pub mod walk;
 pub use addr::{Canonical, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, VirtAddr, Vpn};
 pub use asid::Asid;
 pub use attr::{Attr, Change, MemoryType};
+pub use bytes::FrameBytes;
 pub use entry::{Entry, Gone, Run, Soft, Span};
 pub use error::{Cause, Need, RangeError, ReplaceError};
 pub use gather::{Batch, Direct, Flush, Gather, Invalidate, Nobody, RANGES, Reap, Receive, Scope};

@@ -1,0 +1,135 @@
+//! What is done to a stretch of a file: writing back, truncating, dropping what is clean.
+//!
+//! ```text
+//!   stretch of up to as many pages as are cached:  look each up
+//!   longer:                                         look at the record of every frame once
+//!                                                   (only `PageInfo`s, side by side in memory)
+//! ```
+//!
+//! So a sparse file of terabytes costs no more than the memory has frames.
+
+use super::{Cache, CacheError, PageRange};
+use crate::files::{FileError, FileId, Files};
+use crate::page::{Pages, State};
+use vellum_core::PAGE_SIZE;
+
+impl<P: Pages> Cache<P> {
+    /// Notes that the page differs from its file now; false if it is not cached.
+    pub fn mark_dirty(&self, file: FileId, index: u64) -> bool {
+        let Some(page) = self.find(file, index) else { return false };
+        page.info().set(State::DIRTY);
+        true
+    }
+
+    /// Stores every dirty page of the stretch, in ascending order; how many.
+    ///
+    /// Who may write through a mapping has to have had that mapping's dirty bits taken over first
+    /// ([`State::DIRTY`]); what is written meanwhile may be stored or not, and then makes it dirty again.
+    ///
+    /// # Errors
+    ///
+    /// The first [`FileError`]; the page it happened to is dirty still, and the rest was tried.
+    pub fn write_back(
+        &self,
+        files: &impl Files,
+        file: FileId,
+        pages: PageRange,
+    ) -> Result<u64, FileError> {
+        if files.is_memory(file) {
+            return Ok(0);
+        }
+        let (mut written, mut failed) = (0, None);
+        self.each(file, pages, |index| {
+            let Some(page) = self.ready(file, index) else { return };
+            // Before the bytes are read: a store behind this makes it dirty once more.
+            if !page.info().clear(State::DIRTY).contains(State::DIRTY) {
+                return;
+            }
+            match page.with_bytes(|bytes| files.write(file, index, bytes)) {
+                Ok(()) => written += 1,
+                Err(error) => {
+                    page.info().set(State::DIRTY);
+                    failed = failed.or(Some(error));
+                }
+            }
+        });
+        failed.map_or(Ok(written), Err)
+    }
+
+    /// Takes every page from `from` on out of the cache, for a file that has become shorter, and makes
+    /// zeros of what lies behind the new end in its last page; how many pages.
+    ///
+    /// The file has its new length already. Mappings of these pages are the caller's to remove, after
+    /// this; a fault that has found a page before looks again whether it is cached.
+    pub fn truncate(&self, files: &impl Files, file: FileId) -> u64 {
+        let len = files.len_bytes(file);
+        let keep = len.div_ceil(PAGE_SIZE);
+        let mut removed = 0;
+        self.each(file, keep..u64::MAX, |index| {
+            removed += u64::from(self.remove_if(file, index, |_, _| true));
+        });
+        let tail = usize::try_from(len % PAGE_SIZE).unwrap_or(0);
+        if tail != 0
+            && let Some(page) = self.ready(file, keep - 1)
+        {
+            page.with_bytes(|bytes| bytes.zero_from(tail));
+        }
+        removed
+    }
+
+    /// Drops the pages of the stretch that are clean, whole, and used by nobody; how many. Pages of
+    /// files that are in memory only stay.
+    pub fn drop_clean(&self, files: &impl Files, file: FileId, pages: PageRange) -> u64 {
+        if files.is_memory(file) {
+            return 0;
+        }
+        let mut removed = 0;
+        self.each(file, pages, |index| {
+            let dropped = self.remove_if(file, index, |_, info| {
+                let state = info.state();
+                // The cache's own share is the only one; nobody gets another without this lock.
+                info.is_sole() && state.contains(State::READY) && !state.contains(State::DIRTY)
+            });
+            removed += u64::from(dropped);
+        });
+        removed
+    }
+
+    /// Takes the whole file out of the cache, dirty or not: for one that is no more.
+    pub fn forget(&self, file: FileId) -> u64 {
+        let mut removed = 0;
+        self.each(file, 0..u64::MAX, |index| {
+            removed += u64::from(self.remove_if(file, index, |_, _| true));
+        });
+        removed
+    }
+
+    /// Reads up to `count` pages behind `index` that are not cached, until one cannot be had; how many
+    /// were read. Whoever reads a file in order calls this with a window that grows.
+    pub fn read_ahead(&self, files: &impl Files, file: FileId, index: u64, count: u64) -> u64 {
+        let mut read = 0;
+        for index in index..index.saturating_add(count) {
+            match self.get(files, file, index) {
+                Ok((_, new)) => read += u64::from(new),
+                Err(CacheError::Busy) => {}
+                Err(_) => break,
+            }
+        }
+        read
+    }
+
+    /// Calls `f` with the number of every page of the stretch that may be cached.
+    fn each(&self, file: FileId, pages: PageRange, mut f: impl FnMut(u64)) {
+        let count = pages.end.saturating_sub(pages.start);
+        if count <= self.count_pages().max(64) {
+            pages.for_each(f);
+            return;
+        }
+        self.pages.each_info(&mut |info| {
+            let here = info.state().contains(State::CACHED) && info.owner() == file.0;
+            if here && pages.contains(&info.index()) {
+                f(info.index());
+            }
+        });
+    }
+}

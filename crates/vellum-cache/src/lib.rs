@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cache;
+pub mod files;
+pub mod page;
+
+pub use cache::{Cache, CacheError};
+pub use files::{FileError, FileId, Files};
+pub use page::{Page, PageInfo, Pages};

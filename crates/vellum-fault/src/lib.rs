@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+pub mod engine;
+#[cfg(any(test, feature = "std"))]
+pub mod host;
+pub mod mmu;
+pub mod outcome;
+pub mod region;
+pub mod soft;
+pub mod system;
+
+pub use engine::Engine;
+pub use mmu::{Mmu, Rss, RssKind};
+pub use outcome::{Cost, Deny, FaultError, Signal};
+pub use region::{Access, Backing, Region, Rights, Sharing};
+pub use soft::Marker;
+pub use system::{NoSwap, Swap, SwapEntry, SwapError, System};

@@ -1,0 +1,94 @@
+//! Pages of files, through the page cache.
+//!
+//! ```text
+//!   a fault                                    somebody truncates the file
+//!   -------                                    ---------------------------
+//!   finds the page in the cache                the file becomes shorter
+//!   installs the leaf              (1)         takes the page out of the cache   (a)
+//!   is it in the cache still?      (2)         removes the leaf from every space (b)
+//!     no: takes the leaf away again
+//! ```
+//!
+//! In whatever order these come, no leaf is left: with (1) before (b), it is found there; else (a) is
+//! before (2). A full fence on both sides makes "before" mean one thing.
+
+use super::Mmu;
+use super::fault::{Fault, Step};
+use crate::outcome::{Cost, FaultError};
+use crate::region::{Region, Sharing};
+use crate::system::System;
+use core::sync::atomic::{Ordering::SeqCst, fence};
+use vellum_cache::page::State;
+use vellum_cache::{CacheError, FileId, Files, Page};
+use vellum_core::{Attr, Entry, PAGE_SIZE, VirtAddr};
+
+impl<S: System> Mmu<'_, S> {
+    /// Nothing is there yet, and a file is what it shows.
+    pub(super) fn fill_from_file(&self, fault: &Fault<'_>, file: FileId) -> Step {
+        let region = fault.region;
+        let index = region.index_of(fault.page());
+        let (cache, files) = (self.engine.cache(), self.engine.system().files());
+        let (page, read) = cache.get(files, file, index).map_err(|error| match error {
+            CacheError::Busy => FaultError::Retry,
+            CacheError::OutOfFrames(e) => e.into(),
+            _ => fault.deny_page(),
+        })?;
+        let cost = if read { Cost::Major } else { Cost::Minor };
+        let private = region.sharing == Sharing::Private;
+        let step = if private && fault.writes() {
+            let copy = self.copy_of(&page)?;
+            self.adopt(fault, copy.info());
+            self.install(fault.page(), Entry::Hole, copy, fault.attr(true))?
+        } else {
+            if fault.writes() {
+                page.info().set(State::DIRTY);
+            }
+            let around = !fault.writes() && region.around > 1;
+            let step = self.map_cached(fault.page(), page, fault.attr(!private))?;
+            if around && step.is_some() {
+                self.map_around(region, fault.page(), file);
+            }
+            step
+        };
+        Ok(step.map(|_| cost))
+    }
+
+    /// Maps a page of the cache, and takes it away again if it is not in the cache any more.
+    fn map_cached(&self, va: VirtAddr, page: Page<'_, S>, attr: Attr) -> Step {
+        let (info, pa) = (page.info(), page.pa());
+        let step = self.install(va, Entry::Hole, page, attr)?;
+        if step.is_some() {
+            fence(SeqCst);
+            if !info.state().contains(State::CACHED) {
+                // Whoever has changed the entry meanwhile has taken the page away himself.
+                self.exchange(va, PAGE_SIZE, Entry::Leaf(pa, attr), Entry::Hole)?;
+                return Ok(None);
+            }
+        }
+        Ok(step)
+    }
+
+    /// Maps what the cache has of the aligned window around a page that was just mapped: a program
+    /// that has read one page of a file will read the next. Only holes are filled, and nothing is read
+    /// or allocated but for the table; who has no memory for that goes without.
+    fn map_around(&self, region: &Region, va: VirtAddr, file: FileId) {
+        let window = region.around * PAGE_SIZE;
+        let first = VirtAddr::new(va.as_u64() & !(window - 1));
+        let files = self.engine.system().files();
+        let end = files.len_bytes(file).div_ceil(PAGE_SIZE);
+        let attr = region.rights.attr();
+        let attr = if region.sharing == Sharing::Private { attr - Attr::WRITE } else { attr };
+        for i in 0..region.around {
+            let page = first.wrapping_add(i * PAGE_SIZE);
+            if page == va || !region.covers(page, PAGE_SIZE) || region.index_of(page) >= end {
+                continue;
+            }
+            let Some(cached) = self.engine.cache().ready(file, region.index_of(page)) else {
+                continue;
+            };
+            if self.map_cached(page, cached, attr).is_err() {
+                return;
+            }
+        }
+    }
+}

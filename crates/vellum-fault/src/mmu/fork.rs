@@ -1,0 +1,77 @@
+//! Giving a child what its parent maps.
+//!
+//! ```text
+//!   before            after, of a private range              of a shared one
+//!   parent RW->f1     parent RO->f1<-RO child                parent RW->f1<-RW child
+//!   parent swap 7     parent swap 7, child swap 7            the same
+//! ```
+//!
+//! Which ranges are worth giving is the space's business: what a fault could find again in a file need
+//! not be copied.
+
+use super::{Mmu, RssKind, each_frame, gather};
+use crate::region::Sharing;
+use crate::soft::Marker;
+use crate::system::{Swap, System};
+use vellum_cache::page::PageInfo;
+use vellum_core::{Attr, Change, Entry, PageTable, RangeError, Run, Span, VirtAddr};
+
+impl<S: System> Mmu<'_, S> {
+    /// Gives `child`, which maps nothing there, every page of the range.
+    ///
+    /// The child must not run before this has returned. Both are borrowed, so nobody faults meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Out of memory. The child has exactly `[va, va + done)`, which the caller zaps or retires; the
+    /// parent's pages may be read-only, which costs their next stores a fault.
+    pub fn copy_to(
+        &mut self,
+        child: &mut Self,
+        va: VirtAddr,
+        len: u64,
+        sharing: Sharing,
+    ) -> Result<(), RangeError> {
+        let change = match sharing {
+            Sharing::Private => Change::clearing(Attr::WRITE),
+            Sharing::Shared => Change::default(),
+        };
+        let Self { engine, table, cpus, rss } = self;
+        let Self { table: child_table, cpus: child_cpus, rss: child_rss, engine: child_engine } =
+            child;
+        debug_assert!(core::ptr::eq(*engine, *child_engine), "a child is of its parent's engine");
+        let mut gather_parent = gather::<S, 8>(engine, cpus, rss);
+        let mut gather_child = gather::<S, 2>(child_engine, child_cpus, child_rss);
+        let shared = table.share(
+            va,
+            len,
+            change,
+            &mut gather_parent,
+            (child_table, &mut gather_child),
+            &mut |span| given(engine, child_rss, span),
+        );
+        gather_parent.finish();
+        gather_child.finish();
+        shared
+    }
+}
+
+/// The child has got this: its shares.
+fn given<S: System>(engine: &super::Engine<S>, rss: &super::Rss, span: Span) {
+    match span.entry {
+        Entry::Hole => {}
+        Entry::Leaf(pa, attr) => {
+            let run = Run::new(span.va, pa, span.len, attr);
+            each_frame(engine, run, |info: &PageInfo| {
+                info.mapped_again();
+                rss.add(RssKind::of(info.state()), 1);
+            });
+        }
+        Entry::Soft(soft) => {
+            if let Some(Marker::Swap(entry)) = Marker::of(soft) {
+                engine.system().swap().share(entry);
+                rss.add(RssKind::Swap, 1);
+            }
+        }
+    }
+}

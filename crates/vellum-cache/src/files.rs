@@ -12,7 +12,7 @@
 //! for a page at a time, and gives each back as it was changed.
 
 use core::fmt;
-use vellum_core::FrameBytes;
+use vellum_core::{FrameBytes, OutOfFrames};
 
 /// A file's number: the embedder's own (an inode's index, say), the same for as long as the file is
 /// mapped or cached. Two files never share one.
@@ -40,6 +40,17 @@ impl fmt::Display for FileError {
 
 impl core::error::Error for FileError {}
 
+/// Where a file is, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileLabel {
+    /// The device's major number.
+    pub major: u32,
+    /// The device's minor number.
+    pub minor: u32,
+    /// The file's number on it.
+    pub inode: u64,
+}
+
 /// The files of a system. They are called without a lock held, and may wait.
 pub trait Files {
     /// The file's length in bytes.
@@ -65,5 +76,42 @@ pub trait Files {
     fn is_memory(&self, file: FileId) -> bool {
         let _ = file;
         false
+    }
+
+    /// Makes a file of `len` bytes of zeros that is in memory only and that nobody can open: what
+    /// shared anonymous mappings show. The first mapping of it follows.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; also where there are no such files at all.
+    fn create_shared(&self, len: u64) -> Result<FileId, OutOfFrames> {
+        let _ = len;
+        Err(OutOfFrames { order: 0 })
+    }
+
+    /// One region more shows the file.
+    fn mapped(&self, file: FileId) {
+        let _ = file;
+    }
+
+    /// One region fewer shows the file. Of a file that nobody has open either, and that is in memory
+    /// only, the pages may go ([`Cache::forget`](crate::Cache::forget)).
+    fn unmapped(&self, file: FileId) {
+        let _ = file;
+    }
+
+    /// What a list of mappings says of the file besides its name.
+    fn label(&self, file: FileId) -> FileLabel {
+        FileLabel { inode: file.0, ..FileLabel::default() }
+    }
+
+    /// Writes the file's name as such a list has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`.
+    fn write_name(&self, file: FileId, to: &mut dyn fmt::Write) -> fmt::Result {
+        let _ = (file, to);
+        Ok(())
     }
 }

@@ -9,5 +9,5 @@ pub mod files;
 pub mod page;
 
 pub use cache::{Cache, CacheError};
-pub use files::{FileError, FileId, Files};
+pub use files::{FileError, FileId, FileLabel, Files};
 pub use page::{Page, PageInfo, Pages};

@@ -24,6 +24,7 @@ mod regions;
 mod runs;
 pub mod scrub;
 mod shape;
+pub mod slab;
 mod stats;
 mod sync;
 pub mod table;

@@ -1,0 +1,231 @@
+//! Room for a new region: the lowest or the highest gap that will do.
+//!
+//! ```text
+//!   within        |<------------------------------------------>|
+//!   regions    [####]       [##]             [#####]      [########]
+//!   guards                                <--|         <--|            what must stay free before them
+//!   gaps            |.......|  |..........|        |...|
+//!                   ^ Up                ^ Down                         each rounded to the alignment
+//! ```
+//!
+//! The tree is walked in order from one end, past every child that says of itself that it has no gap so
+//! large. A gap that is long enough and will not do for its alignment or its guard costs one step more.
+//!
+//! Source: Linux, `vm_unmapped_area` (mm/vma.c): the same placements, lowest or highest, with
+//! `stack_guard_gap` as the guard of a region that grows down. Linux asks for `len + align - 4 KiB` before
+//! it aligns, and so passes over gaps in which `len` would have fitted exactly.
+
+use super::node::{Hint, Node, Window};
+use super::{PageRange, Region, VmaMap, pages_of};
+use vellum_core::{Memory, PAGE_SHIFT, VirtAddr};
+
+/// From which end a gap is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The lowest address.
+    Up,
+    /// The highest one.
+    Down,
+}
+
+/// What room is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many bytes, rounded up to whole pages; not 0.
+    pub len: u64,
+    /// log2 of what the address shall be a multiple of; below 12 is as 12.
+    pub align: u8,
+    /// Where the whole of it shall lie.
+    pub within: PageRange,
+    /// Which of all gaps.
+    pub from: Direction,
+}
+
+/// A search under way.
+struct Search<G> {
+    window: Window,
+    /// log2 of pages.
+    align: u32,
+    guard: G,
+}
+
+impl<G> Search<G> {
+    /// The first page of the lowest place between `low` and `high`, the latter not counted.
+    fn lowest(&self, low: u64, high: u64) -> Option<u64> {
+        let mask = (1 << self.align) - 1;
+        let first = low.max(self.window.low).checked_add(mask)? & !mask;
+        let end = first.checked_add(self.window.pages)?;
+        (end <= high.min(self.window.high)).then_some(first)
+    }
+
+    /// The first page of the highest place there.
+    fn highest(&self, low: u64, high: u64) -> Option<u64> {
+        let mask = (1 << self.align) - 1;
+        let first = high.min(self.window.high).checked_sub(self.window.pages)? & !mask;
+        (first >= low.max(self.window.low)).then_some(first)
+    }
+}
+
+impl<V: Copy, M: Memory> VmaMap<V, M> {
+    /// Where `room` is: the lowest or the highest address from which on it is free. `guard` says of a
+    /// region how many bytes before it must stay free as well, as far as they are: 256 pages, say,
+    /// before one that grows down.
+    ///
+    /// O(log n), and one step more for each gap that has the length, but not with the alignment, or
+    /// not with the guard of the region behind it.
+    #[must_use]
+    pub fn find_gap(&self, room: Room, guard: impl Fn(&V) -> u64) -> Option<VirtAddr> {
+        let within = room.within.intersection(self.bounds)?;
+        let pages = pages_of(room.len);
+        if pages == 0 || pages > within.count_pages() {
+            return None;
+        }
+        let window = Window { low: within.first_page(), high: within.end_page(), pages };
+        let align = u32::from(room.align.clamp(PAGE_SHIFT, 63) - PAGE_SHIFT);
+        let search = Search { window, align, guard };
+        let page = match room.from {
+            Direction::Up => self.lowest_gap(&search),
+            Direction::Down => self.highest_gap(&search),
+        }?;
+        Some(VirtAddr::new(page << PAGE_SHIFT))
+    }
+
+    fn lowest_gap<G: Fn(&V) -> u64>(&self, search: &Search<G>) -> Option<u64> {
+        let (bounds, all) = (self.bounds, self.all);
+        if self.len == 0 {
+            return search.lowest(bounds.first_page(), bounds.end_page());
+        }
+        if search.lowest(bounds.first_page(), all.start).is_some() {
+            let first = self.first_below(self.root, self.height);
+            let found = search.lowest(bounds.first_page(), Self::guarded(search, first, all.start));
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.lowest_below(self.root, self.height, search)
+            .or_else(|| search.lowest(all.end, bounds.end_page()))
+    }
+
+    fn highest_gap<G: Fn(&V) -> u64>(&self, search: &Search<G>) -> Option<u64> {
+        let (bounds, all) = (self.bounds, self.all);
+        if self.len == 0 {
+            return search.highest(bounds.first_page(), bounds.end_page());
+        }
+        let found = search
+            .highest(all.end, bounds.end_page())
+            .or_else(|| self.highest_below(self.root, self.height, search));
+        if found.is_some() || search.highest(bounds.first_page(), all.start).is_none() {
+            return found;
+        }
+        let first = self.first_below(self.root, self.height);
+        search.highest(bounds.first_page(), Self::guarded(search, first, all.start))
+    }
+
+    /// Where the room before a region ends that starts at `start`.
+    fn guarded<G: Fn(&V) -> u64>(search: &Search<G>, region: Option<Region<V>>, start: u64) -> u64 {
+        let guard = region.map_or(0, |(_, value)| pages_of((search.guard)(&value)));
+        start.saturating_sub(guard)
+    }
+
+    /// The lowest place between two regions below a node with `levels` of inner nodes.
+    fn lowest_below<G: Fn(&V) -> u64>(
+        &self,
+        node: u32,
+        levels: usize,
+        search: &Search<G>,
+    ) -> Option<u64> {
+        if levels == 0 {
+            return self.lowest_in(node, search);
+        }
+        let window = search.window;
+        let mut from = self.inners.with(node, |inner| inner.find(window.low))?;
+        loop {
+            let (hint, child) = self.inners.with(node, |inner| {
+                let hint = inner.gap_above(from, window);
+                hint.map(|hint| (hint, inner.child(hint.at)))
+            })??;
+            let Hint { at, between, inside } = hint;
+            let between = between.filter(|&(low, high)| search.lowest(low, high).is_some());
+            if let Some((low, high)) = between {
+                let high = Self::guarded(search, self.first_below(child, levels - 1), high);
+                let found = search.lowest(low, high);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if inside {
+                let found = self.lowest_below(child, levels - 1, search);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            from = at + 1;
+        }
+    }
+
+    /// The highest place there.
+    fn highest_below<G: Fn(&V) -> u64>(
+        &self,
+        node: u32,
+        levels: usize,
+        search: &Search<G>,
+    ) -> Option<u64> {
+        if levels == 0 {
+            return self.highest_in(node, search);
+        }
+        let window = search.window;
+        let mut from = self.inners.with(node, |inner| inner.find(window.high - 1))?;
+        loop {
+            let (hint, child) = self.inners.with(node, |inner| {
+                let hint = inner.gap_below(from, window);
+                hint.map(|hint| (hint, inner.child(hint.at)))
+            })??;
+            let Hint { at, between, inside } = hint;
+            if inside {
+                let found = self.highest_below(child, levels - 1, search);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            let between = between.filter(|&(low, high)| search.highest(low, high).is_some());
+            if let Some((low, high)) = between {
+                let high = Self::guarded(search, self.first_below(child, levels - 1), high);
+                let found = search.highest(low, high);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            from = at.checked_sub(1)?;
+        }
+    }
+
+    fn lowest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
+        let window = search.window;
+        self.leaves.with(leaf, |leaf| {
+            let mut from = leaf.find(window.low);
+            loop {
+                let (at, low, high) = leaf.gap_above(from, window)?;
+                let found = search.lowest(low, Self::guarded(search, leaf.get(at), high));
+                if found.is_some() {
+                    return found;
+                }
+                from = at + 1;
+            }
+        })?
+    }
+
+    fn highest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
+        let window = search.window;
+        self.leaves.with(leaf, |leaf| {
+            let mut from = leaf.find(window.high - 1);
+            loop {
+                let (at, low, high) = leaf.gap_below(from.min(leaf.len()), window)?;
+                let found = search.highest(low, Self::guarded(search, leaf.get(at), high));
+                if found.is_some() {
+                    return found;
+                }
+                from = at.checked_sub(1)?;
+            }
+        })?
+    }
+}

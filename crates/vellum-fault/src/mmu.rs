@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::soft::Marker;
 use crate::system::{Swap, System};
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{Attr, Batch, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, VirtAddr};
@@ -100,10 +101,12 @@ impl fmt::Debug for Rss {
 /// One space's translations. Through `&self` faults are resolved, by many CPUs at once; everything
 /// else takes `&mut self`.
 ///
-/// Dropping it leaks what it maps: see [`retire`](Self::retire).
+/// Dropping it gives everything back that it maps, and the table's own memory; no CPU runs in the space
+/// by then, or it is flushed.
 pub struct Mmu<'e, S: System> {
     engine: &'e Engine<S>,
-    table: S::Table,
+    /// Taken by `drop` alone.
+    table: ManuallyDrop<S::Table>,
     cpus: S::Cpus,
     rss: Rss,
 }
@@ -113,7 +116,7 @@ type Detached<S> = <<S as System>::Table as PageTable>::Detached;
 impl<'e, S: System> Mmu<'e, S> {
     /// See [`Engine::mmu`], whose contract this has.
     pub(crate) fn new(engine: &'e Engine<S>, table: S::Table, cpus: S::Cpus) -> Self {
-        Self { engine, table, cpus, rss: Rss::default() }
+        Self { engine, table: ManuallyDrop::new(table), cpus, rss: Rss::default() }
     }
 
     /// The engine.
@@ -122,7 +125,7 @@ impl<'e, S: System> Mmu<'e, S> {
     }
 
     /// The table, to read it or to load its root.
-    pub const fn table(&self) -> &S::Table {
+    pub fn table(&self) -> &S::Table {
         &self.table
     }
 
@@ -136,14 +139,6 @@ impl<'e, S: System> Mmu<'e, S> {
         &self.rss
     }
 
-    /// Gives everything back that it maps, and the table's own memory.
-    pub fn retire(self) {
-        let Self { engine, table, cpus, rss } = self;
-        let mut gather = gather::<S, 32>(engine, &cpus, &rss);
-        table.retire(&mut gather);
-        gather.finish();
-    }
-
     /// [`PageTable::replace`], with memory for the table as it needs it, and a flush of its own.
     fn replace(&self, va: VirtAddr, len: u64, old: Entry, new: Entry) -> Result<(), ReplaceError> {
         let mut stock = self.table.stock();
@@ -151,6 +146,16 @@ impl<'e, S: System> Mmu<'e, S> {
         let done = self.table.replace_refilling(va, len, old, new, &mut stock, &mut gather);
         gather.finish();
         done
+    }
+}
+
+impl<S: System> Drop for Mmu<'_, S> {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the field after this.
+        let table = unsafe { ManuallyDrop::take(&mut self.table) };
+        let mut gather = gather::<S, 32>(self.engine, &self.cpus, &self.rss);
+        table.retire(&mut gather);
+        gather.finish();
     }
 }
 

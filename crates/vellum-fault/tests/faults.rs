@@ -29,7 +29,7 @@ fn a_read_maps_the_page_of_zeros_and_a_write_its_own<T: PageTable>(
     assert_eq!(mmu.rss().pages(RssKind::Anon), 1);
     let Entry::Leaf(_, attr) = mmu.table().walk(page(1), &mut ()).unwrap().entry else { panic!() };
     assert!(attr.contains(Attr::RW | Attr::USER | Attr::STATUS));
-    mmu.retire();
+    drop(mmu);
 }
 
 fn a_child_sees_what_its_parent_wrote_before_and_not_after<T: PageTable>(
@@ -50,12 +50,12 @@ fn a_child_sees_what_its_parent_wrote_before_and_not_after<T: PageTable>(
     let before = child.table().translate(page(0));
     child.fault(&region, page(0), Access::Write).unwrap();
     assert_eq!(child.table().translate(page(0)), before, "alone with it: no copy");
-    mmu.retire();
+    drop(mmu);
     let before = child.table().translate(page(1));
     child.fault(&region, page(1), Access::Write).unwrap();
     assert_eq!(child.table().translate(page(1)), before, "alone since the parent is gone");
     assert_eq!(get(&child, page(1)), 11);
-    child.retire();
+    drop(child);
 }
 
 fn a_private_file_page_is_copied_when_written<T: PageTable>(
@@ -78,8 +78,8 @@ fn a_private_file_page_is_copied_when_written<T: PageTable>(
     assert_eq!(mmu.fault(&private, page(2).wrapping_add(3), Access::Read), Err(past));
     assert_eq!((mmu.rss().pages(RssKind::Anon), mmu.rss().pages(RssKind::File)), (2, 0));
     assert_eq!((other.rss().pages(RssKind::Anon), other.rss().pages(RssKind::File)), (0, 1));
-    mmu.retire();
-    other.retire();
+    drop(mmu);
+    drop(other);
 }
 
 fn what_a_region_does_not_allow_is_refused<T: PageTable>(
@@ -97,7 +97,7 @@ fn what_a_region_does_not_allow_is_refused<T: PageTable>(
     let before = mmu.table().translate(page(0));
     mmu.fault(&region, page(0), Access::Write).unwrap();
     assert_eq!(mmu.table().translate(page(0)), before);
-    mmu.retire();
+    drop(mmu);
 }
 
 fn pages_move_with_their_contents<T: PageTable>(
@@ -123,7 +123,7 @@ fn pages_move_with_their_contents<T: PageTable>(
     mmu.unguard(page(1000), 32 * PAGE_SIZE).unwrap();
     assert_eq!(mmu.fault(&moved, page(1007), Access::Read), Ok(Cost::Minor));
     assert_eq!(mmu.rss().resident(), 0);
-    mmu.retire();
+    drop(mmu);
 }
 
 common::on_every_design! {

@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("1, upper part", &["vellum-cache"]),
     ("2", &["vellum-fault"]),
     ("3", &["vellum-space"]),
-    ("4", &["vellum-lab", "vellum-bench", "vellum-kernel", "vellum"]),
+    ("4", &["vellum-lab", "vellum-bench", "vellum-difftest", "vellum-kernel", "vellum"]),
 ];
 
 fn layer(name: &str) -> Option<usize> {

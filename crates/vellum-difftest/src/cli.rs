@@ -1,0 +1,307 @@
+//! The command line: `difftest`.
+//!
+//! ```text
+//!   --seed N --ops N    random sequences, on two subjects: compared, a difference shrunk
+//!   --replay FILE       the cases of a file, on Linux, against what they expect
+//!   --record FILE       the same, printed with what Linux gave
+//! ```
+//!
+//! Exit status: 0 without a difference, 1 with one, 2 if nothing could be compared.
+
+use crate::compare::{self, Mode};
+use crate::expect;
+use crate::generate;
+use crate::op::Sequence;
+use crate::shrink;
+use crate::subject::{Subject, SubjectError};
+use crate::trace::{Outcome, Trace};
+use clap::Parser;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Runs random sequences of the mmap family on two subjects, and compares.
+#[derive(Debug, Parser)]
+#[command(name = "difftest", bin_name = "cargo xtask difftest")]
+struct Options {
+    /// The first of the numbers that sequences are made of
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Operations in all
+    #[arg(long, default_value_t = 200_000)]
+    ops: u64,
+    /// Operations of a sequence
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    sequence_length: u16,
+    /// Ten million operations
+    #[arg(long)]
+    long: bool,
+    /// Compare regions as they are cut, and counts of shared and dirty pages
+    #[arg(long)]
+    strict: bool,
+    /// What Linux is compared with: `linux`, for another run of the same
+    #[arg(long, default_value = "linux")]
+    design: String,
+    /// Only the sequence of this number, with every step shown
+    #[arg(long)]
+    sequence: Option<u64>,
+    /// Run the cases of a file on Linux, and hold them against what they expect
+    #[arg(long, conflicts_with = "record")]
+    replay: Option<PathBuf>,
+    /// Run the cases of a file on Linux, and print them with what it gave
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// With --record, add maps and rss where they changed
+    #[arg(long, requires = "record")]
+    all: bool,
+}
+
+/// Operations of `--long`.
+const LONG: u64 = 10_000_000;
+
+/// Why nothing was compared.
+struct Stop(String);
+
+impl From<SubjectError> for Stop {
+    fn from(error: SubjectError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Prints a line; a reader who has left is no error.
+macro_rules! say {
+    ($($arg:tt)*) => {{ let _ = writeln!(std::io::stdout(), $($arg)*); }};
+}
+
+/// Runs the command line, and returns the exit status.
+pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
+    let options = match Options::try_parse_from(args) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    match carried_out(&options) {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(Stop(why)) => {
+            eprintln!("difftest: {why}");
+            2
+        }
+    }
+}
+
+fn carried_out(options: &Options) -> Result<bool, Stop> {
+    if let Some(path) = &options.replay {
+        return replay(path);
+    }
+    if let Some(path) = &options.record {
+        return record(path, options.all);
+    }
+    let mut linux = linux()?;
+    let mut other = subject(&options.design)?;
+    let mode = if options.strict { Mode::Strict } else { Mode::Normalised };
+    if let Some(number) = options.sequence {
+        let length = usize::from(options.sequence_length);
+        let sequence = generate::sequence(options.seed, number, length);
+        return show(&sequence, linux.as_mut(), other.as_mut(), mode);
+    }
+    fuzz(options, linux.as_mut(), other.as_mut(), mode)
+}
+
+/// The kernel of this host.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn linux() -> Result<Box<dyn Subject>, Stop> {
+    let linux = crate::linux::Linux::new()?;
+    say!("{}", linux.host());
+    Ok(Box::new(linux))
+}
+
+/// There is none.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn linux() -> Result<Box<dyn Subject>, Stop> {
+    Err(Stop("this host is not a Linux on x86-64, with which to compare".to_owned()))
+}
+
+/// The one with this name.
+fn subject(design: &str) -> Result<Box<dyn Subject>, Stop> {
+    match design {
+        "linux" => linux(),
+        _ => Err(Stop(format!("there is no design `{design}`; choose linux"))),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<expect::Case>, Stop> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|e| Stop(format!("{}: {e}", path.display())))?;
+    expect::parse(&text).map_err(|e| Stop(format!("{}: {e}", path.display())))
+}
+
+fn replay(path: &Path) -> Result<bool, Stop> {
+    let cases = read(path)?;
+    let mut linux = linux()?;
+    let mut failures = 0;
+    for case in &cases {
+        for failure in case.failures(&linux.run(&case.sequence)?) {
+            say!("{failure}");
+            failures += 1;
+        }
+    }
+    say!("{} cases, {failures} expectations not met", cases.len());
+    Ok(failures == 0)
+}
+
+fn record(path: &Path, all: bool) -> Result<bool, Stop> {
+    let cases = read(path)?;
+    // What is printed is to be the file.
+    let mut linux = subject_silently()?;
+    for case in &cases {
+        let trace = linux.run(&case.sequence)?;
+        let _ = write!(std::io::stdout(), "{}", case.recorded(&trace, all));
+    }
+    Ok(true)
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn subject_silently() -> Result<crate::linux::Linux, Stop> {
+    Ok(crate::linux::Linux::new()?)
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn subject_silently() -> Result<Box<dyn Subject>, Stop> {
+    linux()
+}
+
+/// One sequence, step by step.
+fn show(
+    sequence: &Sequence,
+    left: &mut dyn Subject,
+    right: &mut dyn Subject,
+    mode: Mode,
+) -> Result<bool, Stop> {
+    let (one, other) = (left.run(sequence)?, right.run(sequence)?);
+    for (op, step) in sequence.ops.iter().zip(&one.steps) {
+        say!("{op} = {}", step.outcome);
+        if let Some(state) = &step.state {
+            say!("    {}", state.line("maps").unwrap_or_default());
+        }
+    }
+    match compare::difference(sequence, &one, &other, mode) {
+        None => Ok(true),
+        Some(found) => {
+            tell(sequence, &found, left, right);
+            Ok(false)
+        }
+    }
+}
+
+fn tell(sequence: &Sequence, found: &compare::Difference, left: &dyn Subject, right: &dyn Subject) {
+    say!("\n{sequence}\n{found}");
+    say!("  {}: {}", left.name(), found.left);
+    say!("  {}: {}", right.name(), found.right);
+}
+
+/// What was run.
+#[derive(Debug, Default)]
+struct Tally {
+    sequences: u64,
+    ops: u64,
+    succeeded: u64,
+    skipped: u64,
+}
+
+impl Tally {
+    fn add(&mut self, trace: &Trace) {
+        self.sequences += 1;
+        for step in &trace.steps {
+            self.ops += 1;
+            match step.outcome {
+                Outcome::Fails(_) | Outcome::Signal(_) | Outcome::Pages(_, Some(_)) => {}
+                Outcome::Skipped(_) => self.skipped += 1,
+                _ => self.succeeded += 1,
+            }
+        }
+    }
+}
+
+fn fuzz(
+    options: &Options,
+    left: &mut dyn Subject,
+    right: &mut dyn Subject,
+    mode: Mode,
+) -> Result<bool, Stop> {
+    let length = usize::from(options.sequence_length);
+    let ops = if options.long { LONG } else { options.ops };
+    let started = Instant::now();
+    let mut tally = Tally::default();
+    while tally.ops < ops {
+        let number = tally.sequences;
+        let sequence = generate::sequence(options.seed, number, length);
+        let failed = |e: SubjectError| Stop(format!("sequence {number}: {e}\n{sequence}"));
+        let one = left.run(&sequence).map_err(failed)?;
+        let other = right.run(&sequence).map_err(failed)?;
+        tally.add(&one);
+        if let Some(found) = compare::difference(&sequence, &one, &other, mode) {
+            say!("seed {}, sequence {number}: {found}", options.seed);
+            shrunk(&sequence, &found, left, right, mode);
+            return Ok(false);
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let Tally { sequences, ops, succeeded, skipped } = tally;
+    say!(
+        "{ops} operations in {sequences} sequences, {:.0}% succeeded, {skipped} skipped, \
+         {seconds:.1} s: no difference between {} and {}",
+        succeeded as f64 * 100.0 / ops as f64,
+        left.name(),
+        right.name()
+    );
+    Ok(true)
+}
+
+/// Shrinks a sequence that differs, and tells what remains.
+fn shrunk(
+    sequence: &Sequence,
+    found: &compare::Difference,
+    left: &mut dyn Subject,
+    right: &mut dyn Subject,
+    mode: Mode,
+) {
+    let aspect =
+        |found: &compare::Difference| found.aspect.split(' ').next().unwrap_or_default().to_owned();
+    let wanted = aspect(found);
+    let mut last = found.clone();
+    let small = shrink::shrink(sequence, |candidate| {
+        let (Ok(one), Ok(other)) = (left.run(candidate), right.run(candidate)) else {
+            return false;
+        };
+        match compare::difference(candidate, &one, &other, mode) {
+            Some(found) if aspect(&found) == wanted => {
+                last = found;
+                true
+            }
+            _ => false,
+        }
+    });
+    tell(&small, &last, left, right);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_argument_is_status_2() {
+        let status = |args: &[&str]| run(args.iter().map(OsString::from));
+        assert_eq!(status(&["difftest", "--seed", "many"]), 2);
+        assert_eq!(status(&["difftest", "--replay", "/nowhere"]), 2);
+    }
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+pub mod abi;
+pub mod cli;
+pub mod compare;
+pub mod expect;
+pub mod explained;
+pub mod generate;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod linux;
+pub mod op;
+pub mod random;
+pub mod shrink;
+pub mod subject;
+pub mod trace;

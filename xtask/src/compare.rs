@@ -1,4 +1,5 @@
-//! `compare`, `trace`, `convert`: the laboratory, built in release mode, with every argument passed on.
+//! `compare`, `trace`, `convert`: the laboratory, built in release mode, with every argument passed
+//! on; and `difftest`, likewise.
 
 use crate::process;
 use crate::stop::{Result, Stop};
@@ -7,22 +8,33 @@ use std::ffi::OsString;
 
 /// Runs `vellum-lab COMMAND ARGS`, and leaves with its status.
 pub(crate) fn run(command: &str, args: &[OsString]) -> Result {
+    let args: Vec<_> = core::iter::once(command.into()).chain(args.iter().cloned()).collect();
+    passed_to("vellum-lab", &args)
+}
+
+/// Runs `vellum-difftest ARGS`, and leaves with its status.
+pub(crate) fn difftest(args: &[OsString]) -> Result {
+    passed_to("vellum-difftest", args)
+}
+
+/// Runs the program of that package.
+fn passed_to(package: &str, args: &[OsString]) -> Result {
     let target = Workspace::load()?.target;
-    let built = target.join("release").join("vellum-lab");
-    let mut lab = cargo();
-    lab.args(["run", "--release", "--package", "vellum-lab", "--bin", "vellum-lab"]);
+    let built = target.join("release").join(package);
+    let mut program = cargo();
+    program.args(["run", "--release", "--package", package, "--bin", package]);
     // The first build takes a while and shows its progress; later ones are silent.
     if built.exists() {
-        lab.arg("--quiet");
+        program.arg("--quiet");
     }
     // Paths in ARGS are relative to where we were called.
     if let Ok(here) = std::env::current_dir() {
-        lab.current_dir(here);
+        program.current_dir(here);
     }
     // What nobody named a place for goes where builds go, wherever we were called.
-    lab.env("VELLUM_OUT", &target);
-    lab.arg("--manifest-path").arg(crate::workspace::root().join("Cargo.toml"));
-    let status = process::status(lab.args(["--", command]).args(args))?;
+    program.env("VELLUM_OUT", &target);
+    program.arg("--manifest-path").arg(crate::workspace::root().join("Cargo.toml"));
+    let status = process::status(program.arg("--").args(args))?;
     if status.success() {
         return Ok(());
     }

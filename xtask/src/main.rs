@@ -3,6 +3,7 @@
 //! ```text
 //!   compare ARGS...   the laboratory, in release mode          --> vellum-lab compare
 //!   trace -- PROGRAM  record one by valgrind; `convert`     --> vellum-lab trace, convert
+//!   difftest          our address spaces against Linux's        --> vellum-difftest
 //!   test              host, doc tests, models, then the image  --> cargo test, loom, Miri, QEMU
 //!   run               the image under QEMU                     --> QEMU
 //!   bench NAME        ours beside the peers                    --> the crate's bench binary
@@ -69,6 +70,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run random mmap sequences on Linux and on ours, and compare (`difftest --help` tells the options)
+    #[command(disable_help_flag = true)]
+    Difftest {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run host tests, doc tests, loom's models, Miri, and the image's tests under QEMU
     Test {
         #[command(flatten)]
@@ -127,6 +134,7 @@ fn main() -> ExitCode {
         Command::Compare { args } => compare::run("compare", &args),
         Command::Trace { .. } => compare::run("trace", &passed_on()),
         Command::Convert { args } => compare::run("convert", &args),
+        Command::Difftest { args } => compare::difftest(&args),
         Command::Test { parts } => test::run(parts),
         Command::Run { levels, memory, limit, words } => {
             qemu::run_image(levels, memory, limit, &words)

@@ -4,6 +4,7 @@
 //!   cargo test --workspace        test result: ok. 11 passed; 0 failed; ...   (many of these)
 //!   models under loom             the same lines
 //!   unit tests under Miri         the same lines
+//!   200,000 operations            the status of `difftest`                    1 test
 //!   image, 4 levels               12 passed, 0 failed                         + status 33
 //!                                 qmp 4 levels: 1,024 mappings equal ...      1 test
 //!   image, 5 levels               the same two
@@ -22,6 +23,7 @@
 
 mod checkers;
 
+use crate::compare;
 use crate::process;
 use crate::qemu::qmp::mappings::Mappings;
 use crate::qemu::{self, End, Machine};
@@ -84,6 +86,9 @@ pub(crate) struct Parts {
     /// Only the unit tests of the quick crates, under Miri (all crates: `cargo xtask miri`)
     #[arg(long)]
     miri: bool,
+    /// Only random mmap sequences, compared with Linux (`cargo xtask difftest`)
+    #[arg(long)]
+    difftest: bool,
     /// Only the image's tests
     #[arg(long)]
     qemu: bool,
@@ -91,7 +96,8 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// All of them.
-    pub(crate) const ALL: Self = Self { host: true, loom: true, miri: true, qemu: true };
+    pub(crate) const ALL: Self =
+        Self { host: true, loom: true, miri: true, difftest: true, qemu: true };
 
     fn or_all(self) -> Self {
         if self == Self::default() { Self::ALL } else { self }
@@ -115,6 +121,9 @@ pub(crate) fn run(parts: Parts) -> Result {
     }
     if parts.miri {
         count += checkers::miri()?;
+    }
+    if parts.difftest {
+        count += linux()?;
     }
     if parts.qemu {
         count += image_tests()?;
@@ -156,6 +165,16 @@ fn cargo_result(line: &str) -> Option<Count> {
         counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
     };
     Some(Count { passed: number(" passed")?, failed: number(" failed")? })
+}
+
+/// The default run of `difftest`: one test. Elsewhere than on a Linux it is left out.
+fn linux() -> Result<Count> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        say!("difftest is skipped: this host has no Linux on x86-64 to compare with");
+        return Ok(Count::default());
+    }
+    say!("\n     Running random sequences against Linux");
+    Ok(Count::of(compare::difftest(&[]).is_ok()))
 }
 
 fn image_tests() -> Result<Count> {

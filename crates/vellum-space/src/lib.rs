@@ -5,6 +5,15 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod abi;
+pub mod errno;
+pub mod rules;
+pub mod space;
+pub mod vma;
 pub mod vma_map;
 
+pub use errno::Errno;
+pub use rules::{Layout, Limits, Overcommit, Rules};
+pub use space::{AddressSpace, FileMap};
+pub use vma::{Anon, VmFlags, Vma};
 pub use vma_map::{PageRange, VmaMap};

@@ -1,0 +1,85 @@
+//! Loads and stores on behalf of a program: what a system call does with a pointer, and what a host
+//! without an MMU does for a program.
+//!
+//! Each page is walked as the processor would, with accessed and dirty bits, and faulted in where it has
+//! to be.
+
+use super::AddressSpace;
+use lock_api::RawRwLock;
+use vellum_cache::Page;
+use vellum_core::{Attr, Entry, PAGE_SHIFT, PAGE_SIZE, VirtAddr, Walk};
+use vellum_fault::{Access, FaultError, System};
+
+impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
+    /// Copies bytes from `va` on into `to`, as loads of the program.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`] of the first page that cannot be read, and how many bytes were read before it.
+    pub fn read(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), (usize, FaultError)> {
+        let mut done = 0;
+        while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = va.wrapping_add(done as u64);
+            let (offset, len) = within_page(at, rest.len());
+            let part = rest.get_mut(..len).unwrap_or_default();
+            self.with_page(at, Access::Read, |page| page.with_bytes(|b| b.read(offset, part)))
+                .map_err(|e| (done, e))?;
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// Copies `from` to `va` and on, as stores of the program.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`] of the first page that cannot be written, and how many bytes were written before
+    /// it.
+    pub fn write(&self, va: VirtAddr, from: &[u8]) -> Result<(), (usize, FaultError)> {
+        let mut done = 0;
+        while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
+            let at = va.wrapping_add(done as u64);
+            let (offset, len) = within_page(at, rest.len());
+            let part = rest.get(..len).unwrap_or_default();
+            self.with_page(at, Access::Write, |page| page.with_bytes(|b| b.write(offset, part)))
+                .map_err(|e| (done, e))?;
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with the page at `va`, which stays mapped there meanwhile.
+    fn with_page<R>(
+        &self,
+        va: VirtAddr,
+        access: Access,
+        f: impl FnOnce(&Page<'_, S>) -> R,
+    ) -> Result<R, FaultError> {
+        let status = if access == Access::Write { Attr::STATUS } else { Attr::ACCESSED };
+        let need = access.attr() | Attr::USER;
+        loop {
+            {
+                let parts = self.parts.read();
+                let entry = parts.mmu.table().touch(va.align_down(PAGE_SHIFT), need, status);
+                if let Entry::Leaf(_, attr) = entry
+                    && attr.contains(need)
+                    && let Some(pa) = parts.mmu.table().translate(va)
+                {
+                    let system = parts.mmu.engine().system();
+                    if let Some(page) = Page::found(system, pa) {
+                        return Ok(f(&page));
+                    }
+                    // A device's registers: not memory to copy from.
+                    return Err(FaultError::Hook(pa.as_u64()));
+                }
+            }
+            self.fault(va, access)?;
+        }
+    }
+}
+
+/// Where in its page an address is, and how many of `len` bytes lie in that page.
+fn within_page(va: VirtAddr, len: usize) -> (usize, usize) {
+    let offset = (va.as_u64() % PAGE_SIZE) as usize;
+    (offset, len.min(PAGE_SIZE as usize - offset))
+}

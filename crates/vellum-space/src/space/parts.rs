@@ -1,0 +1,141 @@
+//! What the lock protects, and what is counted in it.
+
+use crate::errno::Errno;
+use crate::rules::{INFINITY, Layout, Limits, Rules};
+use crate::vma::{VmFlags, Vma, pages};
+use crate::vma_map::{PageRange, VmaMap};
+use vellum_cache::Files;
+use vellum_core::{PAGE_SHIFT, VirtAddr};
+use vellum_fault::{Backing, Mmu, System};
+
+/// Pages of regions, by what they count towards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// All of them.
+    pub(crate) total: u64,
+    /// Private and writable.
+    pub(crate) data: u64,
+    /// Private, executable, not writable.
+    pub(crate) exec: u64,
+    /// Those that grow down.
+    pub(crate) stack: u64,
+    /// Locked.
+    pub(crate) locked: u64,
+}
+
+impl Used {
+    /// Counts `pages` pages of a region with these flags in, or out.
+    pub(crate) fn count(&mut self, flags: VmFlags, pages: u64, into: bool) {
+        let change = |cell: &mut u64| {
+            *cell = if into { cell.saturating_add(pages) } else { cell.saturating_sub(pages) };
+        };
+        change(&mut self.total);
+        self.count_kind(flags, pages, into);
+        if flags.contains(VmFlags::LOCKED) {
+            change(&mut self.locked);
+        }
+    }
+
+    /// Of that, what depends on rights.
+    pub(crate) fn count_kind(&mut self, flags: VmFlags, pages: u64, into: bool) {
+        let cell = if flags.contains(VmFlags::GROWSDOWN) {
+            &mut self.stack
+        } else if Vma::is_data(flags) {
+            &mut self.data
+        } else if flags.contains(VmFlags::EXEC)
+            && !flags.intersects(VmFlags::WRITE | VmFlags::SHARED)
+        {
+            &mut self.exec
+        } else {
+            return;
+        };
+        *cell = if into { cell.saturating_add(pages) } else { cell.saturating_sub(pages) };
+    }
+}
+
+pub(crate) struct Parts<'e, S: System> {
+    pub(crate) vmas: VmaMap<Vma, S::Memory>,
+    pub(crate) mmu: Mmu<'e, S>,
+    pub(crate) rules: &'e Rules,
+    pub(crate) layout: Layout,
+    pub(crate) limits: Limits,
+    pub(crate) used: Used,
+    /// Where the heap ends, in bytes.
+    pub(crate) brk: u64,
+    /// What every new region is besides (`mlockall` with `MCL_FUTURE`).
+    pub(crate) flags_to_come: VmFlags,
+}
+
+impl<'e, S: System> Parts<'e, S> {
+    pub(crate) fn new(mmu: Mmu<'e, S>, rules: &'e Rules, layout: Layout, limits: Limits) -> Self {
+        let memory = mmu.engine().system().memory().clone();
+        let bounds = PageRange::new(VirtAddr::new(0), layout.end & !((1 << PAGE_SHIFT) - 1));
+        Self {
+            vmas: VmaMap::new(memory, bounds.unwrap_or(PageRange::ALL)),
+            mmu,
+            rules,
+            layout,
+            limits,
+            used: Used::default(),
+            brk: layout.heap,
+            flags_to_come: VmFlags::NONE,
+        }
+    }
+
+    pub(crate) fn files(&self) -> &'e S::Files {
+        self.mmu.engine().system().files()
+    }
+
+    /// A region more or fewer shows its file.
+    pub(crate) fn note_file(&self, vma: &Vma, more: bool) {
+        if let Backing::File(file) = vma.backing {
+            if more { self.files().mapped(file) } else { self.files().unmapped(file) }
+        }
+    }
+
+    /// Whether `count` pages more of a region with these flags are within `RLIMIT_AS` and
+    /// `RLIMIT_DATA`.
+    pub(crate) fn may_expand(&self, flags: VmFlags, count: u64) -> bool {
+        let fits = |used: u64, limit: u64| used.saturating_add(count) <= pages(limit);
+        fits(self.used.total, self.limits.address_space)
+            && (!Vma::is_data(flags) || fits(self.used.data, self.limits.data))
+    }
+
+    /// Whether `bytes` more may be locked, if a region with these flags is.
+    pub(crate) fn may_lock(&self, flags: VmFlags, bytes: u64) -> bool {
+        !flags.contains(VmFlags::LOCKED)
+            || self.limits.may_lock_all
+            || self.limits.locked == INFINITY
+            || self.used.locked.saturating_add(pages(bytes)) <= pages(self.limits.locked)
+    }
+
+    /// Whether the process may lock anything at all.
+    pub(crate) const fn can_lock(&self) -> bool {
+        self.limits.may_lock_all || self.limits.locked > 0
+    }
+
+    /// Promises pages.
+    pub(crate) fn promise(&self, count: u64) -> Result<(), Errno> {
+        if self.rules.promise(count) { Ok(()) } else { Err(Errno::Enomem) }
+    }
+}
+
+impl<S: System> Drop for Parts<'_, S> {
+    /// The pages go with the `Mmu`; what was promised and which files were shown, here.
+    fn drop(&mut self) {
+        for (range, vma) in self.vmas.iter(PageRange::ALL) {
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                self.rules.release(range.count_pages());
+            }
+        }
+        // Files hear of it when nothing of them is mapped any more.
+        let bounds = self.vmas.bounds();
+        if let Some(len) = bounds.len_bytes() {
+            // It fails only where a leaf has to be split, and none reaches beyond all regions.
+            let _zapped = self.mmu.zap(bounds.start(), len);
+        }
+        for (_, vma) in self.vmas.iter(PageRange::ALL) {
+            self.note_file(&vma, false);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Where a new region goes.
+//!
+//! ```text
+//!   FIXED             at the address, or not at all
+//!   a hint            there, if it is free
+//!   neither           the highest room below Layout::mmap_top; else the lowest above mmap_bottom
+//!   32BIT             the lowest room from 1 GiB to 2 GiB
+//! ```
+//!
+//! Source: Linux, arch/x86/kernel/sys_x86_64.c, mm/mmap.c (`__get_unmapped_area`).
+
+use super::is_aligned;
+use super::parts::Parts;
+use crate::abi::map;
+use crate::errno::Errno;
+use crate::vma_map::{Direction, PageRange, Room};
+use vellum_core::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
+use vellum_fault::System;
+
+impl<S: System> Parts<'_, S> {
+    /// Finds room for `len` bytes, a multiple of 4 KiB.
+    pub(crate) fn place(&self, hint: u64, len: u64, flags: u64) -> Result<u64, Errno> {
+        let end = self.layout.end;
+        if len > end {
+            return Err(Errno::Enomem);
+        }
+        let addr = if flags & map::FIXED == 0 { self.room(hint, len, flags)? } else { hint };
+        if addr > end - len {
+            return Err(Errno::Enomem);
+        }
+        if !is_aligned(addr) {
+            return Err(Errno::Einval);
+        }
+        if addr < self.rules.mmap_min_addr && !self.limits.may_map_low {
+            return Err(Errno::Eperm);
+        }
+        Ok(addr)
+    }
+
+    /// The address that a hint is taken as.
+    pub(crate) fn rounded_hint(&self, hint: u64) -> u64 {
+        let hint = hint & !(PAGE_SIZE - 1);
+        if hint != 0 && hint < self.rules.mmap_min_addr {
+            self.rules.mmap_min_addr.next_multiple_of(PAGE_SIZE)
+        } else {
+            hint
+        }
+    }
+
+    fn room(&self, hint: u64, len: u64, flags: u64) -> Result<u64, Errno> {
+        if flags & map::BIT32 != 0 {
+            return self.gap(len, (1 << 30, 1 << 31), Direction::Up).ok_or(Errno::Enomem);
+        }
+        if hint != 0 && hint <= self.layout.end - len {
+            let next = self.next(hint);
+            let free_to = next.map_or(self.layout.end, |next| {
+                next.start - next.vma.guard(self.rules.stack_guard_gap).min(next.start)
+            });
+            if hint + len <= free_to {
+                return Ok(hint);
+            }
+        }
+        let lowest = self.rules.mmap_min_addr.max(PAGE_SIZE);
+        self.gap(len, (lowest, self.layout.mmap_top), Direction::Down)
+            .or_else(|| self.gap(len, (self.layout.mmap_bottom, self.layout.end), Direction::Up))
+            .ok_or(Errno::Enomem)
+    }
+
+    fn gap(&self, len: u64, (from, to): (u64, u64), direction: Direction) -> Option<u64> {
+        let within = PageRange::new(VirtAddr::new(from), to.checked_sub(from)?).ok()?;
+        let room = Room { len, align: PAGE_SHIFT, within, from: direction };
+        let gap = self.rules.stack_guard_gap;
+        self.vmas.find_gap(room, |vma| vma.guard(gap)).map(VirtAddr::as_u64)
+    }
+}

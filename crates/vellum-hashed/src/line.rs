@@ -324,6 +324,11 @@ impl Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied([u64; ENTRIES]);
 
+impl Copied {
+    /// What an unused line holds.
+    pub const NOTHING: Self = Self([0; ENTRIES]);
+}
+
 /// Calls `f` with the line at `at`.
 ///
 /// # Safety

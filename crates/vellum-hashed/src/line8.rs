@@ -53,10 +53,10 @@ use core::fmt;
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use lines::{Lines, home_of};
-use probe::Window;
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, Ref, Sink};
 use vellum_global::{Asid, AsidError, Asids, Key, Lowest, Refused, Size, Space, Store, Stripes};
 
+mod change;
 mod grow;
 mod lines;
 mod probe;
@@ -116,17 +116,6 @@ struct Look<R> {
     count: u64,
 }
 
-/// What became of an update, once the line was looked for under its stripes.
-enum Outcome<R> {
-    /// Things had changed meanwhile.
-    Again,
-    Done {
-        result: R,
-        /// The line has no entry left.
-        empty: bool,
-    },
-}
-
 impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     /// An empty table of 64 lines: a frame, and one of locks.
     ///
@@ -180,91 +169,6 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
             moved: self.moved.load(Ordering::Relaxed),
             worst_pause: self.worst_pause.load(Ordering::Relaxed),
         }
-    }
-
-    /// Changes the line of `tag`: `f` gets it, or `None` where there is none and one more would not
-    /// be refused. What `f` returns, and whether it wants the new line with that entry.
-    fn change<R>(
-        &self,
-        tag: Tag,
-        mut f: impl FnMut(Option<&Line>) -> (R, Option<(usize, u64)>),
-        mut lacking: impl FnMut(Need) -> R,
-    ) -> R {
-        let hash = tag.hash(0);
-        loop {
-            let home = home_of(hash, self.lines.homes());
-            let window = self.window(home, |line| line.is(tag) || !line.is_used());
-            let outcome = self.under([window], || {
-                if home_of(hash, self.lines.homes()) != home {
-                    return (Outcome::Again, false);
-                }
-                self.change_held(window, tag, &mut f, &mut lacking)
-            });
-            if let (Outcome::Done { result, empty }, inserted) = outcome {
-                if empty {
-                    self.remove_empty(tag);
-                }
-                if inserted {
-                    self.used.fetch_add(1, Ordering::Relaxed);
-                    self.grow(STEPS);
-                }
-                return result;
-            }
-        }
-    }
-
-    /// [`change`](Self::change) by the holder of the window; also whether there is a line more.
-    fn change_held<R>(
-        &self,
-        window: Window,
-        tag: Tag,
-        f: &mut impl FnMut(Option<&Line>) -> (R, Option<(usize, u64)>),
-        lacking: &mut impl FnMut(Need) -> R,
-    ) -> (Outcome<R>, bool) {
-        for steps in 0..window.len {
-            let found = self.lines.with(self.lines.after(window.home, steps), |line| {
-                if line.is(tag) {
-                    let (result, _) = f(Some(line));
-                    return Some(Outcome::Done { result, empty: line.count() == 0 });
-                }
-                (!line.is_used()).then_some(Outcome::Again)
-            });
-            match found {
-                None => {}
-                Some(Outcome::Again) => return self.add_held(window, steps, tag, f, lacking),
-                Some(done) => return (done, false),
-            }
-        }
-        if window.len < self.most(window.home) {
-            return (Outcome::Again, false);
-        }
-        // Every place that it could have is another line's.
-        let (result, wanted) = f(None);
-        let result = if wanted.is_some() { lacking(self.room()) } else { result };
-        (Outcome::Done { result, empty: false }, false)
-    }
-
-    /// Adds a line, if it is wanted, to a window whose first unused place is `steps` from home.
-    fn add_held<R>(
-        &self,
-        window: Window,
-        steps: u64,
-        tag: Tag,
-        f: &mut impl FnMut(Option<&Line>) -> (R, Option<(usize, u64)>),
-        lacking: &mut impl FnMut(Need) -> R,
-    ) -> (Outcome<R>, bool) {
-        let (result, wanted) = f(None);
-        let Some((slot, raw)) = wanted else {
-            return (Outcome::Done { result, empty: false }, false);
-        };
-        if let Some(need) = self.lacks() {
-            return (Outcome::Done { result: lacking(need), empty: false }, false);
-        }
-        self.insert(window.home, steps, self.lines.homes(), |line| {
-            line.claim(tag);
-            line.set_entry(slot, raw);
-        });
-        (Outcome::Done { result, empty: false }, true)
     }
 
     /// Looks the line of a tag up, without a lock.

@@ -6,12 +6,91 @@
 //!        . A C D . . .                                   . b b .         b: s before, n after
 //! ```
 
-use super::lines::home_of;
+use super::lines::{REGION, home_of};
 use super::probe::Window;
 use super::{DUE, FULL, Line8, ROOM, SEGMENT, SPARSE};
-use crate::line::Line;
+use crate::line::{Copied, Line};
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, Need, OutOfFrames};
+
+/// Lines that move at most when several homes are split at once.
+const BATCH: usize = 16;
+
+/// Lines of some neighbouring homes that move: where each lies, from the first of these homes on, which
+/// of the new homes it has, and what it holds.
+struct Movers {
+    all: [(usize, usize, Copied); BATCH],
+    /// How many were collected; and how many of them by the last unused place.
+    seen: usize,
+    sure: usize,
+    /// Homes of which every line was seen, by then.
+    homes: u64,
+    /// A bit for each that was put where it goes.
+    placed: u32,
+}
+
+impl Movers {
+    const fn new() -> Self {
+        let all = [const { (0, 0, Copied::NOTHING) }; BATCH];
+        Self { all, seen: 0, sure: 0, homes: 0, placed: 0 }
+    }
+
+    fn held(&self) -> &[(usize, usize, Copied)] {
+        self.all.get(..self.sure).unwrap_or(&[])
+    }
+
+    /// Collects what belongs to the homes from `n` on when there are `most` more, among the lines
+    /// from number `first` on; whether there is no need to look further.
+    fn collect(&mut self, lines: &[Line], first: usize, n: u64, most: u64) -> bool {
+        let mask = (2 << n.ilog2()) - 1;
+        for (at, line) in (first..).zip(lines) {
+            let Some(tag) = line.tag() else {
+                // Up to here every line of these homes was seen.
+                (self.homes, self.sure) = (most.min(at as u64 + 1), self.seen);
+                if self.homes == most {
+                    return true;
+                }
+                continue;
+            };
+            let home = (tag.hash(0) & mask).wrapping_sub(n);
+            if home < most {
+                let Some(place) = self.all.get_mut(self.seen) else { return true };
+                // It is not before its home, nor is that below the first one.
+                *place = (at, home as usize, line.copy());
+                self.seen += 1;
+            }
+        }
+        false
+    }
+
+    /// Puts those that were not yet into unused places from their homes on, among the lines from
+    /// number `first` of these; whether all are placed.
+    fn place(&mut self, lines: &[Line], first: usize) -> bool {
+        let mut placed = self.placed;
+        for (n, (_, home, copied)) in self.held().iter().enumerate() {
+            if placed & 1 << n == 0 {
+                let mut behind = lines.iter().skip(home.saturating_sub(first));
+                if let Some(line) = behind.find(|line| !line.is_used()) {
+                    line.paste(*copied);
+                    placed |= 1 << n;
+                }
+            }
+        }
+        self.placed = placed;
+        placed.count_ones() as usize == self.sure
+    }
+
+    /// Clears those that were put among these lines.
+    #[cold]
+    fn take_back(&self, lines: &[Line]) {
+        for (n, (.., copied)) in self.held().iter().enumerate() {
+            let put = lines.iter().find(|line| line.copy() == *copied);
+            if let (Some(line), true) = (put, self.placed & 1 << n != 0) {
+                line.clear();
+            }
+        }
+    }
+}
 
 impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     /// Whether there are to be more homes: there is too little room, or a doubling has begun.
@@ -79,17 +158,71 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         if !self.is_due() || self.splitting.swap(true, Ordering::Acquire) {
             return;
         }
-        let mut moved = 0;
-        for _ in 0..steps {
+        let (mut moved, mut left) = (0, steps);
+        while left > 0 {
             let segment = self.lines.segment_of(self.lines.homes());
             if !self.is_due() || !self.lines.has_segment(segment) {
                 break;
             }
-            let Some(count) = self.split() else { break };
+            let (homes, count) = match self.split_some(left) {
+                (0, _) => match self.split() {
+                    Some(count) => (1, count),
+                    None => break,
+                },
+                done => done,
+            };
+            left -= homes;
             moved += count;
         }
         self.worst_pause.fetch_max(moved, Ordering::Relaxed);
         self.splitting.store(false, Ordering::Release);
+    }
+
+    /// Splits the next homes of one region, at most `most` and those of [`BATCH`] lines that move, by
+    /// the holder of `splitting`, where their segment is there: as many as have all of their lines in
+    /// that region and the next, and places for them in two. How many homes, and how many lines moved.
+    pub(super) fn split_some(&self, most: u64) -> (u64, u64) {
+        let n = self.lines.homes();
+        let parent = n - (1 << n.ilog2());
+        // The new home is as far from the end of its region.
+        let rest = REGION - n % REGION;
+        let behind = |home: u64| self.lines.after(home | (REGION - 1), 1);
+        // Only what is at the end of a region reaches into the next; which is another, unless the
+        // circle has but one.
+        let far = most >= rest && self.lines.circle(parent) > REGION;
+        let most = most.min(rest);
+        let near = [parent, n].map(|home| self.region(home));
+        let [from, to] =
+            if far { [behind(parent), behind(n)].map(|at| self.region(at)) } else { near };
+        let _held = self.stripes.hold_all([near[0], near[1], from, to]);
+
+        let mut movers = Movers::new();
+        let first = rest as usize;
+        let done = self.lines.with_rest(parent, |lines| movers.collect(lines, 0, n, most));
+        if !done && far {
+            self.lines.with_rest(behind(parent), |lines| movers.collect(lines, first, n, most));
+        }
+        let placed = self.lines.with_rest(n, |lines| movers.place(lines, 0))
+            || far && self.lines.with_rest(behind(n), |lines| movers.place(lines, first));
+        if !placed {
+            self.lines.with_rest(n, |lines| movers.take_back(lines));
+            if far {
+                self.lines.with_rest(behind(n), |lines| movers.take_back(lines));
+            }
+            return (0, 0);
+        }
+        // From the last, so that those before stay where they are.
+        for &(at, ..) in movers.held().iter().rev() {
+            let removed =
+                self.lines.with_rest(parent, |lines| self.remove_among(lines, parent, at, n));
+            if !removed {
+                self.remove(self.lines.after(parent, at as u64), n);
+            }
+        }
+        let count = movers.held().len() as u64;
+        self.lines.set_homes(n + movers.homes);
+        self.moved.fetch_add(count, Ordering::Relaxed);
+        (movers.homes, count)
     }
 
     /// Splits the next home, by the holder of `splitting`, where its segment is there; how many

@@ -65,11 +65,12 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
                 count += 1;
             }
         }
-        if count == 1 {
-            let _held = self.stripes.hold(first);
+        debug_assert!(count <= all.len(), "more regions than windows have");
+        // Nearly always there are few.
+        if let ([a, b, c, d, ..], ..=4) = (all, count) {
+            let _held = self.stripes.hold_all([a, b, c, d]);
             return f();
         }
-        debug_assert!(count <= all.len(), "more regions than windows have");
         let _held = self.stripes.hold_all(all);
         f()
     }
@@ -113,6 +114,54 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
             }
         }
         self.lines.with(self.lines.after(at, gap), Line::clear);
+    }
+
+    /// Takes line number `gap` of these out, where all up to an unused place are among them; whether
+    /// they are. They are held, in one region, and the first is number `first` of the table.
+    #[inline]
+    pub(super) fn remove_among(&self, lines: &[Line], first: u64, gap: usize, n: u64) -> bool {
+        let (Some(mut gap_line), Some(behind)) = (lines.get(gap), lines.get(gap + 1..)) else {
+            return false;
+        };
+        let Some(end) = behind.iter().position(|line| !line.is_used()) else { return false };
+        let (mut hole, mask) = (first + gap as u64, self.lines.circle(first) - 1);
+        for (at, line) in (hole + 1..).zip(behind.iter().take(end)) {
+            // It may close the gap if its home is not behind that.
+            let steps = line.tag().map_or(0, |tag| at.wrapping_sub(home_of(tag.hash(0), n)) & mask);
+            if steps >= at - hole {
+                gap_line.paste(line.copy());
+                (hole, gap_line) = (at, line);
+            }
+        }
+        gap_line.clear();
+        true
+    }
+
+    /// Makes way for a line among those from its home on, of which number `unused` is unused: where it
+    /// shall be, what was there and behind having moved up by one.
+    #[inline]
+    pub(super) fn make_way<'l>(
+        &self,
+        lines: &'l [Line],
+        home: u64,
+        unused: usize,
+        n: u64,
+    ) -> Option<&'l Line> {
+        let mask = self.lines.circle(home) - 1;
+        let is_richer = |(line, steps): (&Line, u64)| {
+            let theirs = line
+                .tag()
+                .map_or(0, |tag| (home + steps).wrapping_sub(home_of(tag.hash(0), n)) & mask);
+            theirs < steps
+        };
+        let place = lines.iter().zip(0..).take(unused).position(is_richer).unwrap_or(unused);
+        let moves = lines.windows(2).take(unused).skip(place);
+        for pair in moves.rev() {
+            if let [from, to] = pair {
+                to.paste(from.copy());
+            }
+        }
+        lines.get(place)
     }
 
     /// Whether the window ends with an unused place, or is the whole circle: by who holds it.

@@ -198,6 +198,109 @@ fn a_look_up_finds_a_line_that_moves_before_any_of_its_accesses() {
     );
 }
 
+#[test]
+fn a_look_up_finds_a_line_that_several_splits_move_at_once() {
+    let (_, second) = neighbours();
+    whatever_comes_between!(
+        line(second),
+        [leaf(second + 1)],
+        |memory| {
+            let table = with_neighbours(memory);
+            table.lines.add_segment(table.lines.segment_of(64)).unwrap();
+            table.split().unwrap();
+            table
+        },
+        |table| {
+            table.grow(64);
+            assert_eq!(table.statistics().homes, 128);
+        }
+    );
+}
+
+/// No look-up would end before its line; and where lines make way, none is nearer to its home than
+/// that which stands before it has left room for.
+fn check_order<const ROBIN_HOOD: bool>(table: &Line8<&Arena, ROBIN_HOOD>) {
+    let n = table.lines.homes();
+    let distance = |at: u64| {
+        let tag = table.lines.with(at, Line::tag)?;
+        Some(table.lines.distance(home_of(tag.hash(0), n), at))
+    };
+    let mut used = 0;
+    for at in (0..).take_while(|&at| table.lines.has_segment(table.lines.segment_of(at))) {
+        let Some(steps) = distance(at) else { continue };
+        used += 1;
+        let back = |steps| {
+            let mask = table.lines.circle(at) - 1;
+            at & !mask | at.wrapping_sub(steps) & mask
+        };
+        assert!((1..=steps).all(|steps| distance(back(steps)).is_some()), "{at} of {n}");
+        if let (true, Some(before)) = (ROBIN_HOOD, distance(back(1))) {
+            assert!(steps <= before + 1, "{at} of {n} is {steps} from home, after {before}");
+        }
+    }
+    assert_eq!(used, table.statistics().lines);
+}
+
+fn stays_in_order<const ROBIN_HOOD: bool>(lines: u64, seed: u64) {
+    let arena = Arena::new(512);
+    let table = Line8::<_, ROBIN_HOOD>::new(&arena).unwrap();
+    let raw = |n| leaf(n + 1);
+    for n in 0..lines {
+        assert_eq!(exchange(&table, line(n ^ seed << 20), raw(n), &mut ()), 0);
+        if n % 4 == 3 {
+            let gone = n * 5 / 8;
+            let there = table.walk(key(line(gone ^ seed << 20)), &mut ());
+            assert_eq!(exchange(&table, line(gone ^ seed << 20), 0, &mut ()), there);
+        }
+        if n % 16 == 0 {
+            check_order(&table);
+        }
+    }
+    check_order(&table);
+    assert!(table.statistics().homes > lines / 2, "it did not grow");
+}
+
+#[test]
+fn growth_and_removal_leave_no_gap_before_a_line() {
+    let (lines, seeds) = if cfg!(miri) { (90, 1) } else { (700, 6) };
+    for seed in 1..=seeds {
+        stays_in_order::<false>(lines, seed);
+        stays_in_order::<true>(lines, seed);
+    }
+}
+
+/// Where many lines have one home, those that go do not all fit into what is split at once, or into
+/// what is left of their new region.
+#[test]
+fn a_crowded_home_is_split_like_any_other() {
+    let hash = |n: u64| Tag::of(key(line(n))).hash(0);
+    for (homes, home, go, stay) in
+        [(128, 0, 20, 4), (128, 5, 20, 4), (128, 62, 20, 4), (64, 61, 8, 3), (64, 63, 5, 0)]
+    {
+        let arena = Arena::new(64);
+        let table = Linear::with_capacity(&arena, homes * 4).unwrap();
+        table.splitting.store(true, Ordering::Relaxed);
+        let all = || (0..).filter(|&n| hash(n) & (homes - 1) == home);
+        let goes = |n: &u64| hash(*n) & homes != 0;
+        let lines: Vec<u64> =
+            all().filter(goes).take(go).chain(all().filter(|n| !goes(n)).take(stay)).collect();
+        for &n in &lines {
+            assert_eq!(exchange(&table, line(n), leaf(n + 1), &mut ()), 0);
+        }
+        for homes in [homes, 2 * homes] {
+            table.lines.add_segment(table.lines.segment_of(homes)).unwrap();
+            while table.statistics().homes < 2 * homes {
+                if table.split_some(STEPS) == (0, 0) {
+                    check_order(&table);
+                    table.split().unwrap();
+                }
+                check_order(&table);
+            }
+        }
+        assert!(lines.iter().all(|&n| table.walk(key(line(n)), &mut ()) == leaf(n + 1)));
+    }
+}
+
 /// Threads change pages of their own while lines of all are moved by growth and removal.
 #[test]
 fn nobody_misses_a_line_that_moves() {

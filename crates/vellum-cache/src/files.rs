@@ -12,6 +12,7 @@
 //! for a page at a time, and gives each back as it was changed.
 
 use core::fmt;
+use core::ops::Range;
 use vellum_core::{FrameBytes, OutOfFrames};
 
 /// A file's number: the embedder's own (an inode's index, say), the same for as long as the file is
@@ -98,6 +99,12 @@ pub trait Files {
     /// only, the pages may go ([`Cache::forget`](crate::Cache::forget)).
     fn unmapped(&self, file: FileId) {
         let _ = file;
+    }
+
+    /// A hole was made in the file by a program that maps it (`MADV_REMOVE`): the cache and that program's
+    /// space have let go of these pages. What is stored of them goes now, and other spaces' mappings.
+    fn punched(&self, file: FileId, pages: Range<u64>) {
+        let _ = (file, pages);
     }
 
     /// What a list of mappings says of the file besides its name.

@@ -22,6 +22,7 @@ mod cow;
 mod fault;
 mod file;
 mod fork;
+mod punch;
 mod ranges;
 mod relocate;
 

@@ -80,6 +80,11 @@ impl Rules {
         is_fine
     }
 
+    /// Promises pages whatever the limit, for who gives as many back at once.
+    pub(crate) fn promise_again(&self, pages: u64) {
+        self.committed.fetch_add(pages, Relaxed);
+    }
+
     /// Takes a promise back.
     pub fn release(&self, pages: u64) {
         self.committed.fetch_sub(pages, Relaxed);

@@ -35,15 +35,20 @@ use vellum_core::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use vellum_fault::{Mmu, System};
 
 mod access;
+mod advise;
 mod brk;
 mod fault;
+mod file;
 mod fork;
+mod lock;
 mod map;
 mod maps;
 mod parts;
 mod place;
 mod protect;
 mod regions;
+mod remap;
+mod sync;
 mod unmap;
 
 use parts::Parts;
@@ -53,6 +58,8 @@ use parts::Parts;
 pub struct FileMap {
     /// Which.
     pub file: FileId,
+    /// By which descriptor: regions of one file become one only if this is equal.
+    pub descriptor: u64,
     /// From which byte on.
     pub offset: u64,
     /// Whether it is open for reading.

@@ -83,6 +83,11 @@ impl VmFlags {
     /// What may ever be allowed.
     pub const MAY: Self = Self(0b111 << 4);
 
+    /// Both kinds of lock.
+    pub(crate) const fn from_locks() -> Self {
+        Self(Self::LOCKED.0 | Self::LOCKONFAULT.0)
+    }
+
     /// Whether all of `other` holds.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
@@ -177,6 +182,8 @@ pub struct Vma {
     pub flags: VmFlags,
     /// Where its pages come from.
     pub backing: Backing,
+    /// By which descriptor a file was mapped; 0 without one.
+    pub descriptor: u64,
     /// The page of the backing that it begins with; of anonymous memory, the number of its first page
     /// when it was new.
     pub index: u64,
@@ -233,6 +240,7 @@ impl Vma {
         self.flags == next.flags
             && !self.flags.intersects(special)
             && self.backing == next.backing
+            && self.descriptor == next.descriptor
             && self.index.wrapping_add(pages) == next.index
     }
 

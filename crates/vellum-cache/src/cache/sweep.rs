@@ -77,6 +77,16 @@ impl<P: Pages> Cache<P> {
         removed
     }
 
+    /// Takes the pages of the stretch out of the cache, dirty or not: a hole was made in the file. How
+    /// many. Mappings are the caller's to remove, after this.
+    pub fn punch(&self, file: FileId, pages: PageRange) -> u64 {
+        let mut removed = 0;
+        self.each(file, pages, |index| {
+            removed += u64::from(self.remove_if(file, index, |_, _| true));
+        });
+        removed
+    }
+
     /// Drops the pages of the stretch that are clean, whole, and used by nobody; how many. Pages of
     /// files that are in memory only stay.
     pub fn drop_clean(&self, files: &impl Files, file: FileId, pages: PageRange) -> u64 {

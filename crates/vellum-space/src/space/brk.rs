@@ -77,7 +77,13 @@ impl<S: System> Parts<'_, S> {
             return Err(Errno::Enomem);
         }
         self.promise(count)?;
-        let vma = Vma { flags, backing: Backing::Anon, index: old >> PAGE_SHIFT, anon: None };
+        let vma = Vma {
+            flags,
+            backing: Backing::Anon,
+            descriptor: 0,
+            index: old >> PAGE_SHIFT,
+            anon: None,
+        };
         if let Err(error) = self.insert(old, new, vma) {
             self.rules.release(count);
             return Err(error);

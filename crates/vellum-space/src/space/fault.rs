@@ -86,10 +86,7 @@ impl<S: System> Parts<'_, S> {
 
     /// Lets a stack grow down to `to`, if it may.
     pub(super) fn grow_down(&mut self, found: Found, to: u64) -> Option<Found> {
-        if !found.vma.flags.contains(VmFlags::GROWSDOWN)
-            || found.vma.flags.contains(VmFlags::SEALED)
-            || to < self.rules.mmap_min_addr
-        {
+        if !found.vma.flags.contains(VmFlags::GROWSDOWN) || to < self.rules.mmap_min_addr {
             return None;
         }
         let grown = pages(found.start.checked_sub(to)?);

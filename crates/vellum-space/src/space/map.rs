@@ -76,7 +76,8 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
             | VmFlags::MAYEXEC
             | VmFlags::DONTEXPAND
             | VmFlags::SPECIAL;
-        let vma = Vma { flags, backing: Backing::Hook(number), index: 0, anon: None };
+        let vma =
+            Vma { flags, backing: Backing::Hook(number), descriptor: 0, index: 0, anon: None };
         parts.make(start, end, vma)
     }
 }
@@ -105,7 +106,12 @@ impl<S: System> Parts<'_, S> {
             return Err(Errno::Enomem);
         }
         let mut flags = VmFlags::of_prot(request.prot) | VmFlags::MAY | self.flags_to_come;
-        for (bit, flag) in [(map::GROWSDOWN, VmFlags::GROWSDOWN), (map::LOCKED, VmFlags::LOCKED)] {
+        for (bit, flag) in [
+            (map::GROWSDOWN, VmFlags::GROWSDOWN),
+            (map::LOCKED, VmFlags::LOCKED),
+            // A stack is touched page by page, from one end.
+            (map::STACK, VmFlags::NOHUGEPAGE),
+        ] {
             if request.flags & bit != 0 {
                 flags |= flag;
             }
@@ -224,7 +230,8 @@ fn file_region(
     if flags.contains(VmFlags::GROWSDOWN) {
         return Err(Errno::Einval);
     }
-    Ok(Vma { flags, backing: Backing::File(file.file), index, anon: None })
+    let descriptor = file.descriptor;
+    Ok(Vma { flags, backing: Backing::File(file.file), descriptor, index, anon: None })
 }
 
 /// A region of zeros, if that may be.
@@ -250,5 +257,5 @@ fn anonymous_region(request: &Request, mut flags: VmFlags, start: u64) -> Result
         map::PRIVATE => {}
         _ => return Err(Errno::Einval),
     }
-    Ok(Vma { flags, backing: Backing::Anon, index, anon: None })
+    Ok(Vma { flags, backing: Backing::Anon, descriptor: 0, index, anon: None })
 }

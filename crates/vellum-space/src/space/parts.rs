@@ -114,6 +114,11 @@ impl<'e, S: System> Parts<'e, S> {
         self.limits.may_lock_all || self.limits.locked > 0
     }
 
+    /// Promises once more what is promised already, for a moment in which two regions count it.
+    pub(crate) fn promise_moved(&self, count: u64) {
+        self.rules.promise_again(count);
+    }
+
     /// Promises pages.
     pub(crate) fn promise(&self, count: u64) -> Result<(), Errno> {
         if self.rules.promise(count) { Ok(()) } else { Err(Errno::Enomem) }

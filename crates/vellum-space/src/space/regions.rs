@@ -114,6 +114,14 @@ impl<S: System> Parts<'_, S> {
         self.join(new, join, false)
     }
 
+    /// The same for what lies behind `found` and goes on with it.
+    pub(crate) fn insert_behind(&mut self, found: &Found, end: u64, vma: Vma) -> Result<(), Errno> {
+        let new = Found { start: found.end, end, vma };
+        // A region takes in its own continuation whoever it came from.
+        let right = self.joins(&new).right;
+        self.join(new, Join { left: Some(*found), right }, false)
+    }
+
     /// Makes one region of `new` and its neighbours; `is_there` if it is a region already.
     fn join(&mut self, new: Found, join: Join, is_there: bool) -> Result<(), Errno> {
         let anon = |found: Option<Found>| found.and_then(|found| found.vma.anon);

@@ -22,7 +22,9 @@
 //!
 //! - A page is in a chain exactly while it has [`State::CACHED`], and the cache has a share in it.
 //! - A file's page is in the cache once.
-//! - Its contents are valid from [`State::READY`] on, which is set with release order.
+//! - Its contents are valid from [`State::READY`] on, which is set with release order. Who sets it finds
+//!   out in the same step whether the page is in the cache still, and who takes a page out, whether it
+//!   was ready: so of a reader and a truncation of its page one always knows of the other.
 //! - Files are called, and pages freed, under no lock.
 //!
 //! # Lock order
@@ -33,7 +35,11 @@ use crate::files::{FileError, FileId, Files};
 use crate::page::{Page, PageInfo, Pages, State};
 use core::fmt;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr};
 use vellum_global::{lock, word};
 
@@ -46,7 +52,7 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// Somebody is reading it in now: to be asked for again.
+    /// Somebody is reading it in now, or has truncated the file meanwhile: to be asked for again.
     Busy,
     /// No frame for it.
     OutOfFrames(OutOfFrames),
@@ -136,7 +142,8 @@ impl<P: Pages> Cache<P> {
             let ready = page.info().state().contains(State::READY);
             return if ready { Ok((page, false)) } else { Err(CacheError::Busy) };
         }
-        if index >= files.len_bytes(file).div_ceil(PAGE_SIZE) {
+        let is_past_end = || index >= files.len_bytes(file).div_ceil(PAGE_SIZE);
+        if is_past_end() {
             return Err(CacheError::PastEnd);
         }
         let page = Page::take(&self.pages).map_err(CacheError::OutOfFrames)?;
@@ -147,11 +154,18 @@ impl<P: Pages> Cache<P> {
         if !self.insert(file, index, &page) {
             return Err(CacheError::Busy);
         }
+        // Whoever makes the file shorter finds the page in the cache, or its new length is seen here.
+        fence(SeqCst);
+        if is_past_end() {
+            self.remove(file, index, &page);
+            return Err(CacheError::PastEnd);
+        }
         match page.with_bytes(|bytes| files.read(file, index, bytes)) {
-            Ok(()) => {
-                page.info().set(State::READY);
-                Ok((page, true))
+            // Taken out of the cache while it was read: what was read may be of before a truncation.
+            Ok(()) if !page.info().set(State::READY).contains(State::CACHED) => {
+                Err(CacheError::Busy)
             }
+            Ok(()) => Ok((page, true)),
             Err(error) => {
                 page.info().set(State::FAILED);
                 self.remove(file, index, &page);

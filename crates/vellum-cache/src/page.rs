@@ -144,6 +144,17 @@ impl PageInfo {
         State(self.state.load(Acquire) & State::MASK)
     }
 
+    /// Makes the caller the one owner of a frame that was just taken; false if it has one already.
+    fn begin(&self, order: u8, link: u64) -> bool {
+        if self.count.count() != 0 {
+            return false;
+        }
+        // Before the count: who finds the frame from then on (`Page::found`) sees nothing of what it was.
+        self.state.store(u32::from(order) << ORDER_SHIFT, Relaxed);
+        self.link.store(link, Relaxed);
+        self.count.take()
+    }
+
     /// log2 of the frames of the block that it is part of.
     fn order(&self) -> u8 {
         self.state.load(Relaxed).to_le_bytes()[1]
@@ -240,6 +251,23 @@ pub unsafe trait Pages {
             unsafe { p.write_bytes(0, PAGE_SIZE as usize) }
         });
     }
+
+    /// Fills the frame `to`, that is the caller's alone, with the bytes of `from`, which programs may be
+    /// writing to meanwhile. A kernel that has one instruction for it uses that.
+    ///
+    /// # Safety
+    ///
+    /// Both frames were taken from this memory, and the caller has a share in each; nobody else reaches
+    /// the bytes of `to`.
+    unsafe fn copy(&self, to: PhysAddr, from: PhysAddr) {
+        self.memory().with(to, |to| {
+            self.memory().with(from, |from| {
+                // SAFETY: pointers to whole frames, of which the caller has shares; whoever else touches
+                // the bytes of `from` does it through `FrameBytes`, or is a program in user mode.
+                unsafe { FrameBytes::new(to).copy_from(FrameBytes::new(from)) }
+            });
+        });
+    }
 }
 
 // SAFETY: forwards to `P`, which keeps the contract.
@@ -262,6 +290,11 @@ unsafe impl<P: Pages + ?Sized> Pages for &P {
         // SAFETY: the caller's.
         unsafe { P::clear(self, pa) }
     }
+
+    unsafe fn copy(&self, to: PhysAddr, from: PhysAddr) {
+        // SAFETY: the caller's.
+        unsafe { P::copy(self, to, from) }
+    }
 }
 
 /// One share in a frame. Dropping it gives the share back; the last one frees the frame.
@@ -280,11 +313,7 @@ impl<'a, P: Pages> Page<'a, P> {
     pub fn take(pages: &'a P) -> Result<Self, OutOfFrames> {
         let pa = pages.memory().alloc(0)?;
         match pages.info(pa) {
-            Some(info) if info.count.take() => {
-                info.state.store(0, Relaxed);
-                info.link.store(0, Relaxed);
-                Ok(Self { pages, info, pa })
-            }
+            Some(info) if info.begin(0, 0) => Ok(Self { pages, info, pa }),
             // Not by the contract of `Pages`; the frame is lost rather than shared.
             _ => Err(OutOfFrames { order: 0 }),
         }
@@ -300,6 +329,18 @@ impl<'a, P: Pages> Page<'a, P> {
         // SAFETY: taken just now, and nobody else knows of it.
         unsafe { pages.clear(page.pa) };
         Ok(page)
+    }
+
+    /// Takes a frame with the contents of this one, which programs may be writing to meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn duplicate(&self) -> Result<Self, OutOfFrames> {
+        let new = Self::take(self.pages)?;
+        // SAFETY: a share in each; the new frame was taken just now, and nobody else knows of it.
+        unsafe { self.pages.copy(new.pa, self.pa) };
+        Ok(new)
     }
 
     /// Takes a block of 2<sup>`order`</sup> frames filled with zeros, one share in each, and calls
@@ -319,11 +360,10 @@ impl<'a, P: Pages> Page<'a, P> {
         let frames = 1u64 << order;
         for i in 0..frames {
             let pa = block.wrapping_add(i * PAGE_SIZE);
-            let info = pages.info(pa).filter(|info| info.count.take());
+            let left = if i == 0 { frames } else { 0 };
+            let info = pages.info(pa).filter(|info| info.begin(order, left));
             // Not by the contract of `Pages`; the block is lost rather than shared.
             let info = info.ok_or(OutOfFrames { order })?;
-            info.state.store(u32::from(order) << ORDER_SHIFT, Relaxed);
-            info.link.store(if i == 0 { frames } else { 0 }, Relaxed);
             // SAFETY: part of the block that was taken just now.
             unsafe { pages.clear(pa) };
             f(i, info);

@@ -1,5 +1,5 @@
-//! A system on the host, for tests and laboratories: RAM that is one allocation, files that are
-//! vectors, and a processor that walks the table for every access and caches nothing.
+//! A system on the host, for tests and laboratories: RAM that is one allocation, files and swap in
+//! the host's memory, and a processor that walks the table for every access and caches nothing.
 //!
 //! ```text
 //!   4 MiB                                                             4 MiB + len
@@ -15,7 +15,7 @@
 //!
 //! - A pointer to a frame is derived from the one allocation.
 
-use crate::system::{NoSwap, System};
+use crate::system::System;
 use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
@@ -33,8 +33,10 @@ use vellum_frame::FrameAllocator;
 #[cfg(feature = "designs")]
 pub mod designs;
 mod files;
+mod swap;
 
 pub use files::MemoryFiles;
+pub use swap::MemorySwap;
 
 /// Where RAM begins.
 const ORIGIN: u64 = 4 << 20;
@@ -179,18 +181,19 @@ unsafe impl Invalidate for NoTlb {
     fn flush(&self, _: &[Flush]) {}
 }
 
-/// A system over [`Ram`] and [`MemoryFiles`], with tables of type `T`.
+/// A system over [`Ram`], [`MemoryFiles`] and [`MemorySwap`], with tables of type `T`.
 pub struct HostSystem<'r, T> {
     ram: &'r Ram,
     files: MemoryFiles,
+    swap: MemorySwap,
     table: PhantomData<fn() -> T>,
 }
 
 impl<'r, T> HostSystem<'r, T> {
-    /// A system without files.
+    /// A system without files, and nothing in swap.
     #[must_use]
     pub fn new(ram: &'r Ram) -> Self {
-        Self { ram, files: MemoryFiles::default(), table: PhantomData }
+        Self { ram, files: MemoryFiles::default(), swap: MemorySwap::default(), table: PhantomData }
     }
 }
 
@@ -217,14 +220,14 @@ impl<T: PageTable> System for HostSystem<'_, T> {
     type Table = T;
     type Cpus = NoTlb;
     type Files = MemoryFiles;
-    type Swap = NoSwap;
+    type Swap = MemorySwap;
 
     fn files(&self) -> &MemoryFiles {
         &self.files
     }
 
-    fn swap(&self) -> &NoSwap {
-        &NoSwap
+    fn swap(&self) -> &MemorySwap {
+        &self.swap
     }
 }
 

@@ -25,6 +25,7 @@ mod fork;
 mod punch;
 mod ranges;
 mod relocate;
+mod swap;
 
 /// What a resident page counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

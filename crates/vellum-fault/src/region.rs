@@ -143,7 +143,8 @@ pub struct Region {
     pub rights: Rights,
     /// Where its pages come from.
     pub backing: Backing,
-    /// Who sees stores.
+    /// Who sees stores; an anonymous region is private, whatever this says (for a shared one, see
+    /// [`Backing::File`]).
     pub sharing: Sharing,
     /// The page of the backing that `start` shows.
     pub index: u64,
@@ -156,6 +157,12 @@ pub struct Region {
 }
 
 impl Region {
+    /// Whether stores stay in this space: always where nothing but zeros is behind the region.
+    #[must_use]
+    pub(crate) fn is_private(&self) -> bool {
+        self.sharing == Sharing::Private || self.backing == Backing::Anon
+    }
+
     /// The page of the backing that the page at `va` shows; `va` lies in the region.
     #[must_use]
     pub const fn index_of(&self, va: VirtAddr) -> u64 {

@@ -67,10 +67,11 @@ pub trait Swap {
     /// [`SwapError`].
     fn read(&self, entry: SwapEntry, to: FrameBytes<'_>) -> Result<(), SwapError>;
 
-    /// One more entry names it.
-    fn share(&self, entry: SwapEntry);
+    /// One share more in it: another table's entry names it, or somebody reads it. False, and nothing
+    /// changed, if it has no share any more.
+    fn share(&self, entry: SwapEntry) -> bool;
 
-    /// One entry fewer names it.
+    /// One share fewer. With the last one the place is free, to be named again for another page.
     fn release(&self, entry: SwapEntry);
 }
 
@@ -83,7 +84,9 @@ impl Swap for NoSwap {
         Err(SwapError::Io)
     }
 
-    fn share(&self, _: SwapEntry) {}
+    fn share(&self, _: SwapEntry) -> bool {
+        true
+    }
 
     fn release(&self, _: SwapEntry) {}
 }

@@ -4,20 +4,23 @@
 
 #[path = "faults/common.rs"]
 mod common;
+#[path = "faults/files.rs"]
+mod files;
+#[path = "faults/large.rs"]
+mod large;
+#[path = "faults/model.rs"]
+mod model;
+#[path = "faults/swap.rs"]
+mod swap;
 
-use common::{BASE, anon, get, page, put, region};
+use common::{BASE, Host, Spaces, anon, get, page, put, region};
 use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
 use vellum_fault::System;
-use vellum_fault::host::HostSystem;
-use vellum_fault::{
-    Access, Backing, Cost, Deny, Engine, FaultError, Mmu, Rights, RssKind, Sharing,
-};
-
-type Host<'r, T> = HostSystem<'r, T>;
+use vellum_fault::{Access, Backing, Cost, Deny, Engine, FaultError, Rights, RssKind, Sharing};
 
 fn a_read_maps_the_page_of_zeros_and_a_write_its_own<T: PageTable>(
     engine: &Engine<Host<'_, T>>,
-    [mmu, _]: [Mmu<'_, Host<'_, T>>; 2],
+    [mmu, ..]: Spaces<'_, '_, T>,
 ) {
     let region = anon(4);
     assert_eq!(mmu.fault(&region, page(1), Access::Read), Ok(Cost::Minor));
@@ -34,7 +37,7 @@ fn a_read_maps_the_page_of_zeros_and_a_write_its_own<T: PageTable>(
 
 fn a_child_sees_what_its_parent_wrote_before_and_not_after<T: PageTable>(
     _: &Engine<Host<'_, T>>,
-    [mut mmu, mut child]: [Mmu<'_, Host<'_, T>>; 2],
+    [mut mmu, mut child, _]: Spaces<'_, '_, T>,
 ) {
     let region = anon(8);
     for i in 0..4 {
@@ -60,7 +63,7 @@ fn a_child_sees_what_its_parent_wrote_before_and_not_after<T: PageTable>(
 
 fn a_private_file_page_is_copied_when_written<T: PageTable>(
     engine: &Engine<Host<'_, T>>,
-    [mmu, other]: [Mmu<'_, Host<'_, T>>; 2],
+    [mmu, other, _]: Spaces<'_, '_, T>,
 ) {
     let file = engine.system().files().create(&[7; 5000]);
     let private = region(Backing::File(file), Sharing::Private, 4);
@@ -84,7 +87,7 @@ fn a_private_file_page_is_copied_when_written<T: PageTable>(
 
 fn what_a_region_does_not_allow_is_refused<T: PageTable>(
     _: &Engine<Host<'_, T>>,
-    [mut mmu, _]: [Mmu<'_, Host<'_, T>>; 2],
+    [mut mmu, ..]: Spaces<'_, '_, T>,
 ) {
     let mut region = anon(2);
     mmu.fault(&region, page(0), Access::Write).unwrap();
@@ -102,7 +105,7 @@ fn what_a_region_does_not_allow_is_refused<T: PageTable>(
 
 fn pages_move_with_their_contents<T: PageTable>(
     _: &Engine<Host<'_, T>>,
-    [mut mmu, _]: [Mmu<'_, Host<'_, T>>; 2],
+    [mut mmu, ..]: Spaces<'_, '_, T>,
 ) {
     let region = anon(64);
     for i in [0, 1, 5, 30] {

@@ -11,6 +11,7 @@
 use super::{Cache, CacheError, PageRange};
 use crate::files::{FileError, FileId, Files};
 use crate::page::{Pages, State};
+use core::sync::atomic::{Ordering::SeqCst, fence};
 use vellum_core::PAGE_SIZE;
 
 impl<P: Pages> Cache<P> {
@@ -59,21 +60,43 @@ impl<P: Pages> Cache<P> {
     /// Takes every page from `from` on out of the cache, for a file that has become shorter, and makes
     /// zeros of what lies behind the new end in its last page; how many pages.
     ///
-    /// The file has its new length already. Mappings of these pages are the caller's to remove, after
+    /// The file has its new length already, and nobody makes it longer before this has returned. Mappings of these pages are the caller's to remove, after
     /// this; a fault that has found a page before looks again whether it is cached.
     pub fn truncate(&self, files: &impl Files, file: FileId) -> u64 {
         let len = files.len_bytes(file);
         let keep = len.div_ceil(PAGE_SIZE);
-        let mut removed = 0;
-        self.each(file, keep..u64::MAX, |index| {
-            removed += u64::from(self.remove_if(file, index, |_, _| true));
-        });
+        let removed = self.drop_pages(file, keep..u64::MAX);
         let tail = usize::try_from(len % PAGE_SIZE).unwrap_or(0);
-        if tail != 0
-            && let Some(page) = self.ready(file, keep - 1)
-        {
+        if tail == 0 {
+            return removed;
+        }
+        // Who is reading the last page now may have read what was behind the new end: it reads again.
+        let unread = self.remove_if(file, keep - 1, |_, info| {
+            let was_ready = info.clear(State::CACHED).contains(State::READY);
+            if was_ready {
+                info.set(State::CACHED);
+            }
+            !was_ready
+        });
+        if let Some(page) = self.ready(file, keep - 1) {
             page.with_bytes(|bytes| bytes.zero_from(tail));
         }
+        removed + u64::from(unread)
+    }
+
+    /// Takes every page of the stretch out of the cache, dirty or not; how many. For a hole that is
+    /// punched into a file, or who knows how long a file was that is no more.
+    ///
+    /// Costs a look-up a page, or a pass over the records of all frames if there are fewer pages in the
+    /// cache than in the stretch.
+    pub fn drop_pages(&self, file: FileId, pages: PageRange) -> u64 {
+        // Who puts a page in looks at the file's length after that; what was made of the file before this
+        // call is seen by him, or his page here.
+        fence(SeqCst);
+        let mut removed = 0;
+        self.each(file, pages, |index| {
+            removed += u64::from(self.remove_if(file, index, |_, _| true));
+        });
         removed
     }
 
@@ -107,11 +130,7 @@ impl<P: Pages> Cache<P> {
 
     /// Takes the whole file out of the cache, dirty or not: for one that is no more.
     pub fn forget(&self, file: FileId) -> u64 {
-        let mut removed = 0;
-        self.each(file, 0..u64::MAX, |index| {
-            removed += u64::from(self.remove_if(file, index, |_, _| true));
-        });
-        removed
+        self.drop_pages(file, 0..u64::MAX)
     }
 
     /// Reads up to `count` pages behind `index` that are not cached, until one cannot be had; how many

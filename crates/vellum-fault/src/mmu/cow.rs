@@ -8,6 +8,9 @@
 //!   parent stores:  parent --RW--> frame        it is alone with it: no copy
 //! ```
 //!
+//! The copy is mapped in two steps: were it writable at once, one thread could store to it while another
+//! still reads the old frame through a translation that is not flushed yet, and misses the store.
+//!
 //! # Invariants
 //!
 //! - A writable leaf of a private region maps an anonymous frame with one owner, or had that right
@@ -20,7 +23,7 @@ use super::fault::{Fault, Step};
 use crate::outcome::FaultError;
 use crate::system::System;
 use vellum_cache::page::{Page, State};
-use vellum_core::{Entry, PAGE_SIZE, PhysAddr, Span};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, Span, Walk};
 
 impl<S: System> Mmu<'_, S> {
     /// A store to a leaf of a private region that is not writable.
@@ -28,32 +31,43 @@ impl<S: System> Mmu<'_, S> {
         let Entry::Leaf(pa, attr) = span.entry else { return Ok(None) };
         let system = self.engine.system();
         if pa == self.engine.zeros() {
-            let page = Page::zeroed(system)?;
-            self.adopt(fault, page.info());
-            return self.install(fault.page(), span.entry, page, fault.attr(true));
+            return self.own(fault, span, Page::zeroed(system)?);
+        }
+        if system.info(pa).is_none() {
+            // No page of the engine's: nothing that it could copy.
+            return Err(fault.deny_page());
         }
         if self.is_alone(pa, span.len) {
-            return self.grant(span, fault.attr(true) | attr);
+            return self.grant(fault, span, fault.attr(true) | attr);
         }
         if span.len > PAGE_SIZE {
             return Err(FaultError::Exclusive);
         }
-        // A share, so that the frame stays what it is while it is copied.
+        // A share, so that the frame stays what it is while it is copied; if it is what it was.
         let Some(old) = Page::found(system, pa) else { return Ok(None) };
-        let new = self.copy_of(&old)?;
-        self.adopt(fault, new.info());
-        self.install(fault.page(), span.entry, new, fault.attr(true))
+        let now = self.table.walk(fault.page(), &mut ())?.entry;
+        if !now.same_but_status(span.entry) {
+            return Ok(None);
+        }
+        self.own(fault, span, old.duplicate()?)
     }
 
-    /// A frame of our own with the contents of `old`.
-    pub(super) fn copy_of(&self, old: &Page<'_, S>) -> Result<Page<'_, S>, FaultError> {
-        let new = Page::take(self.engine.system())?;
-        new.with_bytes(|to| old.with_bytes(|from| to.copy_from(from)));
-        Ok(new)
+    /// Puts `new`, which has the contents of what `span` maps, in its place: first without the right to
+    /// write, and when the old translation is gone everywhere, with it.
+    fn own(&self, fault: &Fault<'_>, span: Span, new: Page<'_, S>) -> Step {
+        let (page, pa) = (fault.page(), new.pa());
+        self.adopt(fault, new.info());
+        let read_only = fault.attr(false) - Attr::DIRTY;
+        let step = self.install(page, span.entry, new, read_only)?;
+        if step.is_none() {
+            return Ok(None);
+        }
+        let entry = Entry::Leaf(pa, read_only);
+        self.grant(fault, Span { va: page, len: PAGE_SIZE, entry }, fault.attr(true))
     }
 
     /// Whether all frames from `pa` on are anonymous, and the leaf that was found is their one owner.
-    fn is_alone(&self, pa: PhysAddr, len: u64) -> bool {
+    pub(super) fn is_alone(&self, pa: PhysAddr, len: u64) -> bool {
         (0..len / PAGE_SIZE).all(|i| {
             let info = self.engine.system().info(pa.wrapping_add(i * PAGE_SIZE));
             info.is_some_and(|info| info.state().contains(State::ANON) && info.is_sole())

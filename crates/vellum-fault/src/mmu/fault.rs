@@ -22,8 +22,11 @@
 //!                                          Exclusive, and split
 //! ```
 //!
-//! Every row ends in one compare-and-set of an entry ([`PageTable::replace`]). Whoever loses it gives
-//! back what he made and looks again, so that two CPUs at one page do the work of one.
+//! Every row ends in one compare-and-set of an entry ([`PageTable::replace`]), but a copy in two (see
+//! mmu/cow.rs). Whoever loses it gives back what he made and looks again, so that two CPUs at one page
+//! do the work of one. What was read of an entry is acted upon with a share in its frame, or in its
+//! swap entry, taken before the entry is read once more: so a frame that was freed and taken again
+//! meanwhile is never mistaken for what it was.
 //!
 //! # Lock order
 //!
@@ -31,9 +34,9 @@
 
 use super::{Mmu, RssKind};
 use crate::outcome::{Cost, Deny, FaultError};
-use crate::region::{Access, Backing, Region, Sharing};
+use crate::region::{Access, Backing, Region};
 use crate::soft::Marker;
-use crate::system::{Swap, SwapEntry, SwapError, System};
+use crate::system::System;
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{
     Attr, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, ReplaceError, Span, VirtAddr, Walk,
@@ -41,6 +44,9 @@ use vellum_core::{
 
 /// log2 of a large leaf's bytes.
 const LARGE: u8 = 21;
+
+/// How often a fault looks at an entry that others keep changing, before it lets them run.
+const TRIES: u32 = 64;
 
 /// Whether a fault is resolved; with `None` the entry changed meanwhile, and is to be looked at again.
 pub(super) type Step = Result<Option<Cost>, FaultError>;
@@ -93,7 +99,7 @@ impl<S: System> Mmu<'_, S> {
             return Err(FaultError::Hook(number));
         }
         let fault = Fault { region, va, access };
-        loop {
+        for _ in 0..TRIES {
             let span = self.table.walk(fault.page(), &mut ())?;
             let step = match span.entry {
                 Entry::Hole => self.fill(&fault, span)?,
@@ -103,19 +109,22 @@ impl<S: System> Mmu<'_, S> {
                     None => return Err(fault.deny_page()),
                 },
                 Entry::Leaf(_, attr) if attr.contains(access.attr()) => Some(Cost::Minor),
-                Entry::Leaf(..) if fault.writes() && region.sharing == Sharing::Private => {
+                Entry::Leaf(..) if fault.writes() && region.is_private() => {
                     self.break_cow(&fault, span)?
                 }
-                Entry::Leaf(_, attr) => self.grant(span, fault.attr(fault.writes()) | attr)?,
+                Entry::Leaf(_, attr) => {
+                    self.grant(&fault, span, fault.attr(fault.writes()) | attr)?
+                }
             };
             if let Some(cost) = step {
                 return Ok(cost);
             }
         }
+        Err(FaultError::Retry)
     }
 
     /// The same for who has the space to himself, after [`FaultError::Exclusive`]: a large leaf that is
-    /// in the way is split.
+    /// in the way is split. It never returns that error.
     ///
     /// # Errors
     ///
@@ -126,11 +135,11 @@ impl<S: System> Mmu<'_, S> {
         va: VirtAddr,
         access: Access,
     ) -> Result<Cost, FaultError> {
-        let page = va.align_down(PAGE_SHIFT);
-        let span = self.table.walk(page, &mut ())?;
-        if span.len > PAGE_SIZE && matches!(span.entry, Entry::Leaf(..)) {
-            self.split(page)?;
+        match self.fault(region, va, access) {
+            Err(FaultError::Exclusive) => {}
+            done => return done,
         }
+        self.split(va.align_down(PAGE_SHIFT)).map_err(|e| e.cause)?;
         self.fault(region, va, access)
     }
 
@@ -164,8 +173,10 @@ impl<S: System> Mmu<'_, S> {
         }
         let bytes = 1 << LARGE;
         let Some(block) = fault.region.block(fault.va, LARGE) else { return Ok(None) };
-        // What a walk says of a hole is a lower bound; a page that is there shows in `replace`.
-        if span.va > block && span.len < PAGE_SIZE {
+        // Before 2 MiB are taken and cleared: would such a leaf fit? Only a hole that is known to be as
+        // large need not be asked for.
+        let is_open = span.va <= block && span.len >= bytes;
+        if !is_open && self.replace(block, bytes, Entry::Hole, Entry::Hole).is_err() {
             return Ok(None);
         }
         let system = self.engine.system();
@@ -202,26 +213,13 @@ impl<S: System> Mmu<'_, S> {
         info.set(State::READY.and(State::ANON));
     }
 
-    /// The page is in swap: reads it, and is alone with it from then on.
-    fn swap_in(&self, fault: &Fault<'_>, span: Span, entry: SwapEntry) -> Step {
-        let system = self.engine.system();
-        let page = Page::take(system)?;
-        match page.with_bytes(|bytes| system.swap().read(entry, bytes)) {
-            Ok(()) => {}
-            Err(SwapError::Busy) => return Err(FaultError::Retry),
-            Err(SwapError::Io) => return Err(fault.deny_page()),
-        }
-        self.adopt(fault, page.info());
-        let writable = fault.region.sharing == Sharing::Private;
-        // Nothing else has its contents any more.
-        let attr = fault.attr(writable) | Attr::DIRTY;
-        let step = self.install(fault.page(), span.entry, page, attr)?;
-        Ok(step.map(|_| Cost::Major))
-    }
-
     /// Gives a leaf more rights. Nobody has to be flushed for that.
-    pub(super) fn grant(&self, span: Span, attr: Attr) -> Step {
+    pub(super) fn grant(&self, fault: &Fault<'_>, span: Span, attr: Attr) -> Step {
         let Entry::Leaf(pa, _) = span.entry else { return Ok(None) };
+        if !fault.region.covers(span.va, span.len) {
+            // A large leaf that two regions share, of which only this one grants it.
+            return Err(FaultError::Exclusive);
+        }
         self.exchange(span.va, span.len, span.entry, Entry::Leaf(pa, attr))
     }
 

@@ -15,12 +15,12 @@
 use super::Mmu;
 use super::fault::{Fault, Step};
 use crate::outcome::{Cost, FaultError};
-use crate::region::{Region, Sharing};
+use crate::region::Region;
 use crate::system::System;
 use core::sync::atomic::{Ordering::SeqCst, fence};
-use vellum_cache::page::State;
+use vellum_cache::page::{PageInfo, State};
 use vellum_cache::{CacheError, FileId, Files, Page};
-use vellum_core::{Attr, Entry, PAGE_SIZE, VirtAddr};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, VirtAddr, Walk};
 
 impl<S: System> Mmu<'_, S> {
     /// Nothing is there yet, and a file is what it shows.
@@ -34,11 +34,13 @@ impl<S: System> Mmu<'_, S> {
             _ => fault.deny_page(),
         })?;
         let cost = if read { Cost::Major } else { Cost::Minor };
-        let private = region.sharing == Sharing::Private;
+        let private = region.is_private();
         let step = if private && fault.writes() {
-            let copy = self.copy_of(&page)?;
+            let copy = page.duplicate()?;
+            let pa = copy.pa();
             self.adopt(fault, copy.info());
-            self.install(fault.page(), Entry::Hole, copy, fault.attr(true))?
+            let step = self.install(fault.page(), Entry::Hole, copy, fault.attr(true));
+            self.unless_truncated(fault.page(), (page.info(), pa), step)?
         } else {
             if fault.writes() {
                 page.info().set(State::DIRTY);
@@ -56,16 +58,32 @@ impl<S: System> Mmu<'_, S> {
     /// Maps a page of the cache, and takes it away again if it is not in the cache any more.
     fn map_cached(&self, va: VirtAddr, page: Page<'_, S>, attr: Attr) -> Step {
         let (info, pa) = (page.info(), page.pa());
-        let step = self.install(va, Entry::Hole, page, attr)?;
-        if step.is_some() {
+        let step = self.install(va, Entry::Hole, page, attr);
+        self.unless_truncated(va, (info, pa), step)
+    }
+
+    /// Takes the leaf of `pa` that was installed away again if the page of the file that it shows, or was
+    /// copied from, is not in the cache any more.
+    fn unless_truncated(
+        &self,
+        va: VirtAddr,
+        (cached, pa): (&PageInfo, PhysAddr),
+        step: Step,
+    ) -> Step {
+        if matches!(step, Ok(Some(_))) {
             fence(SeqCst);
-            if !info.state().contains(State::CACHED) {
-                // Whoever has changed the entry meanwhile has taken the page away himself.
-                self.exchange(va, PAGE_SIZE, Entry::Leaf(pa, attr), Entry::Hole)?;
-                return Ok(None);
+            if !cached.state().contains(State::CACHED) {
+                // It may have got rights meanwhile; if it is another page's, that came behind this.
+                loop {
+                    let old = self.table.walk(va, &mut ())?.entry;
+                    let still = matches!(old, Entry::Leaf(now, _) if now == pa);
+                    if !still || self.exchange(va, PAGE_SIZE, old, Entry::Hole)?.is_some() {
+                        return Ok(None);
+                    }
+                }
             }
         }
-        Ok(step)
+        step
     }
 
     /// Maps what the cache has of the aligned window around a page that was just mapped: a program
@@ -77,7 +95,7 @@ impl<S: System> Mmu<'_, S> {
         let files = self.engine.system().files();
         let end = files.len_bytes(file).div_ceil(PAGE_SIZE);
         let attr = region.rights.attr();
-        let attr = if region.sharing == Sharing::Private { attr - Attr::WRITE } else { attr };
+        let attr = if region.is_private() { attr - Attr::WRITE } else { attr };
         for i in 0..region.around {
             let page = first.wrapping_add(i * PAGE_SIZE);
             if page == va || !region.covers(page, PAGE_SIZE) || region.index_of(page) >= end {

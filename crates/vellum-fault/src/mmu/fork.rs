@@ -47,7 +47,7 @@ impl<S: System> Mmu<'_, S> {
             len,
             change,
             &mut gather_parent,
-            (child_table, &mut gather_child),
+            (&mut **child_table, &mut gather_child),
             &mut |span| given(engine, child_rss, span),
         );
         gather_parent.finish();
@@ -69,7 +69,8 @@ fn given<S: System>(engine: &super::Engine<S>, rss: &super::Rss, span: Span) {
         }
         Entry::Soft(soft) => {
             if let Some(Marker::Swap(entry)) = Marker::of(soft) {
-                engine.system().swap().share(entry);
+                let shared = engine.system().swap().share(entry);
+                debug_assert!(shared, "the parent's entry has a share");
                 rss.add(RssKind::Swap, 1);
             }
         }

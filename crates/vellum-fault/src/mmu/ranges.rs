@@ -91,13 +91,26 @@ impl<S: System> Mmu<'_, S> {
         done
     }
 
-    /// Splits the leaf around `page` into small ones.
-    pub(super) fn split(&mut self, page: VirtAddr) -> Result<(), FaultError> {
+    /// Makes a leaf of 4 KiB of `page`, if it is part of a larger one.
+    ///
+    /// A table need not split a leaf for a change that leaves it as it is; so accessed is changed, and
+    /// changed back.
+    pub(super) fn split(&mut self, page: VirtAddr) -> Result<(), RangeError> {
+        let span = self.table.walk(page, &mut ())?;
+        let Entry::Leaf(_, attr) = span.entry else { return Ok(()) };
+        if span.len == PAGE_SIZE {
+            return Ok(());
+        }
+        let (set, clear) = (Change::setting(Attr::ACCESSED), Change::clearing(Attr::ACCESSED));
+        let changes = if attr.contains(Attr::ACCESSED) { [clear, set] } else { [set, clear] };
         let Self { engine, table, cpus, rss } = self;
         let mut gather = gather::<S, 8>(engine, cpus, rss);
-        let done = table.protect(page, PAGE_SIZE, Change::clearing(Attr::WRITE), &mut gather);
+        let mut done = Ok(());
+        for change in changes {
+            done = done.and_then(|()| table.protect(page, PAGE_SIZE, change, &mut gather));
+        }
         gather.finish();
-        done.map_err(|e| e.cause.into())
+        done
     }
 
     /// Faults in every page of `[va, va + len)`, which `region` covers, as if each was accessed.

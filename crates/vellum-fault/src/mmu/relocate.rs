@@ -1,7 +1,8 @@
 //! Moving pages to another place of the same space.
 //!
 //! ```text
-//!   old   [f1][f2][ ][swap 7][f3]           1. what is there is mapped at the new place too
+//!   old   [f1][f2][ ][swap 7][f3]           0. large leaves at the ends are split
+//!                                           1. what is there is mapped at the new place too
 //!          |   |        |     |             2. the old entries go, and nobody gets their frames
 //!   new   [f1][f2][ ][swap 7][f3]
 //! ```
@@ -31,13 +32,29 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// Out of memory; then nothing was moved.
     pub fn relocate(&mut self, from: VirtAddr, to: VirtAddr, len: u64) -> Result<(), Cause> {
+        if len == 0 {
+            return Ok(());
+        }
+        let last = from.wrapping_add(len - PAGE_SIZE);
+        self.split_outside(from, (from, last)).map_err(|e| e.cause)?;
+        self.split_outside(last, (from, last)).map_err(|e| e.cause)?;
         if let Err(error) = self.alias(from, to, len) {
             self.drop_aliases(to, error.done)?;
             return Err(error.cause);
         }
-        let removed = self.forget(from, len);
-        // A large leaf at an end of the range would have to be split; `alias` has done that.
-        removed.map_err(|e| e.cause)
+        // No leaf reaches out of the range, so none has to be split, and no memory is needed.
+        self.forget(from, len).map_err(|e| e.cause)
+    }
+
+    /// Splits the leaf at `page`, if it reaches out of the range of these first and last pages.
+    fn split_outside(
+        &mut self,
+        page: VirtAddr,
+        (first, last): (VirtAddr, VirtAddr),
+    ) -> Result<(), RangeError> {
+        let span = self.table.walk(page, &mut ())?;
+        let end = span.va.wrapping_add(span.len.saturating_sub(PAGE_SIZE));
+        if span.va < first || end > last { self.split(page) } else { Ok(()) }
     }
 
     /// Maps at `to` what is at `from`, too.

@@ -7,13 +7,15 @@ extern crate std;
 
 pub mod abi;
 pub mod errno;
+pub mod meminfo;
 pub mod rules;
 pub mod space;
 pub mod vma;
 pub mod vma_map;
 
 pub use errno::Errno;
+pub use meminfo::{MemInfo, Process, write_processes};
 pub use rules::{Layout, Limits, Overcommit, Rules};
-pub use space::{AddressSpace, FileMap};
+pub use space::{AddressSpace, FileMap, Usage};
 pub use vma::{Anon, VmFlags, Vma};
 pub use vma_map::{PageRange, VmaMap};

@@ -144,6 +144,8 @@ pub struct Layout {
     pub heap: u64,
     /// The program's data, for `RLIMIT_DATA`: begin and end.
     pub data: (u64, u64),
+    /// The program's code, which `VmExe` counts: begin and end.
+    pub code: (u64, u64),
     /// Where the stack pointer was at first; the region with this address is `[stack]`.
     pub stack: u64,
 }
@@ -158,6 +160,7 @@ impl Default for Layout {
             mmap_bottom: 0x2aaa_aaaa_a000,
             heap: 0x5555_5555_9000,
             data: (0x5555_5555_8000, 0x5555_5555_9000),
+            code: (0x5555_5555_4000, 0x5555_5555_8000),
             stack: 0x7fff_ffff_e000,
         }
     }

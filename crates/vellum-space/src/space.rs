@@ -48,8 +48,12 @@ mod place;
 mod protect;
 mod regions;
 mod remap;
+mod smaps;
 mod sync;
 mod unmap;
+mod usage;
+
+pub use usage::Usage;
 
 use parts::Parts;
 

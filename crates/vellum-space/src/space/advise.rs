@@ -110,6 +110,7 @@ impl<S: System> Parts<'_, S> {
             madv::DONTNEED | madv::DONTNEED_LOCKED => {
                 let locked = advice == madv::DONTNEED && flags.contains(VmFlags::LOCKED);
                 refuse_if(locked || flags.contains(VmFlags::SPECIAL))?;
+                self.note_peak();
                 self.mmu.zap_pages(va, len).map_err(|e| Errno::from(e.cause))
             }
             madv::FREE => {

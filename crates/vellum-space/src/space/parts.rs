@@ -53,6 +53,15 @@ impl Used {
     }
 }
 
+/// The most that a space ever had, in pages: seen when regions or pages go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peak {
+    /// Of regions.
+    pub(crate) size: u64,
+    /// Of resident pages.
+    pub(crate) rss: u64,
+}
+
 pub(crate) struct Parts<'e, S: System> {
     pub(crate) vmas: VmaMap<Vma, S::Memory>,
     pub(crate) mmu: Mmu<'e, S>,
@@ -60,6 +69,7 @@ pub(crate) struct Parts<'e, S: System> {
     pub(crate) layout: Layout,
     pub(crate) limits: Limits,
     pub(crate) used: Used,
+    pub(crate) peak: Peak,
     /// Where the heap ends, in bytes.
     pub(crate) brk: u64,
     /// What every new region is besides (`mlockall` with `MCL_FUTURE`).
@@ -77,9 +87,16 @@ impl<'e, S: System> Parts<'e, S> {
             layout,
             limits,
             used: Used::default(),
+            peak: Peak::default(),
             brk: layout.heap,
             flags_to_come: VmFlags::NONE,
         }
+    }
+
+    /// Notes what there is before some of it goes.
+    pub(crate) fn note_peak(&mut self) {
+        self.peak.size = self.peak.size.max(self.used.total);
+        self.peak.rss = self.peak.rss.max(self.mmu.rss().resident());
     }
 
     pub(crate) fn files(&self) -> &'e S::Files {

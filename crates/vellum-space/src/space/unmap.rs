@@ -50,6 +50,7 @@ impl<S: System> Parts<'_, S> {
         self.check_unmap(start, end)?;
         let Some(first) = self.first_in(start, end) else { return Ok(()) };
         self.vmas.reserve(1)?;
+        self.note_peak();
         // From the first region on: what lies before it has no pages.
         let from = first.start.max(start);
         self.mmu.zap(VirtAddr::new(from), end - from).map_err(|e| Errno::from(e.cause))?;

@@ -16,6 +16,6 @@ pub mod vma_map;
 pub use errno::Errno;
 pub use meminfo::{MemInfo, Process, write_processes};
 pub use rules::{Layout, Limits, Overcommit, Rules};
-pub use space::{AddressSpace, FileMap, Usage};
+pub use space::{AccessError, AddressSpace, FileMap, Usage};
 pub use vma::{Anon, VmFlags, Vma};
 pub use vma_map::{PageRange, VmaMap};

@@ -53,6 +53,7 @@ mod sync;
 mod unmap;
 mod usage;
 
+pub use access::AccessError;
 pub use usage::Usage;
 
 use parts::Parts;

@@ -7,7 +7,7 @@ use vellum_fault::host::designs::{Design, mmu};
 use vellum_fault::host::{HostSystem, Ram};
 use vellum_fault::{Deny, Engine, FaultError, Mmu};
 use vellum_space::abi::{map, prot};
-use vellum_space::{AddressSpace, Errno, Layout, Limits, Rules};
+use vellum_space::{AccessError, AddressSpace, Errno, Layout, Limits, Rules};
 
 type Lock = spin::RwLock<()>;
 type Host<'r, T> = HostSystem<'r, T>;
@@ -89,7 +89,7 @@ fn what_is_written_is_read_until_it_is_unmapped<T: PageTable>(given: Given<'_, '
     space.munmap(at + PAGE_SIZE, PAGE_SIZE).unwrap();
     let second = VirtAddr::new(at + PAGE_SIZE);
     let gone = FaultError::Deny(Deny::Unmapped(second));
-    assert_eq!(space.read(va, &mut back), Err((3, gone)));
+    assert_eq!(space.read(va, &mut back), Err(AccessError { done: 3, error: gone }));
 }
 
 fn a_child_has_its_own_copy<T: PageTable>(given: Given<'_, '_, T>) {
@@ -118,7 +118,7 @@ fn a_stack_grows_to_its_limit_and_not_into_its_neighbour<T: PageTable>(given: Gi
     let limit = space.limits().stack;
     let beyond = VirtAddr::new(top - limit - 1);
     let unmapped = FaultError::Deny(Deny::Unmapped(beyond));
-    assert_eq!(space.write(beyond, &[1]), Err((0, unmapped)));
+    assert_eq!(space.write(beyond, &[1]), Err(AccessError { done: 0, error: unmapped }));
     space.mmap(top - 300 * PAGE_SIZE, PAGE_SIZE, RW, ANON | map::FIXED, None).unwrap();
     space.write(VirtAddr::new(top - 43 * PAGE_SIZE), &[1]).unwrap();
     assert!(space.write(VirtAddr::new(top - 44 * PAGE_SIZE), &[1]).is_err());

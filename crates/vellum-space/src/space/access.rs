@@ -5,25 +5,43 @@
 //! to be.
 
 use super::AddressSpace;
+use core::fmt;
 use lock_api::RawRwLock;
 use vellum_cache::Page;
 use vellum_core::{Attr, Entry, PAGE_SHIFT, PAGE_SIZE, VirtAddr, Walk};
 use vellum_fault::{Access, FaultError, System};
+
+/// An access stopped: exactly the first `done` bytes were copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessError {
+    /// Bytes before the page that could not be had.
+    pub done: usize,
+    /// Why it could not.
+    pub error: FaultError,
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, after {} bytes", self.error, self.done)
+    }
+}
+
+impl core::error::Error for AccessError {}
 
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Copies bytes from `va` on into `to`, as loads of the program.
     ///
     /// # Errors
     ///
-    /// [`FaultError`] of the first page that cannot be read, and how many bytes were read before it.
-    pub fn read(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), (usize, FaultError)> {
+    /// [`AccessError`] at the first page that cannot be read.
+    pub fn read(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), AccessError> {
         let mut done = 0;
         while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let at = va.wrapping_add(done as u64);
             let (offset, len) = within_page(at, rest.len());
             let part = rest.get_mut(..len).unwrap_or_default();
             self.with_page(at, Access::Read, |page| page.with_bytes(|b| b.read(offset, part)))
-                .map_err(|e| (done, e))?;
+                .map_err(|error| AccessError { done, error })?;
             done += len;
         }
         Ok(())
@@ -33,16 +51,15 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     ///
     /// # Errors
     ///
-    /// [`FaultError`] of the first page that cannot be written, and how many bytes were written before
-    /// it.
-    pub fn write(&self, va: VirtAddr, from: &[u8]) -> Result<(), (usize, FaultError)> {
+    /// [`AccessError`] at the first page that cannot be written.
+    pub fn write(&self, va: VirtAddr, from: &[u8]) -> Result<(), AccessError> {
         let mut done = 0;
         while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
             let at = va.wrapping_add(done as u64);
             let (offset, len) = within_page(at, rest.len());
             let part = rest.get(..len).unwrap_or_default();
             self.with_page(at, Access::Write, |page| page.with_bytes(|b| b.write(offset, part)))
-                .map_err(|e| (done, e))?;
+                .map_err(|error| AccessError { done, error })?;
             done += len;
         }
         Ok(())

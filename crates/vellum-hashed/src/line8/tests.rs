@@ -223,7 +223,9 @@ fn check_order<const ROBIN_HOOD: bool>(table: &Line8<&Arena, ROBIN_HOOD>) {
     let n = table.lines.homes();
     let distance = |at: u64| {
         let tag = table.lines.with(at, Line::tag)?;
-        Some(table.lines.distance(home_of(tag.hash(0), n), at))
+        let home = home_of(tag.hash(0), n);
+        assert_eq!(table.lines.segment_of(home), table.lines.segment_of(at), "{at} of {n}");
+        Some(table.lines.distance(home, at))
     };
     let mut used = 0;
     for at in (0..).take_while(|&at| table.lines.has_segment(table.lines.segment_of(at))) {
@@ -299,6 +301,28 @@ fn a_crowded_home_is_split_like_any_other() {
         }
         assert!(lines.iter().all(|&n| table.walk(key(line(n)), &mut ()) == leaf(n + 1)));
     }
+}
+
+#[test]
+fn lines_that_do_not_all_find_a_place_stay() {
+    let arena = Arena::new(64);
+    let table = Linear::new(&arena).unwrap();
+    table.splitting.store(true, Ordering::Relaxed);
+    table.lines.add_segment(table.lines.segment_of(64)).unwrap();
+    while table.statistics().homes < 64 + 61 {
+        assert_eq!(table.split(), Some(0));
+    }
+    let homed = |home: u64, count: usize| {
+        (0..).filter(move |&n| Tag::of(key(line(n))).hash(0) & 127 == home).take(count)
+    };
+    // In the second segment one place is left, for two lines that now belong to home 61.
+    for n in homed(124, 3).chain(homed(125, 2)) {
+        assert_eq!(exchange(&table, line(n), leaf(n + 1), &mut ()), 0);
+    }
+    assert_eq!(table.split_some(STEPS), (0, 0));
+    check_order(&table);
+    assert_eq!(table.split(), Some(2));
+    check_order(&table);
 }
 
 /// Threads change pages of their own while lines of all are moved by growth and removal.

@@ -3,7 +3,7 @@
 //! ```text
 //!   Map types --> turns: insert, hit, miss, delete, checked as they go --> least of each --> Report
 //!                 designs and hash maps, interleaved                            |
-//!        sections   time, and instructions, of random and consecutive pages     +--> notes: targets,
+//!        sections   time, and instructions, of random, dense, consecutive pages +--> notes: targets,
 //!                   hashbrown is the yardstick: a ratio is a share of its figure     lines a hit
 //! ```
 //!

@@ -1,13 +1,16 @@
 //! The rows: which pages there are, and what a turn does with them.
 //!
 //! ```text
-//!               random                        consecutive
-//!   pages       of 47 bits, in 4 spaces       4 spaces, a quarter of the pages each, in a run
-//!   inserted    in no order                   in order
-//!   looked up   in no order                   in order
-//!   missed      other pages of 47 bits        the pages behind each run
-//!   deleted     in another order              in order
+//!               random              dense                      consecutive
+//!   pages       of 47 bits,         4 spaces of runs, of 1 to  4 spaces, a quarter of the pages
+//!               in 4 spaces         1024 pages, with gaps      each, in a run
+//!   inserted    in no order         in order                   in order
+//!   looked up   in no order         in no order                in order
+//!   missed      other such pages    those of the gaps          the pages behind each run
+//!   deleted     in another order    in another order           in order
 //! ```
+//!
+//! What a page table sees is mostly the second.
 //!
 //! A turn makes an empty map, inserts all pages, looks some up that are there and some that are not,
 //! and deletes all. Small sizes are looked up more than once, so that a clock can tell.
@@ -26,6 +29,8 @@ const SPACES: u64 = 4;
 const LOOKS: [usize; 2] = [1 << 16, 1 << 20];
 /// Bits of a page number in 47 bits of address.
 const PAGE_BITS: u32 = 35;
+/// log2 of the pages of the longest run among gaps.
+const LONGEST: usize = 10;
 /// The first page of a run.
 const RUN: u64 = 0x7f_0000;
 
@@ -34,19 +39,22 @@ const RUN: u64 = 0x7f_0000;
 pub enum Order {
     /// Anywhere, in no order.
     Random,
+    /// In runs with gaps between, in no order.
+    Dense,
     /// In runs, in order.
     Consecutive,
 }
 
 impl Order {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Random, Self::Consecutive];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Random, Self::Dense, Self::Consecutive];
 
     /// As sections and `--pairs` have it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
+            Self::Dense => "dense",
             Self::Consecutive => "consecutive",
         }
     }
@@ -102,12 +110,13 @@ impl Pages {
         let looks = count.clamp(LOOKS[0], LOOKS[1]);
         let (inserted, absent) = match order {
             Order::Random => scattered(count),
+            Order::Dense => dense(count),
             Order::Consecutive => (runs(RUN, count), runs(RUN + count as u64, count)),
         };
         let mut random = Random::new(0x2d);
         let mut deletions: Vec<usize> = (0..count).collect();
         let mut looked: Vec<usize> = (0..looks).map(|n| n % count).collect();
-        if order == Order::Random {
+        if order != Order::Consecutive {
             random.shuffle(&mut deletions);
             looked.fill_with(|| random.below(count));
         }
@@ -175,6 +184,26 @@ fn scattered(count: usize) -> (Vec<Page>, Vec<Page>) {
     random.shuffle(&mut pages);
     pages.truncate(2 * count);
     let absent = pages.split_off(count);
+    (pages, absent)
+}
+
+/// In each space runs, and as many pages of the gaps between them and behind. Lengths of both are powers
+/// of two up to 1024, each as frequent as any other.
+fn dense(count: usize) -> (Vec<Page>, Vec<Page>) {
+    let mut random = Random::new(0x3b);
+    let each = count / SPACES as usize;
+    let (mut pages, mut absent) = (Vec::new(), Vec::new());
+    for asid in 1..=SPACES as u16 {
+        let (mut next, mut left, mut gaps) = (RUN, each, each);
+        while left > 0 || gaps > 0 {
+            for (list, left) in [(&mut pages, &mut left), (&mut absent, &mut gaps)] {
+                let len = 1 << random.below(LONGEST + 1);
+                list.extend((next..).take(len.min(*left)).map(|page| Page::new(asid, page)));
+                next += len as u64;
+                *left -= len.min(*left);
+            }
+        }
+    }
     (pages, absent)
 }
 

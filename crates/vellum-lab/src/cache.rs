@@ -89,11 +89,7 @@ impl Cache {
     /// Uses the line of this number; whether it was there.
     pub fn touch(&mut self, line: u64) -> bool {
         let tag = line + 1; // 0 is no tag, and there are fewer than 2^58 lines
-        let hit = self.lines.touch(line, tag);
-        if !hit {
-            self.lines.insert(line, tag);
-        }
-        hit
+        self.lines.touch_or_insert(line, tag)
     }
 
     /// Cycles of one reference.

@@ -2,18 +2,29 @@
 //! a cache of page-table lines all are.
 //!
 //! ```text
-//!            most recent                        least recent
-//!  set 0   [   tag   |   tag   |   tag   |  empty  ]
-//!  set 1   [   tag   |  empty  |  empty  |  empty  ]
-//!  ...            \________/ a hit moves its tag to the front, an insertion pushes the last out
+//!   first     tag                     the most recent one of each set, once more
+//!   tags      [ c | a | - | b ]       a tag stays in the way that it came into
+//!   prints    [ . | . | . | . ]       16 bits of each, mixed: compared many at a time
+//!   links       the ways of a set in a circle, from the most recent to the oldest and back
+//!
+//!                head
+//!                 v      older -->
+//!                 b ----- c ----- a ----- (empty)
+//!                 +----------- newer ----------+
+//!
+//!   hit       take the way out of the circle, put it in again before the head: the new head
+//!   insert    the way before the head is the oldest: its tag goes, and it is the head
 //! ```
 //!
-//! The order in memory *is* the recency, so a hit on the most recent way (nearly all of them, in a
-//! program) is one load and one compare, and no age needs a field.
+//! A hit on the most recent tag (nearly all of them, in a program) is one load and one compare.
+//! Everything else is without a branch that depends on where a tag is found: in a cache that is used
+//! at random a mispredicted one costs more than comparing all ways does.
 //!
 //! # Invariants
 //!
-//! - Within a set the tags in use come first; what follows them is empty (0).
+//! - The circle of a set has each of its ways once; those in use come first from the head, in order of
+//!   recency, then the empty ones (tag 0).
+//! - `first` of a set is the tag of its head; a way's print is that of its tag, if it has one.
 //! - No tag is in the same set twice.
 //!
 //! Source: the list formulation of LRU, Mattson et al., "Evaluation techniques for storage
@@ -42,94 +53,204 @@ const EMPTY: u64 = 0;
 /// ```
 #[derive(Clone, Debug)]
 pub struct LruSets {
+    first: Vec<u64>,
+    heads: Vec<u16>,
     tags: Vec<u64>,
+    prints: Vec<u16>,
+    links: Vec<Links>,
     ways: usize,
     sets: u64,
     /// `sets - 1` where that selects the set (a power of two), else `None`: a division is needed.
     mask: Option<u64>,
 }
 
+/// The neighbours of a way in the circle of its set.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    newer: u16,
+    older: u16,
+}
+
 impl LruSets {
     /// An empty array of this shape. A [`Geometry`] without entries never holds anything.
     #[must_use]
     pub fn new(geometry: Geometry) -> Self {
-        let sets = u64::from(geometry.sets());
-        let mask = sets.is_power_of_two().then(|| sets - 1);
-        let ways = usize::from(geometry.ways());
-        Self { tags: vec![EMPTY; geometry.entries() as usize], ways, sets, mask }
+        let (sets, ways) = (geometry.sets(), geometry.ways());
+        let mask = sets.is_power_of_two().then(|| u64::from(sets) - 1);
+        let circle = (0..ways).map(|way| Links {
+            newer: way.checked_sub(1).unwrap_or(ways - 1),
+            older: if way + 1 == ways { 0 } else { way + 1 },
+        });
+        Self {
+            first: vec![EMPTY; usize::from(sets)],
+            heads: vec![0; usize::from(sets)],
+            tags: vec![EMPTY; geometry.entries() as usize],
+            prints: vec![0; geometry.entries() as usize],
+            links: (0..sets).flat_map(|_| circle.clone()).collect(),
+            ways: usize::from(ways),
+            sets: u64::from(sets),
+            mask,
+        }
     }
 
-    /// Index of the first way of the set of `number`.
     #[inline]
-    fn base(&self, number: u64) -> usize {
-        let set = match self.mask {
+    fn set_of(&self, number: u64) -> usize {
+        (match self.mask {
             Some(mask) => number & mask,
             None => number % self.sets.max(1),
-        };
-        set as usize * self.ways
+        }) as usize
     }
 
     /// Whether `tag` is present in the set of `number`; if so it becomes the most recent one.
     #[inline]
     pub fn touch(&mut self, number: u64, tag: u64) -> bool {
-        let base = self.base(number);
-        match self.tags.get(base) {
+        let set = self.set_of(number);
+        match self.first.get(set) {
             Some(&first) if first == tag => true,
-            Some(_) => self.touch_behind_first(base, tag),
+            Some(_) => self.touch_behind_first(set, tag),
             None => false,
         }
     }
 
-    fn touch_behind_first(&mut self, base: usize, tag: u64) -> bool {
-        let set = &mut self.tags[base..base + self.ways];
-        let Some(way) = position(set, tag) else { return false };
-        set.copy_within(..way, 1);
-        set[0] = tag;
-        true
+    fn touch_behind_first(&mut self, set: usize, tag: u64) -> bool {
+        let way = self.position(set, tag);
+        if let Some(way) = way {
+            self.promote(set, way, tag);
+        }
+        way.is_some()
+    }
+
+    /// Whether `tag` was present in the set of `number`; it is now, and the most recent one.
+    ///
+    /// As [`touch`](Self::touch) and, if that found nothing, [`insert`](Self::insert).
+    #[inline]
+    pub fn touch_or_insert(&mut self, number: u64, tag: u64) -> bool {
+        let hit = self.touch(number, tag);
+        if !hit {
+            self.insert(number, tag);
+        }
+        hit
     }
 
     /// Whether `tag` is present in the set of `number`; recency stays as it is.
     #[must_use]
     pub fn contains(&self, number: u64, tag: u64) -> bool {
-        let base = self.base(number);
-        self.tags.get(base..base + self.ways).is_some_and(|set| set.contains(&tag))
+        let set = self.set_of(number);
+        set < self.first.len() && self.position(set, tag).is_some()
     }
 
     /// Puts `tag`, which must not be present, in front of its set, and returns the tag that had to
     /// leave, if any.
     ///
     /// Inserting 0 does nothing: that is no tag.
+    #[inline]
     pub fn insert(&mut self, number: u64, tag: u64) -> Option<u64> {
-        let base = self.base(number);
-        let set = self.tags.get_mut(base..base + self.ways)?;
-        let &last = set.last()?;
-        if tag == EMPTY {
+        let set = self.set_of(number);
+        if tag == EMPTY || set >= self.first.len() {
             return None;
         }
-        debug_assert!(!set.contains(&tag), "tag {tag:#x} is in its set already");
-        set.copy_within(..set.len() - 1, 1);
-        set[0] = tag;
-        (last != EMPTY).then_some(last)
+        debug_assert!(!self.contains(number, tag), "tag {tag:#x} is in its set already");
+        let base = set * self.ways;
+        let head = usize::from(self.heads[set]);
+        let oldest = self.links[base + head].newer;
+        self.heads[set] = oldest;
+        self.first[set] = tag;
+        let way = base + usize::from(oldest);
+        self.prints[way] = print(tag);
+        let old = core::mem::replace(&mut self.tags[way], tag);
+        (old != EMPTY).then_some(old)
+    }
+
+    /// Makes `way`, which is not the head and holds `tag`, the head.
+    #[inline]
+    fn promote(&mut self, set: usize, way: usize, tag: u64) {
+        self.make_oldest(set, way);
+        self.heads[set] = way as u16;
+        self.first[set] = tag;
+    }
+
+    /// Takes `way`, which is not the head, out of the circle, and puts it in again before the head.
+    #[inline]
+    fn make_oldest(&mut self, set: usize, way: usize) {
+        let base = set * self.ways;
+        let head = self.heads[set];
+        let links = &mut self.links[base..base + self.ways];
+        let Links { newer, older } = links[way];
+        links[usize::from(newer)].older = older;
+        links[usize::from(older)].newer = newer;
+        let oldest = links[usize::from(head)].newer;
+        links[usize::from(oldest)].older = way as u16;
+        links[way] = Links { newer: oldest, older: head };
+        links[usize::from(head)].newer = way as u16;
+    }
+
+    /// The way of `set` that holds `tag`: the prints say which it could be, or that it is none.
+    #[inline]
+    fn position(&self, set: usize, tag: u64) -> Option<usize> {
+        let ways = set * self.ways..(set + 1) * self.ways;
+        let at = match_of(&self.prints[ways.clone()], print(tag));
+        let tags = &self.tags[ways];
+        match at.checked_sub(1) {
+            None => None,
+            Some(way) if tags.get(way) == Some(&tag) => Some(way),
+            Some(_) => position_by_tags(tags, tag),
+        }
     }
 
     /// Drops every tag for which `keep` is false; the others keep their order.
     pub fn retain(&mut self, mut keep: impl FnMut(u64) -> bool) {
-        for set in self.tags.chunks_exact_mut(self.ways.max(1)) {
-            retain_in(set, &mut keep);
+        for set in 0..self.first.len() {
+            self.retain_in(set, &mut keep);
         }
     }
 
     /// As [`retain`](Self::retain), in the set of `number` alone.
     pub fn retain_set(&mut self, number: u64, mut keep: impl FnMut(u64) -> bool) {
-        let base = self.base(number);
-        if let Some(set) = self.tags.get_mut(base..base + self.ways) {
-            retain_in(set, &mut keep);
+        let set = self.set_of(number);
+        if set < self.first.len() {
+            self.retain_in(set, &mut keep);
+        }
+    }
+
+    fn retain_in(&mut self, set: usize, keep: &mut impl FnMut(u64) -> bool) {
+        let base = set * self.ways;
+        let (mut dropped, mut kept) = (0, 0);
+        for tag in &mut self.tags[base..base + self.ways] {
+            if *tag != EMPTY {
+                let stays = keep(*tag);
+                kept += usize::from(stays);
+                dropped += usize::from(!stays);
+                *tag = if stays { *tag } else { EMPTY };
+            }
+        }
+        if dropped > 0 && kept > 0 {
+            self.empty_ways_last(set);
+        }
+        self.first[set] = self.tags[base + usize::from(self.heads[set])];
+    }
+
+    /// Gives the circle of a set its order again after ways became empty.
+    fn empty_ways_last(&mut self, set: usize) {
+        let base = set * self.ways;
+        let mut way = usize::from(self.heads[set]);
+        for _ in 0..self.ways {
+            let older = self.links[base + way].older;
+            if self.tags[base + way] == EMPTY {
+                if way == usize::from(self.heads[set]) {
+                    // Turning the circle by one makes the head the oldest.
+                    self.heads[set] = older;
+                } else {
+                    self.make_oldest(set, way);
+                }
+            }
+            way = usize::from(older);
         }
     }
 
     /// Empties the array.
     pub fn clear(&mut self) {
         self.tags.fill(EMPTY);
+        self.first.fill(EMPTY);
     }
 
     /// The tags present, in no promised order.
@@ -138,34 +259,27 @@ impl LruSets {
     }
 }
 
-/// Where `tag` is. Eight ways are compared at a time, which the compiler turns into vector
-/// compares: a miss in a fully associative array of 96 then costs about what 12 ways do.
+/// 16 bits that depend on all of `tag`.
 #[inline]
-fn position(set: &[u64], tag: u64) -> Option<usize> {
-    const STEP: usize = 8;
-    let mut start = 0;
-    for chunk in set.chunks_exact(STEP) {
-        if chunk.iter().fold(false, |any, &way| any | (way == tag)) {
-            break;
-        }
-        start += STEP;
-    }
-    set[start..].iter().position(|&way| way == tag).map(|way| start + way)
+const fn print(tag: u64) -> u16 {
+    (tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16
 }
 
-fn retain_in(set: &mut [u64], keep: &mut impl FnMut(u64) -> bool) {
-    let mut kept = 0;
-    for way in 0..set.len() {
-        let tag = set[way];
-        if tag == EMPTY {
-            break;
-        }
-        if keep(tag) {
-            set[kept] = tag;
-            kept += 1;
-        }
-    }
-    set[kept..].fill(EMPTY);
+/// One more than the place of the one print that is `wanted`; 0 if none is. If several are, it is
+/// some number but 0.
+///
+/// There is no branch but the loop's own, so that it becomes vector compares.
+#[inline]
+fn match_of(prints: &[u16], wanted: u16) -> usize {
+    let places = prints.iter().zip(0u16..);
+    let matched = places.map(|(&print, place)| if print == wanted { place + 1 } else { 0 });
+    usize::from(matched.fold(0, |all, number| all | number))
+}
+
+/// Two ways have the same print, which is rare: look at the tags.
+#[cold]
+fn position_by_tags(tags: &[u64], tag: u64) -> Option<usize> {
+    tags.iter().position(|&way| way == tag)
 }
 
 #[cfg(test)]

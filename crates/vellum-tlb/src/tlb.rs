@@ -98,6 +98,9 @@ pub struct Tlb {
     fetch: Array,
     second: Array,
     counts: TlbCounts,
+    /// What the last look-up found in neither of its levels, by the tag of a page of 4 KiB; until
+    /// something is entered.
+    missed: Option<(Port, Tag)>,
 }
 
 impl Tlb {
@@ -109,6 +112,7 @@ impl Tlb {
             fetch: Array::new(preset.l1i),
             second: Array::new(preset.l2),
             counts: TlbCounts::default(),
+            missed: None,
         }
     }
 
@@ -136,8 +140,10 @@ impl Tlb {
         if has_tag(va) {
             if let Some(tag) = self.second.find(va, asid) {
                 first.insert(tag);
+                self.missed = None;
                 return Lookup::Second;
             }
+            self.missed = Some((port, Tag::of_page(va, Size::Page4K, Owner::One(asid))));
         }
         self.counts.l2_misses += 1;
         Lookup::Miss
@@ -151,10 +157,16 @@ impl Tlb {
         }
         let owner = if leaf.global { Owner::All } else { Owner::One(asid) };
         let tag = Tag::of_page(va, Size::within(leaf.shift), owner);
-        self.second.insert(tag);
-        match port {
-            Port::Fetch => self.fetch.insert(tag),
-            Port::Data => self.data.insert(tag),
+        let first = match port {
+            Port::Fetch => &mut self.fetch,
+            Port::Data => &mut self.data,
+        };
+        if self.missed.take() == Some((port, tag)) {
+            self.second.insert_absent(tag);
+            first.insert_absent(tag);
+        } else {
+            self.second.insert(tag);
+            first.insert(tag);
         }
     }
 
@@ -241,9 +253,14 @@ impl Array {
     /// (a leaf grew or shrank without the flush that it needs) it becomes the most recent.
     fn insert(&mut self, tag: Tag) {
         self.kinds |= kind(tag.size(), tag.is_global());
-        if !self.sets.touch(tag.number(), tag.raw()) {
-            self.sets.insert(tag.number(), tag.raw());
-        }
+        self.sets.touch_or_insert(tag.number(), tag.raw());
+    }
+
+    /// Puts in an entry that is known not to be there.
+    #[inline]
+    fn insert_absent(&mut self, tag: Tag) {
+        self.kinds |= kind(tag.size(), tag.is_global());
+        self.sets.insert(tag.number(), tag.raw());
     }
 
     fn remove(&mut self, va: VirtAddr, asid: Asid) {

@@ -42,6 +42,8 @@ use vellum_core::{Ref, VirtAddr};
 #[derive(Clone, Debug)]
 pub struct WalkCaches {
     caches: Vec<Cache>,
+    /// Of each span the number of its cache; beyond the last: none.
+    of_span: [u8; 64],
 }
 
 #[derive(Clone, Debug)]
@@ -55,10 +57,13 @@ impl Cache {
         self.blocks.touch(0, Tag::of_block(va, self.span, Owner::One(asid)).raw())
     }
 
+    /// Puts in a block that is known not to be there.
+    fn insert(&mut self, va: VirtAddr, asid: Asid) {
+        self.blocks.insert(0, Tag::of_block(va, self.span, Owner::One(asid)).raw());
+    }
+
     fn fill(&mut self, va: VirtAddr, asid: Asid) {
-        if !self.touch(va, asid) {
-            self.blocks.insert(0, Tag::of_block(va, self.span, Owner::One(asid)).raw());
-        }
+        self.blocks.touch_or_insert(0, Tag::of_block(va, self.span, Owner::One(asid)).raw());
     }
 }
 
@@ -67,7 +72,7 @@ impl WalkCaches {
     /// 13 or above 63 hold nothing that a walk could share.
     #[must_use]
     pub fn new(sizes: &[WalkCacheSize]) -> Self {
-        let caches = sizes
+        let caches: Vec<_> = sizes
             .iter()
             .filter(|size| (13..64).contains(&size.span))
             .map(|size| Cache {
@@ -75,7 +80,11 @@ impl WalkCaches {
                 blocks: LruSets::new(Geometry::full(size.entries)),
             })
             .collect();
-        Self { caches }
+        let mut of_span = [u8::MAX; 64];
+        for (cache, number) in caches.iter().zip(0..u8::MAX).rev() {
+            of_span[usize::from(cache.span)] = number;
+        }
+        Self { caches, of_span }
     }
 
     /// How many leading references of a walk of `va` are skipped; the interior ones among the
@@ -85,10 +94,15 @@ impl WalkCaches {
             return 0;
         }
         let skipped = self.skipped(va, asid, leaf, refs);
+        let mut filled = 0u64; // a bit for each span
         for interior in refs.iter().skip(skipped).filter(|r| r.span > leaf) {
-            if let Some(cache) = self.of_span(interior.span) {
-                cache.fill(va, asid);
+            let Some(cache) = self.of_span(interior.span) else { continue };
+            // The first of its span was looked for just now, in vain.
+            match filled >> interior.span & 1 {
+                0 => cache.insert(va, asid),
+                _ => cache.fill(va, asid),
             }
+            filled |= 1 << interior.span;
         }
         skipped
     }
@@ -103,7 +117,8 @@ impl WalkCaches {
     }
 
     fn of_span(&mut self, span: u8) -> Option<&mut Cache> {
-        self.caches.iter_mut().find(|cache| cache.span == span)
+        let number = *self.of_span.get(usize::from(span))?;
+        self.caches.get_mut(usize::from(number))
     }
 
     /// Drops everything.

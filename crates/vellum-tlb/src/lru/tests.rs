@@ -122,3 +122,23 @@ fn zero_is_no_tag() {
     assert_eq!(sets.insert(0, 0), None);
     assert_eq!(sets.iter().collect::<Vec<_>>(), [5]);
 }
+
+/// Prints have 16 bits: of so many tags a hundred share theirs with another.
+#[test]
+fn tags_with_the_same_print_are_told_apart() {
+    let mut sets = LruSets::new(Geometry::full(4096));
+    assert!((1..=4096).all(|tag| sets.insert(0, tag).is_none()));
+    assert!((1..=4096).all(|tag| sets.contains(0, tag)));
+    assert!((4097..9000).all(|tag| !sets.contains(0, tag)));
+    assert!(sets.touch(0, 1) && sets.touch(0, 2));
+    assert_eq!(sets.insert(0, 5000), Some(3), "the oldest that was not touched since");
+}
+
+#[test]
+fn every_way_of_the_widest_set_is_found() {
+    let mut sets = LruSets::new(Geometry::full(u16::MAX));
+    for tag in 1..=100 {
+        sets.insert(0, tag);
+        assert!((1..=tag).all(|tag| sets.contains(0, tag)), "{tag}");
+    }
+}

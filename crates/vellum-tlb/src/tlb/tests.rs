@@ -297,3 +297,44 @@ fn a_cyclic_sweep_larger_than_the_tlb_never_hits() {
     // One page too many for one of the 128 sets: its 13 pages miss, the others hit.
     assert_eq!(sweep(1537), 13);
 }
+
+/// Hits among the accesses behind the first `warm` ones if what leaves is what will be used last of all
+/// (Belady, "A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal
+/// 5(2), 1966): the most that any replacement can have.
+fn best_hits(accesses: &[u64], entries: usize, warm: usize) -> usize {
+    let mut held: Vec<u64> = Vec::new();
+    let mut hits = 0;
+    for (now, page) in accesses.iter().enumerate() {
+        if held.contains(page) {
+            hits += usize::from(now >= warm);
+            continue;
+        }
+        if held.len() == entries {
+            let next = |page: &u64| accesses[now..].iter().position(|later| later == page);
+            let last = (0..entries).max_by_key(|&i| next(&held[i]).unwrap_or(usize::MAX)).unwrap();
+            held.swap_remove(last);
+        }
+        held.push(*page);
+    }
+    hits
+}
+
+/// Theory: in a sweep over N pages, again and again, E entries hit none of them by LRU, and (E-1)/(N-1)
+/// of them at best.
+#[test]
+#[cfg_attr(miri, ignore = "a model that looks ahead at every access")]
+fn in_a_cyclic_sweep_the_best_replacement_hits_and_lru_does_not() {
+    for (entries, pages) in [(8u16, 9u64), (8, 20), (16, 40), (32, 48)] {
+        let accesses: Vec<u64> = (0..40 * pages).map(|n| n % pages).collect();
+        let warm = 2 * pages as usize;
+        let counted = (accesses.len() - warm) as f64;
+        let best = best_hits(&accesses, usize::from(entries), warm) as f64 / counted;
+        let theory = f64::from(entries - 1) / (pages - 1) as f64;
+        assert!((best - theory).abs() < 0.01, "{best} against {theory}, {entries} of {pages}");
+        let size = Geometry::full(entries);
+        let mut tlb = Tlb::new(&Preset { l1d: size, l1i: size, l2: size, ..tiny() });
+        let mut hit =
+            |&n: &u64| access(&mut tlb, page(n), A, Port::Data, Leaf::PAGE_4K) != Lookup::Miss;
+        assert!(!accesses.iter().any(&mut hit), "{entries} of {pages}");
+    }
+}

@@ -322,7 +322,7 @@ impl Todo<'_> {
         let machine = self.machine();
         let job = Job { traces, machine, quantum, asids: true, promote, progress: &|_| {} };
         let measured = design.measure(&Replay { job: &job });
-        let promotions = measured.as_ref().ok().map(|(measured, _)| measured.promotions);
+        let promotions = measured.as_ref().ok().map(|(measured, ..)| measured.promotions);
         let outcome = design.outcome(&job, measured).map_err(failed(design, &job.name()))?;
         Ok(huge::HugeReport::new(outcome.run, promote, promotions))
     }

@@ -14,8 +14,8 @@
 //! - Names are unique, and are those of the report.
 
 use crate::experiment::{DesignError, Experiment, Scene};
-use crate::ram::{self, Meter, with_ram};
-use crate::replay::{Job, Measured, Replay, ReplayError};
+use crate::ram::{self, with_ram};
+use crate::replay::{Job, Replay, ReplayError};
 use crate::report::Run;
 use crate::table::size;
 use core::fmt;
@@ -24,6 +24,10 @@ use vellum_core::PAGE_SHIFT;
 use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab, Line8, Tsb, TsbBuffer};
 use vellum_inverted::Inverted;
 use vellum_radix::{Flat, Format, Radix, X86_64};
+
+pub mod structure;
+
+use structure::Watched;
 
 /// One design.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +141,8 @@ macro_rules! global {
         with_ram($experiment.count_pages(), $experiment.count_frames(), |$ram, data| {
             let $data = data;
             let table = $table?;
-            $experiment.run(Scene { ram: $ram, data }, &mut |n| {
+            let watched = Watched::new(&table);
+            $experiment.run(Scene { ram: $ram, data, global: Some(&watched) }, &mut |n| {
                 let asid = Asid::new(n).ok_or(ReplayError::Spaces)?;
                 let $space = table.space(asid).map_err(|_| ReplayError::Spaces)?;
                 Ok($with)
@@ -206,11 +211,12 @@ impl Design {
     pub fn outcome(
         &self,
         job: &Job<'_>,
-        measured: Result<(Measured, Meter), DesignError>,
+        measured: Result<<Replay<'_> as Experiment>::Out, DesignError>,
     ) -> Result<Outcome, ReplayError> {
         match measured {
-            Ok((measured, meter)) => {
-                let run = Run::measured(job, self.name, &measured, meter);
+            Ok((measured, meter, structure)) => {
+                let mut run = Run::measured(job, self.name, &measured, meter);
+                run.structure = structure;
                 Ok(Outcome { run, elapsed: Some(measured.elapsed) })
             }
             Err(DesignError::Unsupported { reason, bytes }) => {
@@ -225,14 +231,14 @@ impl Design {
 /// A table of format `F` for each address space.
 fn radix<F: Format, E: Experiment>(e: &E) -> Result<E::Out, DesignError> {
     with_ram(e.count_pages(), e.count_frames(), |ram, data| {
-        e.run(Scene { ram, data }, &mut |_| Ok(Radix::<F, _>::new(ram)?))
+        e.run(Scene { ram, data, global: None }, &mut |_| Ok(Radix::<F, _>::new(ram)?))
     })?
 }
 
 /// The same, behind a software TLB for each.
 fn radix_tsb<F: Format, E: Experiment>(e: &E) -> Result<E::Out, DesignError> {
     with_ram(e.count_pages(), e.count_frames(), |ram, data| {
-        e.run(Scene { ram, data }, &mut |_| {
+        e.run(Scene { ram, data, global: None }, &mut |_| {
             let buffer = TsbBuffer::new(ram, TSB_ORDER)?;
             Ok(Tsb::new(Radix::<F, _>::new(ram)?, buffer))
         })

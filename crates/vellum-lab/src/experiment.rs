@@ -17,6 +17,7 @@
 //!
 //! - `make(n)` gives an address space of its own for each `n`; after it was retired, `n` is free again.
 
+use crate::designs::structure::{StructureReport, Watched};
 use crate::ram::{DataFrames, HUGE_SHIFT, RamError, TableRam};
 use crate::replay::ReplayError;
 use core::fmt;
@@ -34,6 +35,16 @@ pub struct Scene<'a, 'r, 'd> {
     pub ram: &'a TableRam<'r>,
     /// The frames of data.
     pub data: &'a DataFrames<'d>,
+    /// The table that all spaces are in, if they are in one.
+    pub global: Option<&'a Watched<'a>>,
+}
+
+impl Scene<'_, '_, '_> {
+    /// How the table of all spaces is filled.
+    #[must_use]
+    pub fn structure(&self) -> Option<StructureReport> {
+        self.global.map(Watched::structure)
+    }
 }
 
 /// Something to do with the address spaces of a design.

@@ -20,7 +20,8 @@
 //!
 //! - Every pointer handed out is derived from the one allocation and lies in it, or is dangling
 //!   (for an address that is no table frame).
-//! - Between `record` and `recorded`, `with` tells the recorder of every frame before its pointer is used.
+//! - Between `record` and `recorded`, `with` tells the recorder of every frame before its pointer is used,
+//!   and `alloc` of every block before anybody has it.
 //! - `now` is the bytes of all blocks handed out and not given back; `peak` its largest value.
 
 use crate::table::size;
@@ -222,7 +223,10 @@ unsafe impl FrameSource for TableRam<'_> {
         meter.peak = meter.peak.max(meter.now);
         meter.largest = meter.largest.max(order_bytes(order));
         self.meter.set(meter);
-        self.recorder.taken(1 << order);
+        if self.recorder.is_on() {
+            let offset = pa.as_u64().wrapping_sub(TABLES);
+            self.recorder.taken(self.host.base, offset, 1 << order);
+        }
         Ok(pa)
     }
 

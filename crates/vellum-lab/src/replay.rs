@@ -23,6 +23,7 @@
 //! - Every event ends translated; successful walks = second-level misses.
 
 use crate::clock::Stopwatch;
+use crate::designs::structure::StructureReport;
 use crate::experiment::{ATTR, DesignError, Experiment, Scene, has_huge, install};
 use crate::machine::{Machine, MachineConfig};
 use crate::ram::{DataFrames, HUGE_SHIFT, Meter, RamError};
@@ -304,7 +305,7 @@ pub struct Replay<'j> {
 }
 
 impl Experiment for Replay<'_> {
-    type Out = (Measured, Meter);
+    type Out = (Measured, Meter, Option<StructureReport>);
 
     fn count_pages(&self) -> u64 {
         self.job.count_pages()
@@ -338,7 +339,7 @@ impl Experiment for Replay<'_> {
             return Err(DesignError::unsupported(outside));
         }
         let measured = replay(self.job, &mut tables, scene.data)?;
-        Ok((measured, scene.ram.meter()))
+        Ok((measured, scene.ram.meter(), scene.structure()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a comparison found, in the shape of its JSON.
 //!
 //! ```text
-//!   { "schema": 1, "runs": [ { "trace": .., "design": ..,
+//!   { "schema": 2, "runs": [ { "trace": .., "design": ..,
 //!        "tlb":   { "l1d_misses": .., "l1i_misses": .., "l2_misses": .. },
 //!        "walk":  { "count": .., "refs_mean": .., .. },
 //!        "table": { "bytes": .., "bytes_per_page": .., "largest_contiguous_bytes": .. } }, .. ] }
@@ -15,6 +15,7 @@
 //! - A run has either `tlb` and `walk`, or `unsupported`.
 //! - No field depends on the host: see docs/report.md.
 
+use crate::designs::structure::StructureReport;
 use crate::histogram::mean;
 use crate::parts::forks::ForksReport;
 use crate::parts::huge::HugeReport;
@@ -37,7 +38,7 @@ pub use shard::{MergeError, Shard};
 pub use output::{OutputError, check_writable, fills_stdout, write, write_with};
 
 /// The version of the shape; it changes when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +149,9 @@ pub struct Run {
     /// What the table takes; of a design that was not run what it would take, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TableReport>,
+    /// How a table that all spaces share is filled at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structure: Option<StructureReport>,
 }
 
 /// Misses of the TLB.
@@ -273,6 +277,7 @@ impl Run {
             tlb: None,
             walk: None,
             table: None,
+            structure: None,
         }
     }
 }

@@ -74,6 +74,7 @@ fn render_trace(text: &mut String, rows: &[(&Run, Option<f64>)]) -> core::fmt::R
         let [l1d, l1i, l2] = [tlb.l1d_misses, tlb.l1i_misses, tlb.l2_misses].map(grouped);
         write!(title, "\nTLB {}: {l1d} L1D, {l1i} L1I, {l2} L2 misses", run.tlb_preset)?;
         write!(title, "\nwalk caches {}; cache {}", run.walk_cache, run.cache)?;
+        write!(title, "; the TLB reaches {}", size(tlb.l2_reach_bytes))?;
     }
     title.lines().try_for_each(|line| writeln!(text, "{}", fitted(line)))?;
     let [design, numbers @ ..] = COLUMNS;
@@ -200,6 +201,7 @@ mod tests {
                 peak_bytes: 300 << 30,
                 largest_contiguous_bytes: 256 << 30,
             }),
+            structure: None,
         }
     }
 

@@ -28,7 +28,7 @@ fn replay(
     };
     let promote = touched.map(|touched| Policy { touched });
     let job = Job { traces, machine, quantum: usize::MAX, asids: true, promote, progress: &|_| {} };
-    design.measure(&Replay { job: &job })
+    design.measure(&Replay { job: &job }).map(|(measured, meter, _)| (measured, meter))
 }
 
 fn workload(text: &str) -> Vec<Trace> {
@@ -49,7 +49,7 @@ fn random_updates_cost_what_theory_says() {
     let traces = workload("gups:128M");
     let (pages, updates) = (32_768, 4e6);
     assert_eq!(traces[0].pages, pages);
-    let (measured, _) = replay(designs::by_name("radix4").unwrap(), &traces, None).unwrap();
+    let (measured, ..) = replay(designs::by_name("radix4").unwrap(), &traces, None).unwrap();
     let walks = measured.machine.walk_counts().refs.total() as f64 - pages as f64;
     let hits = 1.0 - walks / updates;
     let theory = ENTRIES as f64 / pages as f64;
@@ -65,7 +65,7 @@ fn random_updates_cost_what_theory_says() {
 fn a_cyclic_sweep_hits_always_or_never() {
     let radix4 = designs::by_name("radix4").unwrap();
     for pages in [ENTRIES / 2, ENTRIES, ENTRIES * 4 / 3, ENTRIES * 4] {
-        let (measured, _) = replay(radix4, &sweep(pages, 5), None).unwrap();
+        let (measured, ..) = replay(radix4, &sweep(pages, 5), None).unwrap();
         // A set of 12 ways holds its pages as long as they are 12.
         let expected = if pages <= ENTRIES { pages } else { 5 * pages };
         assert_eq!(measured.machine.tlb_counts().l2_misses, expected, "{pages} pages");
@@ -134,7 +134,7 @@ fn processes_in_turn_find_what_they_left_only_by_identifiers() {
             promote: None,
             progress: &|_| {},
         };
-        let (measured, _) =
+        let (measured, ..) =
             designs::by_name("radix4").unwrap().measure(&Replay { job: &job }).unwrap();
         (measured.machine.tlb_counts().l2_misses, measured.switches)
     };

@@ -17,7 +17,7 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, pres
 use core::fmt::Write;
 
 const COLUMNS: [&str; 12] = [
-    "fit", "compact", "refused", "yet free", "external", "holes", "examined", "at most",
+    "fit", "compact", "refused", "yet-free", "external", "holes", "examined", "at-most",
     "internal", "moved", "times", "needs",
 ];
 

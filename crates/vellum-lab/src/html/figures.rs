@@ -110,7 +110,7 @@ const PLANS: [Plan; 9] = [
     Plan {
         id: "operations",
         title: "What operations cost",
-        key: "Lines of 64 bytes a call. In front: changed; behind, paler: touched (a bound from below).",
+        key: "Lines of 64 bytes a call. In front: written; behind, paler: touched (a bound from below).",
         kind: "bars",
         part: Part::Ops,
         body: tables::operations,
@@ -118,8 +118,8 @@ const PLANS: [Plan; 9] = [
     Plan {
         id: "resize",
         title: "Resize pauses",
-        key: "The worst single call, in lines of 64 bytes. In front: changed; behind, paler: with the 64 of \
-              each frame that it took and somebody zeroes.",
+        key: "Lines of 64 bytes that one call writes, those that it zeroes included. In front: 99 of 100 calls \
+              write no more; behind, paler: the worst one.",
         kind: "bars",
         part: Part::Resize,
         body: tables::resize,
@@ -222,6 +222,7 @@ fn reasons<'r>(rows: impl Iterator<Item = (&'r str, String, Option<&'r String>)>
     for (design, place, reason) in rows {
         let Some(reason) = reason else { continue };
         match notes.iter_mut().find(|(who, why, _)| *who == design && *why == reason) {
+            Some((_, _, places)) if places.contains(&place) => {}
             Some((_, _, places)) => places.push(place),
             None => notes.push((design, reason, vec![place])),
         }

@@ -43,6 +43,7 @@ fn operation() -> OpsReport {
         leaf_shifts: vec![12],
         unsupported: None,
         fork_bytes_per_page: None,
+        alias_refs: None,
         operations: vec![operation],
     }
 }

@@ -59,8 +59,22 @@ pub struct OpsReport {
     /// What the table grew by in a fork, for each page shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork_bytes_per_page: Option<f64>,
+    /// What it costs a walk that a frame is mapped twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_refs: Option<AliasRefs>,
     /// One for each operation.
     pub operations: Vec<Operation>,
+}
+
+/// Entries that the walk of a page reads, without walk caches: means of all pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AliasRefs {
+    /// Before the fork.
+    pub alone: f64,
+    /// After it, in the parent.
+    pub parent: f64,
+    /// After it, in the child.
+    pub child: f64,
 }
 
 /// One operation: means of its calls.
@@ -98,14 +112,21 @@ pub fn measure(design: &Design) -> Result<(OpsReport, Vec<f64>), ReplayError> {
         leaf_shifts: Vec::new(),
         unsupported: None,
         fork_bytes_per_page: None,
+        alias_refs: None,
         operations: Vec::new(),
     };
     match design.measure(&Ops) {
         Ok((pass, nanos)) => {
             let bytes = Some(mean(pass.fork_bytes, PAGES));
-            let Pass { operations, leaves, .. } = pass;
+            let Pass { operations, leaves, alias_refs, .. } = pass;
             let leaf_shifts = (0..64).filter(|shift| leaves >> shift & 1 != 0).collect();
-            let report = OpsReport { fork_bytes_per_page: bytes, leaf_shifts, operations, ..empty };
+            let report = OpsReport {
+                fork_bytes_per_page: bytes,
+                leaf_shifts,
+                alias_refs: Some(alias_refs),
+                operations,
+                ..empty
+            };
             Ok((report, nanos))
         }
         Err(DesignError::Unsupported { reason, .. }) => {
@@ -157,6 +178,7 @@ impl Experiment for Ops {
 struct Pass {
     operations: Vec<Operation>,
     fork_bytes: u64,
+    alias_refs: AliasRefs,
     leaves: u64,
     nanos: Option<Vec<f64>>,
 }
@@ -315,6 +337,7 @@ impl Plan {
     ) -> Result<(), ReplayError> {
         let (first, bytes) = (page(0), PAGES << PAGE_SHIFT);
         let before = scene.ram.meter().now;
+        let alone = walk_refs(parent)?;
         pass.each(scene, ("fork", PAGES), 1, |_| {
             let shared = gathered::<T, _>(|g| {
                 gathered::<T, _>(|h| {
@@ -324,6 +347,8 @@ impl Plan {
             Ok(shared?)
         })?;
         pass.fork_bytes = scene.ram.meter().now.saturating_sub(before);
+        let (parent, child_refs) = (walk_refs(parent)?, walk_refs(&child)?);
+        pass.alias_refs = AliasRefs { alone, parent, child: child_refs };
         let mut stock = child.stock();
         pass.each(scene, ("cow", 1), CALLS, |call| {
             let va = page(self.picks[call]);
@@ -338,6 +363,15 @@ impl Plan {
             Ok(())
         })
     }
+}
+
+/// Entries that a walk reads: mean of all pages.
+fn walk_refs<T: PageTable>(table: &T) -> Result<f64, ReplayError> {
+    let mut refs = 0;
+    for n in 0..PAGES as usize {
+        table.walk(page(n), &mut |_| refs += 1).map_err(ReplayError::Walk)?;
+    }
+    Ok(mean(refs, PAGES))
 }
 
 const READ_ONLY: Change = Change { set: Attr::NONE, clear: Attr::WRITE };

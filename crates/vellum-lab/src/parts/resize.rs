@@ -7,11 +7,13 @@
 //!      +---------------------------> calls
 //! ```
 //!
-//! Of each call it is counted how many lines of table memory were changed, as a comparison before
-//! and after shows it (`ram/recorder.rs`), and how many frames were taken, which somebody has to
-//! zero: 64 lines each.
+//! Of each call it is counted how many lines of table memory it wrote, as a comparison before and
+//! after shows it (`ram/recorder.rs`). What it zeroes of a block that it takes is among them, so a
+//! table that zeroes a large block at once has a pause of that many lines, and one that does it line by
+//! line, as it comes to need them, has none.
 
 use crate::designs::Design;
+use crate::designs::structure::StructureReport;
 use crate::experiment::{ATTR, DesignError, Experiment, Random, Scene, gathered, install};
 use crate::histogram::Histogram;
 use crate::ram::Changes;
@@ -22,9 +24,6 @@ use vellum_core::{Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, VirtAddr, Vpn};
 /// Pages that come and go, in one piece, in random order.
 const PAGES: u64 = 1 << 16;
 const FIRST: u64 = 1 << 18;
-
-/// Lines of a frame.
-const FRAME_LINES: u64 = 64;
 
 /// Filling and emptying one design's table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +47,9 @@ pub struct ResizeReport {
     /// Bytes of the table with all pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_full: Option<u64>,
+    /// How the table is filled with all pages, where it is one for all spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structure: Option<StructureReport>,
     /// Bytes of the table after all have gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_after: Option<u64>,
@@ -62,14 +64,12 @@ pub struct Phase {
     pub lines_written_p50: u64,
     /// 99 of 100 change no more.
     pub lines_written_p99: u64,
-    /// The most that one changed.
+    /// The most that one changed: the worst pause.
     pub lines_written_max: u64,
     /// Of all calls.
     pub lines_written_total: u64,
     /// What calls changed beyond the median, in all: what growing and shrinking has moved.
     pub lines_moved_total: u64,
-    /// The worst single call: lines changed, and 64 for each frame taken.
-    pub pause_lines_max: u64,
     /// Most accesses to table memory of one call.
     pub accesses_max: u64,
     /// Most frames that one call took.
@@ -90,10 +90,12 @@ pub fn measure(design: &Design) -> Result<ResizeReport, ReplayError> {
         drain: None,
         bytes_before: None,
         bytes_full: None,
+        structure: None,
         bytes_after: None,
     };
     match design.measure(&Resize) {
-        Ok(Resized { fill, drain, bytes: [before, full, after] }) => Ok(ResizeReport {
+        Ok(Resized { fill, drain, structure, bytes: [before, full, after] }) => Ok(ResizeReport {
+            structure,
             fill: Some(fill),
             drain: Some(drain),
             bytes_before: Some(before),
@@ -113,6 +115,7 @@ struct Resize;
 struct Resized {
     fill: Phase,
     drain: Phase,
+    structure: Option<StructureReport>,
     bytes: [u64; 3],
 }
 
@@ -147,6 +150,7 @@ impl Experiment for Resize {
         }
         drop(stock);
         bytes[1] = scene.ram.meter().now;
+        let structure = scene.structure();
         random.shuffle(&mut pages);
         let mut drain = Calls::default();
         for page in &pages {
@@ -156,7 +160,7 @@ impl Experiment for Resize {
             drain.add(scene.ram.recorded());
         }
         bytes[2] = scene.ram.meter().now;
-        Ok(Resized { fill: fill.phase(), drain: drain.phase(), bytes })
+        Ok(Resized { fill: fill.phase(), drain: drain.phase(), structure, bytes })
     }
 }
 
@@ -164,7 +168,6 @@ impl Experiment for Resize {
 #[derive(Default)]
 struct Calls {
     written: Histogram,
-    pause: u64,
     accesses: u64,
     frames: u64,
 }
@@ -172,8 +175,6 @@ struct Calls {
 impl Calls {
     fn add(&mut self, changes: Changes) {
         self.written.record(changes.lines_written as usize);
-        let pause = changes.lines_written + FRAME_LINES * changes.frames_taken;
-        self.pause = self.pause.max(pause);
         self.accesses = self.accesses.max(changes.accesses);
         self.frames = self.frames.max(changes.frames_taken);
     }
@@ -187,7 +188,6 @@ impl Calls {
             lines_written_max: self.written.max(),
             lines_written_total: self.written.sum(),
             lines_moved_total: self.written.sum_beyond(median),
-            pause_lines_max: self.pause,
             accesses_max: self.accesses,
             frames_taken_max: self.frames,
         }
@@ -205,7 +205,7 @@ mod tests {
         let fill = report.fill.unwrap();
         // An entry, and the count above it; at worst a node on three levels, each with its link.
         assert_eq!((fill.lines_written_p50, fill.lines_written_p99), (2, 2));
-        assert!(fill.frames_taken_max <= 3 && fill.lines_written_max <= 6, "{fill:?}");
+        assert_eq!((fill.frames_taken_max, fill.lines_written_max), (3, 64 * 3 + 1), "{fill:?}");
         assert_eq!(report.bytes_before, Some(4096));
         assert_eq!(report.bytes_full, Some(4096 * (3 + (PAGES >> 9))));
     }
@@ -214,8 +214,18 @@ mod tests {
     fn a_chained_hash_grows_by_steps() {
         let report = measure(by_name("hashed-chained").unwrap()).unwrap();
         let fill = report.fill.unwrap();
-        // Moving everything at once would be all 24-byte nodes and their heads: thousands.
-        assert!(fill.lines_written_max < 128, "{fill:?}");
+        // Moving everything at once would be all 24-byte nodes and their heads: thousands. What is
+        // written at once beyond a step is a new segment of the directory, which has to be zeroed.
+        assert!(fill.lines_written_p99 < 128, "{fill:?}");
+        assert!(fill.lines_written_max < 64 * fill.frames_taken_max + 128, "{fill:?}");
+        // It has grown from 512 buckets to one for each page.
+        let structure = report.structure.unwrap();
+        assert!((PAGES - 8..=PAGES).contains(&structure.places), "{structure:?}");
+        assert_eq!(structure.rehashes, 7);
+        // At a load of 1 a bucket is empty with 1/e, within four standard deviations.
+        let used = structure.used.unwrap() as f64 / PAGES as f64;
+        assert!((used - (1.0 - (-1.0f64).exp())).abs() < 0.005, "{used}");
+        assert_eq!(structure.overflow, Some(PAGES - structure.used.unwrap()));
         assert!(fill.lines_moved_total > 0 && fill.lines_moved_total < 8 * PAGES, "{fill:?}");
     }
 }

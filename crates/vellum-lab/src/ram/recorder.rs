@@ -5,11 +5,14 @@
 //!     |         first time in a frame: keep a copy of it      |
 //!     v         every time: note the line of pa               v
 //!   -----------------------------------------------------------------> compare copies with now
-//!               alloc, free: count frames
+//!               alloc: fill the block with a pattern, which is its frames' copy; free: count
 //! ```
 //!
 //! Every access of a table goes through `PhysMap::with`, whose pointer is good for one frame. So a
 //! copy of each frame, taken when it is first reached, is a snapshot of all that can change.
+//!
+//! What a table zeroes shows, too: a block that is taken meanwhile does not come zeroed, as no block
+//! does that was in use before.
 //!
 //! What it cannot see: a line that was written with what it held before (a lock taken and given
 //! back, a zero over a zero), and lines that are only read through the pointer to another line of
@@ -18,6 +21,8 @@
 //! # Invariants
 //!
 //! - A frame's copy is older than every pointer to it that was handed out since `start`.
+//! - The pattern is in a block before its taker has it, and stays until somebody writes: lines that are
+//!   zeroed only by a later call count there.
 //! - `touched` of a frame has the bit of every line that `with` was asked for.
 
 use crate::cache::LINE_SHIFT;
@@ -29,6 +34,9 @@ use vellum_core::{PAGE_SHIFT, PAGE_SIZE};
 
 const LINES: usize = (PAGE_SIZE >> LINE_SHIFT) as usize;
 const LINE: usize = 1 << LINE_SHIFT;
+
+/// What every byte of a block holds that is taken: no table's entry looks like it.
+const PATTERN: u8 = 0xa5;
 
 /// What an operation did to table memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,8 +105,18 @@ impl Recorder {
         frame.touched |= 1 << ((offset >> LINE_SHIFT) as usize % LINES);
     }
 
-    pub(super) fn taken(&self, frames: u64) {
+    /// So many frames from `offset` behind `base` are about to be given to a table.
+    #[cold]
+    pub(super) fn taken(&self, base: NonNull<u8>, offset: u64, frames: u64) {
         self.count(|counts| counts.frames_taken += frames);
+        for number in (offset >> PAGE_SHIFT..).take(frames as usize) {
+            if let Some(earlier) = self.frames.borrow_mut().remove(&number) {
+                self.count(|counts| earlier.compare(base, number, counts));
+            }
+            fill(base, number);
+            let before = vec![PATTERN; PAGE_SIZE as usize].into_boxed_slice();
+            self.frames.borrow_mut().insert(number, Frame { before, touched: 0 });
+        }
     }
 
     pub(super) fn given(&self, frames: u64) {
@@ -115,14 +133,31 @@ impl Recorder {
         self.on.set(false);
         let mut changes = self.counts.get();
         for (&number, frame) in &*self.frames.borrow() {
-            let now = copy(base, number);
-            let lines = frame.before.chunks_exact(LINE).zip(now.chunks_exact(LINE)).enumerate();
-            let differ = lines.filter(|(_, (a, b))| a != b);
-            let written = differ.fold(0u64, |bits, (line, _)| bits | 1 << line);
-            changes.lines_written += u64::from(written.count_ones());
-            changes.lines_touched += u64::from((written | frame.touched).count_ones());
+            frame.compare(base, number, &mut changes);
         }
         changes
+    }
+}
+
+impl Frame {
+    /// Adds how it differs now.
+    fn compare(&self, base: NonNull<u8>, number: u64, changes: &mut Changes) {
+        let now = copy(base, number);
+        let lines = self.before.chunks_exact(LINE).zip(now.chunks_exact(LINE)).enumerate();
+        let differ = lines.filter(|(_, (a, b))| a != b);
+        let written = differ.fold(0u64, |bits, (line, _)| bits | 1 << line);
+        changes.lines_written += u64::from(written.count_ones());
+        changes.lines_touched += u64::from((written | self.touched).count_ones());
+    }
+}
+
+/// Fills frame `number` behind `base`, which is a frame of the allocation that nobody uses.
+fn fill(base: NonNull<u8>, number: u64) {
+    // SAFETY: the frame was just taken from the allocator, whose frames are within the allocation that
+    // `base` is derived from; its taker does not have it yet, so nobody else reads or writes it.
+    #[allow(unsafe_code, reason = "fills simulated memory")]
+    unsafe {
+        base.add((number << PAGE_SHIFT) as usize).write_bytes(PATTERN, PAGE_SIZE as usize);
     }
 }
 
@@ -163,6 +198,8 @@ mod tests {
             write(ram, frame.wrapping_add(PAGE_SIZE), 5);
             write(ram, frame.wrapping_add(PAGE_SIZE), 0); // and back
             let more = ram.alloc(2).unwrap();
+            write(ram, more, 0); // a zero over the pattern
+            write(ram, more.wrapping_add(3 * PAGE_SIZE), 9);
             // SAFETY: just allocated with this order.
             #[allow(unsafe_code, reason = "the test gives its block back")]
             unsafe {
@@ -170,9 +207,9 @@ mod tests {
             }
             let changes = ram.recorded();
             let expected = Changes {
-                lines_written: 1,
-                lines_touched: 3,
-                accesses: 5,
+                lines_written: 3,
+                lines_touched: 5,
+                accesses: 7,
                 frames_taken: 4,
                 frames_given: 4,
             };
@@ -180,6 +217,33 @@ mod tests {
             write(ram, frame, 8); // not recorded
             ram.record();
             assert_eq!(ram.recorded(), Changes::default());
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_line_is_counted_in_the_call_that_zeroes_it() {
+        with_ram(1, 1, |ram, _| {
+            ram.record();
+            let block = ram.alloc(1).unwrap();
+            (0..64).for_each(|line| write(ram, block.wrapping_add(line * 64), 0));
+            assert_eq!(ram.recorded().lines_written, 64, "the second frame is as it came");
+            ram.record();
+            write(ram, block.wrapping_add(PAGE_SIZE + 64), 0);
+            write(ram, block, 0);
+            assert_eq!(ram.recorded().lines_written, 1);
+            ram.record();
+            // Taken, written, given back, and taken again within one call: written twice.
+            for _ in 0..2 {
+                let frame = ram.alloc(0).unwrap();
+                write(ram, frame, 0);
+                // SAFETY: just allocated with this order.
+                #[allow(unsafe_code, reason = "the test gives its frame back")]
+                unsafe {
+                    FrameSource::free(&ram, frame, 0);
+                }
+            }
+            assert_eq!(ram.recorded().lines_written, 2);
         })
         .unwrap();
     }

@@ -167,6 +167,7 @@ mod tests {
             leaf_shifts: Vec::new(),
             unsupported: None,
             fork_bytes_per_page: None,
+            alias_refs: None,
             operations: Vec::new(),
         }
     }

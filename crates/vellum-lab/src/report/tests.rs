@@ -41,7 +41,7 @@ fn report(traces: &[Trace]) -> Report {
 #[test]
 fn json_has_the_fields_that_the_schema_promises() {
     let json = serde_json::to_value(report(&[trace("a", 4)])).unwrap();
-    assert_eq!(json["schema"], 1);
+    assert_eq!(json["schema"], 2);
     let run = &json["runs"][0];
     for field in ["trace", "design", "tlb_preset"] {
         assert!(run[field].is_string(), "{field}");

@@ -8,9 +8,10 @@
 
 use super::{WIDTH, fitted, grouped, right, size};
 use crate::compare::Comparison;
+use crate::designs::structure::StructureReport;
 use crate::parts::forks::ForksReport;
 use crate::parts::huge::HugeReport;
-use crate::parts::ops::{Operation, OpsReport};
+use crate::parts::ops::{AliasRefs, Operation, OpsReport};
 use crate::parts::resize::{Phase, ResizeReport};
 use crate::parts::sparsity::SparsityReport;
 use crate::parts::switches::SwitchesReport;
@@ -85,7 +86,7 @@ fn operations(text: &mut String, ops: &[OpsReport], nanos: &[Vec<f64>]) -> Resul
     let header: Vec<_> = first.operations.iter().map(name).collect();
     let pages = grouped(first.pages);
     let counts: [(&str, Count); 3] = [
-        ("lines changed", |op| op.lines_written),
+        ("lines written", |op| op.lines_written),
         ("lines touched", |op| op.lines_touched),
         ("accesses to table memory", |op| op.accesses),
     ];
@@ -95,6 +96,7 @@ fn operations(text: &mut String, ops: &[OpsReport], nanos: &[Vec<f64>]) -> Resul
         let title = format!("operations: {what}, a call; fork and exit are of {pages} pages");
         block(text, ("design", &title), &header, rows)?;
     }
+    sharing(text, ops)?;
     if nanos.iter().all(Vec::is_empty) {
         return Ok(());
     }
@@ -102,6 +104,26 @@ fn operations(text: &mut String, ops: &[OpsReport], nanos: &[Vec<f64>]) -> Resul
     let rows = ops.iter().zip(nanos).map(|(row, nanos)| (row.design.clone(), numbers(nanos)));
     let title = "operations: nanoseconds a call, of this machine and day; not in the report";
     block(text, ("design", title), &header, rows)
+}
+
+/// What mapping a frame twice costs, and which leaves there are.
+fn sharing(text: &mut String, ops: &[OpsReport]) -> Result {
+    let header = ["alone", "parent", "child", "B/page", "leaves of"].map(str::to_owned);
+    let row = |row: &OpsReport| {
+        let refs = |f: fn(AliasRefs) -> f64| or_dash(row.alias_refs, |refs| short(f(refs)));
+        let sizes: Vec<_> = row.leaf_shifts.iter().map(|shift| size(1 << shift)).collect();
+        let numbers = vec![
+            refs(|refs| refs.alone),
+            refs(|refs| refs.parent),
+            refs(|refs| refs.child),
+            or_dash(row.fork_bytes_per_page, short),
+            sizes.join(", "),
+        ];
+        (row.design.clone(), numbers)
+    };
+    let title =
+        "sharing: entries a walk reads without walk caches, before and after a fork; bytes it adds";
+    block(text, ("design", title), &header, ops.iter().map(row))
 }
 
 /// A block with a row for each design and a column for each `column` of the rows, in the order in
@@ -137,14 +159,16 @@ fn grid<R, C: PartialEq>(
 fn sparsity(text: &mut String, rows: &[SparsityReport]) -> Result {
     let Some(first) = rows.first() else { return Ok(()) };
     let title = format!(
-        "sparsity: bytes a page, mean of 8 sizes up to {} pages; so many next to each other in each",
+        "sparsity: bytes a page, mean of 8 sizes up to {} pages; so many together in each 2M or 1G",
         grouped(first.pages)
     );
     grid(
         text,
         ("design", &title, rows),
         (|row| &row.design, |row| (row.pages_per_region, row.region_bytes)),
-        |(pages, bytes)| format!("{pages} in {}", size(*bytes)),
+        |(pages, bytes)| {
+            format!("{pages}/{}", size(*bytes).replace(" MiB", "M").replace(" GiB", "G"))
+        },
         |row| match (row.bytes_per_page_mean, row.bytes_per_page) {
             (Some(n), _) => Some(format!("{n:.1}")),
             (None, would) => would.map(|n| size(n as u64)),
@@ -154,27 +178,47 @@ fn sparsity(text: &mut String, rows: &[SparsityReport]) -> Result {
 
 fn resize(text: &mut String, rows: &[ResizeReport]) -> Result {
     let Some(first) = rows.first() else { return Ok(()) };
-    let header = ["fill", "p99", "max", "pause", "moved", "drain", "p99", "max", "full", "emptied"];
+    let header = ["fill", "p99", "pause", "moved", "drain", "p99", "pause", "full", "emptied"];
     let phase = |phase: Option<Phase>| {
         [
             or_dash(phase, |p| short(p.lines_written_mean)),
             or_dash(phase, |p| p.lines_written_p99.to_string()),
             or_dash(phase, |p| p.lines_written_max.to_string()),
-            or_dash(phase, |p| p.pause_lines_max.to_string()),
             or_dash(phase, |p| short(p.lines_moved_total as f64)),
         ]
     };
     let row = |row: &ResizeReport| {
-        let [mean, p99, max, ..] = phase(row.drain);
+        let [mean, p99, pause, ..] = phase(row.drain);
         let bytes = [or_dash(row.bytes_full, size), or_dash(row.bytes_after, size)];
-        let numbers = phase(row.fill).into_iter().chain([mean, p99, max]).chain(bytes);
+        let numbers = phase(row.fill).into_iter().chain([mean, p99, pause]).chain(bytes);
         (row.design.clone(), numbers.collect())
     };
     let title = format!(
-        "resize: lines changed a call, {} pages in and out; a pause adds 64 a frame taken",
+        "resize: lines written a call, {} pages in and out; a pause is the worst call",
         grouped(first.pages)
     );
-    block(text, ("design", &title), &header.map(str::to_owned), rows.iter().map(row))
+    block(text, ("design", &title), &header.map(str::to_owned), rows.iter().map(row))?;
+    structure(text, rows)
+}
+
+/// How global tables were filled when they were full.
+fn structure(text: &mut String, rows: &[ResizeReport]) -> Result {
+    let filled: Vec<_> = rows.iter().filter_map(|row| Some((row, row.structure?))).collect();
+    let Some((first, _)) = filled.first() else { return Ok(()) };
+    let header = ["places", "used", "overflow", "displaced", "rehashes"].map(str::to_owned);
+    let row = |(row, filled): &(&ResizeReport, StructureReport)| {
+        let numbers = vec![
+            grouped(filled.places),
+            or_dash(filled.used, grouped),
+            or_dash(filled.overflow, grouped),
+            or_dash(filled.displaced, grouped),
+            grouped(filled.rehashes),
+        ];
+        (row.design.clone(), numbers)
+    };
+    let title =
+        format!("structure: tables shared by all spaces, with {} pages", grouped(first.pages));
+    block(text, ("design", &title), &header, filled.iter().map(row))
 }
 
 fn switches(text: &mut String, rows: &[SwitchesReport]) -> Result {
@@ -185,7 +229,7 @@ fn switches(text: &mut String, rows: &[SwitchesReport]) -> Result {
         ("design", &title, rows),
         (|row| &row.design, |row| (row.quantum, row.asid)),
         |(quantum, asid)| {
-            format!("{} {}", thousands(*quantum), if *asid { "asid" } else { "flush" })
+            format!("{}/{}", thousands(*quantum), if *asid { "asid" } else { "flush" })
         },
         |row| row.walk_cycles_per_event.map(|n| format!("{n:.3}")),
     )
@@ -194,12 +238,15 @@ fn switches(text: &mut String, rows: &[SwitchesReport]) -> Result {
 fn huge(text: &mut String, rows: &[HugeReport]) -> Result {
     for rows in rows.chunk_by(|a, b| a.trace == b.trace) {
         let Some(first) = rows.first() else { continue };
-        let title = format!("huge pages: walk cycles an event, by policy; {}", first.trace);
+        let title = format!(
+            "huge pages: walk cycles an event; 2 MiB leaves off, or once so many pages are touched; {}",
+            first.trace
+        );
         grid(
             text,
             ("design", &title, rows),
             (|row| &row.design, |row| row.touched),
-            |touched| or_dash(*touched, |n| format!("touched {n}")).replace('-', "off"),
+            |touched| touched.map_or_else(|| "off".to_owned(), |n| format!("at-{n}")),
             |row| row.walk_cycles_per_event.map(|n| format!("{n:.3}")),
         )?;
     }
@@ -288,8 +335,10 @@ mod tests {
         for line in text.lines() {
             assert!(line.chars().count() <= usize::from(WIDTH), "{line}\nin\n{text}");
         }
-        // Four blocks of operations, one of each other part: no row is wrapped.
-        let rows = 7 * (DESIGNS.len() + 3) - (DESIGNS.len() - 1);
+        // Five blocks of operations, one of each other part and one of structure, where trees are
+        // missing: no row is wrapped.
+        const TREES: usize = 4;
+        let rows = 9 * (DESIGNS.len() + 3) - (DESIGNS.len() - 1) - TREES;
         assert_eq!(text.lines().count(), rows, "{text}");
     }
 }

@@ -73,8 +73,16 @@ pub(super) fn operations(report: &Report) -> Body {
             1 => "1 page a call".to_owned(),
             n => format!("{} pages a call", grouped(n)),
         };
-        bar_panel((name, small), "lines changed, lines touched", rows.iter().map(bar))
+        bar_panel((name, small), "lines written, lines touched", rows.iter().map(bar))
     };
+    let alias = |row: &OpsReport| {
+        let refs = row.alias_refs;
+        (row.design.clone(), refs.map(|refs| refs.child), refs.map(|refs| refs.alone))
+    };
+    let aliases = rows.iter().any(|row| row.alias_refs.is_some()).then(|| {
+        let small = "entries read: by the child, before the fork".to_owned();
+        bar_panel(("walk of a shared page", small), "child, before", rows.iter().map(alias))
+    });
     let number_row = |row: &OpsReport, op: &Operation| {
         vec![
             op.name.clone(),
@@ -98,10 +106,10 @@ pub(super) fn operations(report: &Report) -> Body {
     };
     Body {
         lead: format!(
-            "Lines of table memory that one call changes, in a space of {} pages.",
+            "Lines of table memory that one call writes, those included that it zeroes, in a space of {} pages.",
             grouped(rows.first().map_or(0, |row| row.pages))
         ),
-        panels: names.iter().map(|name| panel(name)).collect(),
+        panels: names.iter().map(|name| panel(name)).chain(aliases).collect(),
         numbers: Numbers {
             names: 2,
             header: texts(&[
@@ -109,7 +117,7 @@ pub(super) fn operations(report: &Report) -> Body {
                 "design",
                 "pages",
                 "calls",
-                "changed",
+                "written",
                 "most",
                 "touched",
                 "accesses",
@@ -135,11 +143,15 @@ pub(super) fn resize(report: &Report) -> Body {
     for (name, phase) in WAYS.iter().filter(|_| !rows.is_empty()) {
         let worst = |row: &ResizeReport| {
             let phase = phase(row);
-            let lines = phase.map(|p| p.lines_written_max as f64);
-            (row.design.clone(), lines, phase.map(|p| p.pause_lines_max as f64))
+            let lines = phase.map(|p| p.lines_written_p99 as f64);
+            (row.design.clone(), lines, phase.map(|p| p.lines_written_max as f64))
         };
-        let small = "worst call".to_owned();
-        panels.push(bar_panel((name, small), "lines of the worst call", rows.iter().map(worst)));
+        let small = "lines a call".to_owned();
+        panels.push(bar_panel(
+            (name, small),
+            "99 of 100 calls, worst call",
+            rows.iter().map(worst),
+        ));
         let moved = |row: &ResizeReport| {
             (
                 row.design.clone(),
@@ -147,7 +159,7 @@ pub(super) fn resize(report: &Report) -> Body {
                 None,
             )
         };
-        let small = "lines a page that calls changed beyond the median one".to_owned();
+        let small = "lines a page, beyond those of the median call".to_owned();
         panels.push(bar_panel((&format!("{name}: moved"), small), "lines", rows.iter().map(moved)));
         numbers.extend(rows.iter().map(|row| resize_row(name, row, phase(row))));
     }
@@ -162,14 +174,18 @@ pub(super) fn resize(report: &Report) -> Body {
             header: texts(&[
                 "way",
                 "design",
-                "changed",
+                "written",
                 "p50",
                 "p99",
-                "most",
-                "pause",
+                "worst",
                 "moved",
                 "frames at most",
                 "bytes after",
+                "places",
+                "used",
+                "overflow",
+                "displaced",
+                "rehashes",
             ]),
             rows: numbers,
         },
@@ -180,7 +196,9 @@ pub(super) fn resize(report: &Report) -> Body {
 }
 
 fn resize_row(name: &str, row: &ResizeReport, phase: Option<Phase>) -> Vec<String> {
-    let bytes = if name == "filling" { row.bytes_full } else { row.bytes_after };
+    let is_full = name == "filling";
+    let bytes = if is_full { row.bytes_full } else { row.bytes_after };
+    let structure = row.structure.filter(|_| is_full);
     vec![
         name.to_owned(),
         row.design.clone(),
@@ -188,10 +206,14 @@ fn resize_row(name: &str, row: &ResizeReport, phase: Option<Phase>) -> Vec<Strin
         count(phase.map(|p| p.lines_written_p50)),
         count(phase.map(|p| p.lines_written_p99)),
         count(phase.map(|p| p.lines_written_max)),
-        count(phase.map(|p| p.pause_lines_max)),
         count(phase.map(|p| p.lines_moved_total)),
         count(phase.map(|p| p.frames_taken_max)),
         count(bytes),
+        count(structure.map(|s| s.places)),
+        count(structure.and_then(|s| s.used)),
+        count(structure.and_then(|s| s.overflow)),
+        count(structure.and_then(|s| s.displaced)),
+        count(structure.map(|s| s.rehashes)),
     ]
 }
 

@@ -10,6 +10,7 @@
 use super::super::chart::{Line, Plot};
 use super::super::text::number;
 use super::{Body, Numbers, bar_panel, count, different, line_panels, mean, reasons, texts};
+use crate::parts::huge;
 use crate::report::{Report, Run, SweepAxis};
 use crate::table::grouped;
 
@@ -256,7 +257,7 @@ pub(super) fn huge(report: &Report) -> Body {
         panels.push(bar_panel((trace, small), "cycles of walks an event", bars));
     }
     let policy = |touched: Option<u16>| touched.map_or_else(|| "off".to_owned(), |n| n.to_string());
-    let number_row = |row: &crate::parts::huge::HugeReport| {
+    let number_row = |row: &huge::HugeReport| {
         vec![
             row.trace.clone(),
             row.design.clone(),
@@ -271,9 +272,9 @@ pub(super) fn huge(report: &Report) -> Body {
     };
     Body {
         lead: format!(
-            "Cycles of walks an event with leaves of 2 MiB and without, of the first {} events. A single number \
-             is what a design has without such leaves.",
-            number(rows.iter().map(|row| row.events).max().unwrap_or_default() as f64)
+            "Cycles of walks an event with leaves of 2 MiB and without, of the first {} events of each \
+             program. A single number is what a design has without such leaves.",
+            number(huge::EVENTS as f64)
         ),
         panels,
         numbers: Numbers {

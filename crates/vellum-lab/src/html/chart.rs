@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //!
-//! - What was not measured has no bar and no point.
+//! - What was not measured has no bar and no point; a bar that is not drawn in full says so.
 //! - Text stays in the drawing: names are cut, numbers are short, and margins are for both.
 
 use super::text::{Text, number, short_name};
@@ -36,11 +36,25 @@ const NAMES: f64 = 150.0;
 const LONGEST: f64 = 128.0;
 const NAME_CHARS: usize = 20;
 
+/// A bar so many times as long as any other would make specks of them, and is cut.
+const CUT: f64 = 8.0;
+
+/// What the longest bar of a scale stands for: the largest value, or the second where that is
+/// [cut](CUT).
+fn longest(bars: &[Bar]) -> f64 {
+    let (mut most, mut second) = (0.0_f64, 0.0_f64);
+    for bar in bars {
+        let value = bar.front.unwrap_or_default().max(bar.back.unwrap_or_default());
+        second = second.max(value.min(most));
+        most = most.max(value);
+    }
+    if second > 0.0 && most > CUT * second { second } else { most }
+}
+
 /// Bars below each other, on a scale of their own from 0 to the longest.
 pub(super) fn bars(bars: &[Bar], label: &str) -> String {
-    let values = bars.iter().flat_map(|bar| [bar.front, bar.back]).flatten();
-    let most = values.fold(0.0_f64, f64::max);
-    let length = |value: f64| if most > 0.0 { value / most * LONGEST } else { 0.0 };
+    let most = longest(bars);
+    let length = |value: f64| if most > 0.0 { (value / most).min(1.0) * LONGEST } else { 0.0 };
     let height = ROW * bars.len() as f64 + 4.0;
     let mut svg = open(BARS_WIDTH, height, label);
     for (row, bar) in bars.iter().enumerate() {
@@ -63,6 +77,8 @@ pub(super) fn bars(bars: &[Bar], label: &str) -> String {
             (Some(one), None) | (None, Some(one)) => ("v", number(one)),
             (None, None) => ("none", "not run".to_owned()),
         };
+        let is_cut = [bar.front, bar.back].into_iter().flatten().any(|value| value > most);
+        let value = if is_cut { value + " (cut)" } else { value };
         let x = end + 5.0;
         svg += &format!("<text class=\"{class}\" x=\"{x:.1}\" y=\"{base}\">{value}</text>");
     }
@@ -261,6 +277,17 @@ mod tests {
             assert!(svg.contains(&format!("width=\"{width}\"")), "{width} in {svg}");
         }
         assert!(svg.contains(">1 / 4<") && svg.contains(">2<") && svg.contains("a&lt;b"), "{svg}");
+    }
+
+    #[test]
+    fn a_bar_that_would_make_specks_of_the_others_is_cut_and_says_so() {
+        let svg = bars(&[bar(Some(1.0), Some(2.0)), bar(Some(17.0), None)], "label");
+        assert!(svg.contains("width=\"64.0\"") && svg.contains(">17 (cut)<"), "{svg}");
+        assert_eq!(svg.matches("width=\"128.0\"").count(), 2, "{svg}");
+        let whole = bars(&[bar(Some(2.0), None), bar(Some(16.0), None)], "label");
+        assert!(whole.contains("width=\"16.0\"") && !whole.contains("cut"), "{whole}");
+        let alone = bars(&[bar(Some(0.0), None), bar(Some(16.0), None)], "label");
+        assert!(!alone.contains("cut"), "nothing to compare with: {alone}");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) fn number(n: f64) -> String {
         n if n >= 999.5e6 => digits(n / 1e9) + "G",
         n if n >= 999.5e3 => digits(n / 1e6) + "M",
         n if n >= 9999.5 => digits(n / 1e3) + "k",
-        n if n >= 0.005 => digits(n),
+        n if n >= 0.0005 => digits(n),
         n => format!("{n:.1e}"),
     }
 }
@@ -74,7 +74,8 @@ fn digits(n: f64) -> String {
     match n {
         n if n >= 99.95 => format!("{n:.0}"),
         n if n >= 9.995 => trimmed(&format!("{n:.1}")),
-        n => trimmed(&format!("{n:.2}")),
+        n if n >= 0.0995 => trimmed(&format!("{n:.2}")),
+        n => trimmed(&format!("{n:.3}")),
     }
 }
 
@@ -110,7 +111,9 @@ mod tests {
         for (n, text) in [
             (0.0, "0"),
             (1.0, "1"),
-            (0.012, "0.01"),
+            (0.012, "0.012"),
+            (0.104, "0.1"),
+            (0.0014, "0.001"),
             (0.000_12, "1.2e-4"),
             (2.346, "2.35"),
             (9.999, "10"),

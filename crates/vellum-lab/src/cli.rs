@@ -16,7 +16,7 @@ use crate::report;
 use crate::report::OutputError;
 use crate::workload::Workload;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use compare::CompareArgs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsString;
@@ -36,7 +36,7 @@ const OUT_FOLDER: &str = "VELLUM_OUT";
 
 /// Compares page-table designs on traces of real programs.
 #[derive(Parser)]
-#[command(name = "vellum-lab", bin_name = "cargo xtask", version, about)]
+#[command(name = "vellum-lab", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -65,7 +65,8 @@ impl Failure {
 /// Runs the command line and returns the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let cli = match Cli::try_parse_from(&args) {
+    let parsed = parser().try_get_matches_from(&args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => return explain(&e),
     };
@@ -87,12 +88,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// The command line, called what it was called by.
+fn parser() -> clap::Command {
+    let by_xtask = std::env::var_os(OUT_FOLDER).is_some();
+    Cli::command().bin_name(if by_xtask { "cargo xtask" } else { "vellum-lab" })
+}
+
 /// One line on stderr. If that is closed there is nobody to tell.
 fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "vellum-lab: {message}");
 }
 
-/// Help goes to stdout as it is; of an error the first paragraph makes one line.
+/// Help goes to stdout as it is; of an error the first paragraph, and what it suggests, make one line.
 fn explain(e: &clap::Error) -> u8 {
     let text = e.render().to_string();
     match e.kind() {
@@ -107,9 +114,11 @@ fn explain(e: &clap::Error) -> u8 {
             2
         }
         _ => {
-            let paragraph = text.split("\n\n").next().unwrap_or_default();
-            let words: Vec<_> = paragraph.split_whitespace().collect();
-            let message = words.join(" ");
+            // What is wrong, and what may have been meant.
+            let told = text.split("\n\n").enumerate();
+            let told = told.filter(|(i, part)| *i == 0 || part.trim_start().starts_with("tip:"));
+            let told = told.map(|(_, part)| part.split_whitespace().collect::<Vec<_>>().join(" "));
+            let message = told.collect::<Vec<_>>().join("; ").replace("; tip: ", "; ");
             let message = message.strip_prefix("error: ").unwrap_or(&message);
             complain(&format!("{message} (--help tells more)"));
             2

@@ -191,6 +191,9 @@ fn bad_options_are_told_in_one_line() {
         (&["--mix", "0"], "--mix"),
         (&["--asid", "--no-asid"], "--no-asid"),
         (&["--frobnicate"], "--frobnicate"),
+        (&["--desing", "radix4"], "a similar argument exists: '--design'"),
+        (&["--shard", "3/2"], "3/2"),
+        (&["--sweep", "l2=0..0"], "numbers from 1 on"),
         (&["surplus"], "surplus"),
     ] {
         let text = refused(dir.path(), args);
@@ -319,7 +322,7 @@ fn a_comparison_prints_a_table_and_writes_a_report() {
     let runs = report["runs"].as_array().unwrap();
     let names: Vec<_> = runs.iter().map(|run| run["design"].as_str().unwrap()).collect();
     assert_eq!(names, DESIGNS.iter().map(|d| d.name).collect::<Vec<_>>());
-    assert_eq!(report["schema"], 1);
+    assert_eq!(report["schema"], 2);
     for run in runs {
         assert!(text.contains(run["design"].as_str().unwrap()));
         if run.get("unsupported").is_some() {
@@ -337,6 +340,36 @@ fn the_same_run_gives_the_same_report() {
     let dir = folder();
     let args = ["--trace", "good.vt", "--tlb", "zen4"];
     assert_eq!(json(dir.path(), &args), json(dir.path(), &args));
+}
+
+#[test]
+fn every_part_is_the_same_to_the_byte_whatever_the_threads() {
+    let dir = folder();
+    let report = |threads: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vellum-lab"))
+            .current_dir(dir.path())
+            .env("RAYON_NUM_THREADS", threads)
+            .args(["compare", "--json", "out.json", "--events", "5000"])
+            .args(["--design", "radix4,hashed-cuckoo", "--workload", "gups:1M:7,processes:2"])
+            .args(["--part", "runs,ops,sparsity,resize,switches,huge,forks,tlb"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        fs::read(dir.path().join("out.json")).unwrap()
+    };
+    let first = report("1");
+    assert!(first.len() > 10_000);
+    assert_eq!(first, report("3"));
+}
+
+#[test]
+fn help_says_how_it_was_called() {
+    let dir = folder();
+    let help = lab(dir.path(), &["--help"]);
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(text.contains("Usage: vellum-lab <COMMAND>"), "{text}");
+    let text = refused(dir.path(), &["--events", "many", "--sweeep"]);
+    assert!(!text.contains("Usage"), "{text}");
 }
 
 #[test]

@@ -227,7 +227,12 @@ fn merge(args: &CompareArgs, given: &[OsString]) -> Result<(), Failure> {
         let bad =
             |e: &dyn core::fmt::Display| Failure::bad_input(format!("{}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| bad(&e))?;
-        serde_json::from_str(&text).map_err(|e| bad(&e))
+        let report: Report = serde_json::from_str(&text)
+            .map_err(|e| bad(&format_args!("no report that compare has written: {e}")))?;
+        match report.shard {
+            Some(_) => Ok(report),
+            None => Err(bad(&"a whole report, made without --shard: there is nothing to join")),
+        }
     };
     let shards = args.merge.iter().map(read).collect::<Result<Vec<Report>, _>>()?;
     let report = Report::merge(shards).map_err(Failure::bad_input)?;

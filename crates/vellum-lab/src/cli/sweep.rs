@@ -30,7 +30,10 @@ impl FromStr for Sweep {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shape = || "expected l2=FIRST..LAST or pages=FIRST..LAST, and maybe +STEP".to_owned();
+        let shape = || {
+            "expected l2=FIRST..LAST or pages=FIRST..LAST, and maybe +STEP, of numbers from 1 on"
+                .to_owned()
+        };
         let (axis, range) = text.split_once('=').ok_or_else(shape)?;
         let axis = match axis {
             "l2" => SweepAxis::L2,

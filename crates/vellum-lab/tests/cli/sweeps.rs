@@ -54,6 +54,8 @@ fn shards_joined_in_any_order_are_the_bytes_of_the_whole() {
     assert!(text.contains("shard 2/5 is missing"), "{text}");
     let text = refused(dir.path(), &["--json", "x.json", "--merge", "0.json", "good.vt"]);
     assert!(text.contains("good.vt: "), "{text}");
+    let text = refused(dir.path(), &["--json", "x.json", "--merge", "0.json", "whole.json"]);
+    assert!(text.contains("whole.json: a whole report, made without --shard"), "{text}");
     let text = refused(dir.path(), &["--json", "0.json", "--merge", "0.json", "1.json"]);
     assert!(text.contains("cannot write 0.json: it is the input"), "{text}");
 }

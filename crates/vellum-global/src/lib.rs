@@ -5,11 +5,12 @@
 extern crate std;
 
 pub mod asids;
-pub mod chain;
 pub mod key;
 pub mod keys;
 pub mod lock;
 pub mod lowest;
+pub mod node;
+pub mod notes;
 mod pass;
 pub mod pool;
 pub mod sequence;
@@ -20,10 +21,11 @@ pub mod stripes;
 pub mod word;
 
 pub use asids::{AsidError, Asids};
-pub use chain::{Chain, Found, Trail};
 pub use key::Key;
 pub use keys::Keys;
 pub use lowest::Lowest;
+pub use node::Node;
+pub use notes::{Note, Notes};
 pub use pool::{Nodes, Pool};
 pub use sequence::Sequence;
 pub use size::Size;

@@ -47,7 +47,6 @@
 //! 1995. There a partial-subblock's node is smaller than a base node; see clustered/block.rs.
 
 use crate::directory::Directory;
-use crate::notes::Notes;
 use block::{Block, Kind, Left};
 use core::fmt;
 use core::num::NonZeroU64;
@@ -55,7 +54,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Sink};
 use vellum_global::stripes::Held;
 use vellum_global::{
-    Asid, AsidError, Asids, Key, Lowest, Nodes, Pool, Refused, Size, Space, Store, Stripes,
+    Asid, AsidError, Asids, Key, Lowest, Nodes, Note, Notes, Pool, Refused, Size, Space, Store,
+    Stripes,
 };
 
 mod block;
@@ -227,14 +227,25 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
         None
     }
 
+    /// The raw entry of a page, or 0.
+    #[inline]
+    fn look_up<N: Note>(&self, key: Key, notes: &mut N) -> u64 {
+        let (block, place) = Self::block_of(key);
+        let raw = self.look(block, notes, |block, notes| {
+            note_hit(notes, block, place);
+            block.entry(place)
+        });
+        raw.unwrap_or(0)
+    }
+
     /// Finds the node of a block, noting what a walker reads of others, and calls `read` with it;
     /// what that returned, if there is one. All of it again if somebody wrote meanwhile.
     #[inline]
-    fn look<R>(
+    fn look<N: Note, R>(
         &self,
         key: Key,
-        notes: &mut Notes<'_>,
-        mut read: impl FnMut(&Block<'_, M, PAGES>, &mut Notes<'_>) -> R,
+        notes: &mut N,
+        mut read: impl FnMut(&Block<'_, M, PAGES>, &mut N) -> R,
     ) -> Option<R> {
         loop {
             notes.restart();
@@ -246,11 +257,11 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 
     /// [`look`](Self::look) once; `None` if somebody wrote meanwhile.
     #[inline]
-    fn try_look<R>(
+    fn try_look<N: Note, R>(
         &self,
         key: Key,
-        notes: &mut Notes<'_>,
-        read: &mut impl FnMut(&Block<'_, M, PAGES>, &mut Notes<'_>) -> R,
+        notes: &mut N,
+        read: &mut impl FnMut(&Block<'_, M, PAGES>, &mut N) -> R,
     ) -> Option<Option<R>> {
         let hash = key.hash();
         let version = self.stripes.begin(self.stripes.of(hash));
@@ -297,7 +308,7 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 /// Notes what a walker reads of the node that it looks for.
 #[inline]
 fn note_hit<M: Memory, const PAGES: usize>(
-    notes: &mut Notes<'_>,
+    notes: &mut impl Note,
     block: &Block<'_, M, PAGES>,
     place: usize,
 ) {
@@ -331,24 +342,21 @@ impl<M: Memory, const PAGES: usize> Store for Clustered<M, PAGES> {
 
     fn refill<'t>(&'t self, stock: &mut Nodes<'t, M>, need: Need) -> Result<(), OutOfFrames> {
         // Two steps for each node that may be used, so that growth catches up.
-        self.grow(2 * u64::from(need.get().max(Nodes::<M>::BATCH)));
+        self.grow(2 * u64::from(stock.brings(need.get())));
         stock.refill(&self.pool, need.get())
     }
 
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
-        let (block, place) = Self::block_of(key);
-        Notes::told(sink, |notes| {
-            let raw = self.look(block, notes, |block, notes| {
-                note_hit(notes, block, place);
-                block.entry(place)
-            });
-            raw.unwrap_or(0)
-        })
+        if S::HEARS {
+            Notes::told(sink, |notes| self.look_up(key, notes))
+        } else {
+            self.look_up(key, &mut ())
+        }
     }
 
     fn read_block(&self, first: Key, raws: &mut [u64]) {
         let (block, place) = Self::block_of(first);
-        let entries = Notes::told(&mut (), |notes| self.look(block, notes, |b, _| b.entries()));
+        let entries = self.look(block, &mut (), |b, ()| b.entries());
         let entries = entries.unwrap_or([0; PAGES]);
         for (raw, &entry) in raws.iter_mut().zip(entries.iter().skip(place)) {
             *raw = entry;

@@ -51,16 +51,17 @@
 //! Source: Power ISA 2.07B, Book III-S, 5.7.7 "Virtual to Real Translation"; Linux,
 //! arch/powerpc/mm/book3s64/hash_native.c (`native_hpte_remove`), hash_utils.c.
 
-use crate::notes::Notes;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use entry::{BOLTED, decode, encode, is_taken, is_valid};
-use table::{Found, GROUP_BYTES, Node, SLOTS, Slot, Table, pair_of, slots};
+use entry::{BOLTED, SECONDARY, decode, encode, is_taken, is_valid};
+use table::{Found, GROUP_BYTES, SLOTS, Slot, Table, pair_of, slots};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Sink};
+use vellum_global::node;
 use vellum_global::pool::NODE_BYTES;
-use vellum_global::stripes::Held;
+use vellum_global::stripes::{Held, Version};
 use vellum_global::{
-    Asid, AsidError, Asids, Key, Lowest, Nodes, Pool, Refused, Space, Store, Stripes,
+    Asid, AsidError, Asids, Key, Lowest, Node, Nodes, Note, Notes, Pool, Refused, Space, Store,
+    Stripes,
 };
 use virt::Virtual;
 
@@ -86,10 +87,8 @@ const CREDIT: u32 = 8;
 const NODE: Need = Need::new(1);
 const GROWTH: Need = Need::new(2);
 
-/// Bytes that a walker reads of a head, of a node of another page, and of the right one.
+/// Bytes that a walker reads of a head.
 const HEAD_BYTES: u8 = 8;
-const MISS_BYTES: u8 = 16;
-const HIT_BYTES: u8 = 24;
 
 /// How many entries a table holds before it grows: four a group.
 const fn room(log2: u8) -> u64 {
@@ -228,7 +227,7 @@ impl<M: Memory> Htab<M> {
                 for slot in table.groups_of(pair).into_iter().flat_map(slots) {
                     match table.v(slot) {
                         v if !is_taken(v) => {}
-                        v if v & entry::SECONDARY != 0 => census.secondary += 1,
+                        v if v & SECONDARY != 0 => census.secondary += 1,
                         _ => census.primary += 1,
                     }
                 }
@@ -288,44 +287,52 @@ impl<M: Memory> Htab<M> {
         }
     }
 
+    /// The raw entry of a page, or 0.
+    #[inline]
+    fn look_up(&self, key: Key, notes: &mut impl Note) -> u64 {
+        loop {
+            notes.restart();
+            if let Some(raw) = self.look(key, notes) {
+                return raw;
+            }
+        }
+    }
+
     /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.
     #[inline]
-    fn look(&self, (page, key): (Virtual, Key), notes: &mut Notes<'_>) -> Option<u64> {
+    fn look(&self, key: Key, notes: &mut impl Note) -> Option<u64> {
+        let page = Virtual::of(key);
         let version = self.stripes.begin(self.stripe(page.hash()));
         let is_current = || self.stripes.is_current(version);
         let table = self.table_of(page.hash());
-        let mut full = true;
-        for group in table.groups_of(page.hash()) {
+        let groups = table.groups_of(page.hash());
+        for (group, h) in groups.into_iter().zip([0, SECONDARY]) {
             notes.note(table.group_at(group), GROUP_BYTES as u8, false);
-            for slot in slots(group) {
-                let v = table.v(slot);
-                if table.holds(slot, v, page) {
-                    let raw = decode(v, table.r(slot));
-                    return is_current().then_some(raw);
-                }
-                full &= is_taken(v);
+            if let Some((_, [v, r])) = table.search(group, page.avpn() | h) {
+                return is_current().then(|| decode(v, r));
             }
         }
-        if !full {
+        if !groups.into_iter().all(|group| table.is_full(group)) {
             return is_current().then_some(0);
         }
+        self.look_behind(table, version, (page, key), notes)
+    }
+
+    /// The part of a look-up that most are spared: in the chain of a pair that is full.
+    #[cold]
+    fn look_behind<'t>(
+        &'t self,
+        table: Table<'t, M>,
+        version: Version<'t, M>,
+        (page, key): (Virtual, Key),
+        notes: &mut impl Note,
+    ) -> Option<u64> {
         let pair = table.pair(page);
-        let mut link = table.head(pair);
+        let first = table.head(pair);
         notes.note(table.head_at(pair), HEAD_BYTES, false);
-        loop {
-            if !is_current() {
-                return None;
-            }
-            // SAFETY: the version was current after the link was read.
-            let Some(node) = (unsafe { table.follow(link) }) else { return Some(0) };
-            link = node.next();
-            if node.tag() == key.tag() {
-                notes.note(node.at(), HIT_BYTES, false);
-                let raw = node.raw();
-                return is_current().then_some(raw);
-            }
-            notes.note(node.at(), MISS_BYTES, false);
-        }
+        // SAFETY: the version is that of the pair, hence of its chain, whose nodes are the pool's, and
+        // that keeps its frames while `&self` is.
+        unsafe { node::look(&self.memory, &version, first, key, notes) }
     }
 
     /// The slot that a valid entry of `page` takes when none is free.
@@ -456,15 +463,11 @@ impl<M: Memory> Store for Htab<M> {
     }
 
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
-        let page = Virtual::of(key);
-        Notes::told(sink, |notes| {
-            loop {
-                notes.restart();
-                if let Some(raw) = self.look((page, key), notes) {
-                    return raw;
-                }
-            }
-        })
+        if S::HEARS {
+            Notes::told(sink, |notes| self.look_up(key, notes))
+        } else {
+            self.look_up(key, &mut ())
+        }
     }
 
     fn update<'t, E>(

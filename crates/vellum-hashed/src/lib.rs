@@ -11,7 +11,6 @@ mod directory;
 pub mod htab;
 pub mod line;
 pub mod line8;
-mod notes;
 #[cfg(test)]
 mod testing;
 pub mod tsb;

@@ -134,35 +134,40 @@ fn an_address_that_a_design_cannot_translate_makes_a_row_that_says_so() {
 }
 
 /// References of the walks behind the first touch of each page, when `pages` pages all over the
-/// space are then read at random, and bytes of table for each page.
-fn hashed(design: &str, pages: usize) -> (f64, f64) {
+/// space are then read at random, and bytes of table for each page. The walk that comes right after
+/// a page was installed reads `installed` on average.
+fn hashed(design: &str, pages: usize, installed: f64) -> (f64, f64) {
     let set: Vec<u64> = random(11).map(|z| z & 0x7_ffff_ffff).take(pages).collect();
     let picks = random(13).map(|z| set[(z % pages as u64) as usize]).take(40 * pages);
     let run = run(design, reads(set.iter().copied().chain(picks)), &machine(WALK_CACHE_X86));
     let (walk, table) = (run.walk.unwrap(), run.table.unwrap());
     let first = run.pages as f64;
-    // A page that was just installed is the first of its chain: a head and one element.
-    let refs = (walk.refs_mean * walk.count as f64 - 2.0 * first) / (walk.count as f64 - first);
+    let refs =
+        (walk.refs_mean * walk.count as f64 - installed * first) / (walk.count as f64 - first);
     (refs, table.bytes_per_page)
 }
 
-/// Theory: a look-up that hits reads the head and 1 + a/2 nodes, at a load of a entries a bucket.
+/// Theory: a look-up that hits reads 1 + a/2 nodes, the bucket among them, at a load of a entries a
+/// bucket.
 #[test]
 fn a_chained_hash_reads_half_the_load_more_than_one_node() {
-    let (refs, bytes) = hashed("hashed-chained", 1 << 15);
-    assert!((refs - 2.5).abs() < 0.02, "load 1: {refs}");
-    // 24 bytes of node and 8 of head, and what does not fill a frame.
-    assert!((32.0..33.0).contains(&bytes), "{bytes}");
+    // A new page is in the bucket, or the first behind it: two of three buckets are taken at a load
+    // of 1, where growth keeps it. One of 41 walks is such a one, so the third digit does not count.
+    let (refs, bytes) = hashed("hashed-chained", 1 << 15, 1.63);
+    assert!((refs - 1.5).abs() < 0.02, "load 1: {refs}");
+    // 32 bytes of bucket, and 24 of node for each that found it taken: 1/e of them.
+    let expected = 32.0 + 24.0 * (-1f64).exp();
+    assert!((bytes - expected).abs() < 0.3, "{bytes}");
 }
 
 /// Theory: an anchor, and 1 + a/2 entries at a load of a mapped frames an anchor.
 #[test]
 fn an_inverted_table_reads_an_anchor_and_half_the_load_more_than_one_entry() {
-    let (refs, bytes) = hashed("inverted", 1 << 15);
+    let (refs, bytes) = hashed("inverted", 1 << 15, 2.0);
     assert!((refs - 2.5).abs() < 0.02, "load 1: {refs}");
-    assert!((bytes - 40.0).abs() < 0.1, "32 a frame and 8 an anchor: {bytes}");
+    assert!((bytes - 40.125).abs() < 0.1, "32 a frame, 8 an anchor, and a frame of locks: {bytes}");
     // 20 Ki frames under 32 Ki anchors.
-    let (refs, _) = hashed("inverted", 20 << 10);
+    let (refs, _) = hashed("inverted", 20 << 10, 2.0);
     assert!((refs - (2.0 + 0.625 / 2.0)).abs() < 0.02, "load .625: {refs}");
 }
 

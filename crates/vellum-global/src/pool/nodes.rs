@@ -44,13 +44,19 @@ impl List {
 ///
 /// This is the stock of a design whose entries may need a node. It tells pools apart: one that
 /// belongs to another pool is empty to this one.
+///
+/// A stock that is made for one entry should not cost what one for many does. So the first refill
+/// brings as much as is needed, and each further one twice as much as the last, up to a batch.
 pub struct Nodes<'p, M: Memory> {
     pool: &'p Pool<M>,
     list: List,
+    /// What the next refill brings, if not more is needed.
+    batch: u32,
 }
 
 impl<'p, M: Memory> Nodes<'p, M> {
-    /// Nodes that a refill brings, as far as no frame has to be taken for them.
+    /// Nodes that a refill brings at most, unless more are needed; as far as no frame has to be taken
+    /// for them.
     pub const BATCH: u32 = 16;
     /// Nodes that are held at most before [`put`](Self::put) gives all of them back.
     pub const MOST: u32 = 32;
@@ -58,13 +64,19 @@ impl<'p, M: Memory> Nodes<'p, M> {
     /// None.
     #[must_use]
     pub fn new(pool: &'p Pool<M>) -> Self {
-        Self { pool, list: List::default() }
+        Self { pool, list: List::default(), batch: 1 }
     }
 
     /// How many.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.list.count
+    }
+
+    /// How many a [`refill`](Self::refill) for `need` brings.
+    #[must_use]
+    pub fn brings(&self, need: u32) -> u32 {
+        need.max(self.batch)
     }
 
     /// Makes sure of at least `need` nodes of `pool`.
@@ -76,10 +88,13 @@ impl<'p, M: Memory> Nodes<'p, M> {
         if !core::ptr::eq(self.pool, pool) {
             *self = Self::new(pool);
         }
-        pool.take(&mut self.list, need, need.max(Self::BATCH))
+        let want = self.brings(need);
+        self.batch = want.saturating_mul(2).min(Self::BATCH);
+        pool.take(&mut self.list, need, want)
     }
 
     /// A node of `pool`: the caller's, in no chain.
+    #[inline]
     pub fn take(&mut self, pool: &Pool<M>) -> Option<PhysAddr> {
         if core::ptr::eq(self.pool, pool) { self.list.pop(&pool.memory) } else { None }
     }

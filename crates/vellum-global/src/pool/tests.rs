@@ -118,13 +118,18 @@ fn a_refill_without_memory_keeps_what_there_is() {
 }
 
 #[test]
-fn a_refill_takes_no_frame_beyond_what_is_needed() {
+fn a_refill_brings_twice_as_much_as_the_last_but_no_frame_that_is_not_needed() {
     let arena = Arena::new(8);
     let pool = Pool::new(&arena);
     let (mut first, mut second) = (Nodes::new(&pool), Nodes::new(&pool));
     first.refill(&pool, 165).unwrap();
-    second.refill(&pool, 1).unwrap();
-    assert_eq!((second.count(), arena.frames_in_use()), (5, 1));
+    for count in [1, 2, 4, 5] {
+        second.refill(&pool, 1).unwrap();
+        assert_eq!((second.count(), arena.frames_in_use()), (count, 1));
+    }
+    second.refill(&pool, 6).unwrap();
+    assert_eq!((second.count(), arena.frames_in_use()), (Nodes::<&Arena>::BATCH, 2));
+    assert_eq!(second.brings(1), Nodes::<&Arena>::BATCH);
 }
 
 #[test]

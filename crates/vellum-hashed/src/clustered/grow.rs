@@ -75,7 +75,7 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
 }
 
 /// Moves the nodes of the last bucket to that which it was split from, in a table that is exclusive.
-fn join<M: Memory, const PAGES: usize>(directory: &Directory<M>, last: u64) {
+fn join<M: Memory, const PAGES: usize>(directory: &Directory<M>, last: u64) -> bool {
     let mut link = directory.first(last);
     while link != 0 {
         // SAFETY: links lead to nodes of the table's pool, which is `&mut` to the caller.
@@ -85,4 +85,5 @@ fn join<M: Memory, const PAGES: usize>(directory: &Directory<M>, last: u64) {
         directory.set_first(parent(last), link);
         link = next;
     }
+    true
 }

@@ -3,17 +3,34 @@ use std::vec::Vec;
 use vellum_core::order_bytes;
 use vellum_testkit::Arena;
 
+/// Buckets of the first segment, where heads are of one word.
+const FIRST: u64 = Directory::<&Arena>::FIRST;
+
+fn segments_hold_heads_of<const WORDS: u64>() {
+    type Of<'a, const WORDS: u64> = Directory<&'a Arena, WORDS>;
+    let mut next = 0;
+    for segment in Of::<WORDS>::FIRST_SEGMENT..=Of::<WORDS>::LAST_SEGMENT {
+        let (first, order) = Of::<WORDS>::extent(segment);
+        let heads = order_bytes(order) / (WORDS * WORD);
+        assert_eq!((first, first % heads), (next, 0), "segment {segment}");
+        next += heads;
+        assert_eq!([first, next - 1].map(Of::<WORDS>::segment), [segment; 2]);
+    }
+    assert_eq!(next, 2 * MOST);
+    let arena = Arena::new(64);
+    let directory = Directory::<_, WORDS>::new(&arena, 1000).unwrap();
+    let heads: Vec<_> = (0..directory.count()).map(|bucket| directory.head(bucket)).collect();
+    let mut sorted = heads.clone();
+    sorted.sort();
+    assert!(sorted.windows(2).all(|pair| pair[1].as_u64() - pair[0].as_u64() >= WORDS * WORD));
+    assert!(heads.iter().all(|&at| arena.is_in_use(at)));
+    assert_eq!(heads[1].as_u64() - heads[0].as_u64(), WORDS * WORD);
+}
+
 #[test]
 fn segments_hold_every_bucket_once() {
-    let ends = [0, 511, 512, 1023, 1024, 2047, 2048, 1 << 20].map(place);
-    assert_eq!(ends, [(0, 0), (0, 511), (1, 0), (1, 511), (2, 0), (2, 1023), (3, 0), (12, 0)]);
-    for segment in 0..SEGMENTS {
-        let heads = order_bytes(segment_order(segment).unwrap()) / HEAD;
-        let first = if segment == 0 { 0 } else { FIRST << (segment - 1) };
-        assert_eq!(place(first), (segment, 0));
-        assert_eq!(place(first + heads - 1), (segment, heads - 1));
-    }
-    assert_eq!(segment_order(SEGMENTS), None);
+    segments_hold_heads_of::<1>();
+    segments_hold_heads_of::<4>();
 }
 
 #[test]
@@ -50,7 +67,7 @@ fn grow(directory: &Directory<&Arena>, items: u64, steps: u64) -> Vec<u64> {
 #[test]
 fn growth_is_as_far_as_is_due_and_allowed() {
     let arena = Arena::new(8);
-    let directory = Directory::new(&arena, 0).unwrap();
+    let directory = Directory::<_>::new(&arena, 0).unwrap();
     assert_eq!(grow(&directory, FIRST, 9), []);
     assert_eq!(grow(&directory, FIRST + 4, 9), (FIRST..FIRST + 4).collect::<Vec<_>>());
     assert_eq!(grow(&directory, FIRST + 9, 2), [FIRST + 4, FIRST + 5]);
@@ -61,7 +78,7 @@ fn growth_is_as_far_as_is_due_and_allowed() {
 #[test]
 fn growth_is_tried_again_when_memory_may_be_back() {
     let arena = Arena::new(8);
-    let directory = Directory::new(&arena, 0).unwrap();
+    let directory = Directory::<_>::new(&arena, 0).unwrap();
     arena.limit_allocations(Some(0));
     assert_eq!(grow(&directory, FIRST + 1, 1), []);
     arena.limit_allocations(None);
@@ -72,7 +89,7 @@ fn growth_is_tried_again_when_memory_may_be_back() {
 #[test]
 fn one_grows_at_a_time() {
     let arena = Arena::new(8);
-    let directory = Directory::new(&arena, 0).unwrap();
+    let directory = Directory::<_>::new(&arena, 0).unwrap();
     directory.grow(&AtomicU64::new(FIRST + 9), 1, |n| {
         assert_eq!(grow(&directory, FIRST + 9, 1), [], "while bucket {n} is added");
         directory.publish(n);
@@ -83,17 +100,21 @@ fn one_grows_at_a_time() {
 #[test]
 fn shrinking_joins_from_the_last_and_frees() {
     let arena = Arena::new(16);
-    let mut directory = Directory::new(&arena, 4 * FIRST).unwrap();
+    let mut directory = Directory::<_>::new(&arena, 4 * FIRST).unwrap();
     assert_eq!(arena.frames_in_use(), 4);
     let joined = core::cell::RefCell::new(Vec::new());
     directory.shrink(FIRST + 1, |directory, last| {
         assert_eq!(directory.count(), last + 1);
         joined.borrow_mut().push(last);
+        true
     });
     assert!(joined.take().into_iter().eq((2 * FIRST..4 * FIRST).rev()));
     assert_eq!((directory.count(), arena.frames_in_use()), (2 * FIRST, 2));
+    directory.shrink(0, |_, last| last != FIRST + 5);
+    assert_eq!((directory.count(), arena.frames_in_use()), (FIRST + 6, 2), "a bucket that stays");
+    assert_eq!(grow(&directory, FIRST + 7, 9), [FIRST + 6]);
     directory.shrink(1 << 20, |_, last| panic!("{last} is needed"));
-    assert_eq!(directory.count(), 2 * FIRST);
+    assert_eq!(directory.count(), FIRST + 7);
 }
 
 #[test]
@@ -101,10 +122,10 @@ fn one_that_cannot_be_made_leaks_nothing() {
     let arena = Arena::new(64);
     for granted in 0..4 {
         arena.limit_allocations(Some(granted));
-        assert!(Directory::new(&arena, 4096).is_err());
+        assert!(Directory::<_>::new(&arena, 4096).is_err());
         assert_eq!(arena.frames_in_use(), 0);
     }
     arena.limit_allocations(None);
-    assert_eq!(Directory::new(&arena, 4096).unwrap().count(), 4096);
+    assert_eq!(Directory::<_>::new(&arena, 4096).unwrap().count(), 4096);
     assert_eq!(arena.frames_in_use(), 0);
 }

@@ -45,6 +45,15 @@
 
 use vellum_core::{Attr, Entry, MemoryType, PAGE_SHIFT, PhysAddr, pte};
 
+/// The bits of a raw leaf (vellum_core::pte) that are made from those of v and r, but for the frame.
+mod leaf {
+    pub(super) const PRESENT: u64 = 1;
+    pub(super) const WRITE: u64 = 1 << 1;
+    pub(super) const USER: u64 = 1 << 2;
+    /// PWT, PCD and PAT.
+    pub(super) const MEMORY: [u64; 3] = [1 << 3, 1 << 4, 1 << 7];
+}
+
 /// V: hardware may use the entry.
 const VALID: u64 = 1;
 /// H: the entry is in its secondary group.
@@ -67,6 +76,7 @@ const M: u64 = 1 << 4;
 const I: u64 = 1 << 5;
 const W: u64 = 1 << 6;
 const WIMG: u64 = W | I | M | G;
+const WIMG_SHIFT: u32 = 3;
 const CHANGED: u64 = 1 << 7;
 const REFERENCED: u64 = 1 << 8;
 /// Three low bits of the key, and the upper two.
@@ -131,32 +141,39 @@ fn wimg(attr: Attr) -> u64 {
 }
 
 /// The raw entry of two doublewords; of a free slot, 0.
+#[inline]
 pub(super) fn decode(v: u64, r: u64) -> u64 {
     if !is_valid(v) {
         return if is_taken(v) { r } else { 0 };
     }
-    let (pp, key) = (r & (PP0 | READ_ONLY), r >> KEY_LOW_SHIFT & 0b111 | r >> KEY_HIGH_SHIFT << 3);
-    let mut attr = match pp {
-        0 => Attr::RW,
-        USER_WRITES => Attr::RW | Attr::USER,
-        READ_ONLY => Attr::READ | Attr::USER,
-        _ => Attr::READ,
-    };
-    attr = attr.with_key((key & 0xf) as u8);
-    for (soft, bit) in Attr::SOFT.into_iter().zip(SOFT) {
-        attr |= if v & bit != 0 { soft } else { Attr::NONE };
-    }
-    attr |= if v & BOLTED != 0 { Attr::GLOBAL } else { Attr::NONE };
-    attr |= if r & NO_EXECUTE == 0 { Attr::EXEC } else { Attr::NONE };
-    for (status, bit) in SAME {
-        attr |= if r & bit != 0 { status } else { Attr::NONE };
-    }
-    if let Some((memory, _)) = MEMORY.into_iter().find(|&(_, wimg)| wimg == r & WIMG) {
-        attr = attr.with_memory(memory);
-    }
-    // What this encodes came from the same format, or is read too late and will not count.
-    pte::encode(Entry::Leaf(PhysAddr::new(r & pte::FRAME), attr), PAGE_SHIFT).unwrap_or(0)
+    // Bit by bit, without a detour by `Attr`: this is a part of each look-up. What comes too late, and
+    // will not count, may have any bits.
+    let rights = RIGHTS[(r >> 61 & 0b100 | r & READ_ONLY) as usize];
+    let memory = TYPES[((r & WIMG) >> WIMG_SHIFT) as usize];
+    let status = (r & CHANGED) >> 1 | (r & REFERENCED) >> 3;
+    let software = (v & SOFTWARE) << 6 | (v & (SOFT[1] | SOFT[2])) << 5 | (v & BOLTED) << 4;
+    let key = (r & 0b111 << KEY_LOW_SHIFT) << 50 | (r & 1 << KEY_HIGH_SHIFT) << 2;
+    r & pte::FRAME | rights | memory | status | software | key | (r & NO_EXECUTE) << 61
 }
+
+/// The raw bits of each pp 0:2, the first of them above the others.
+const RIGHTS: [u64; 8] = {
+    let (write, user) = (leaf::WRITE, leaf::USER);
+    let read = leaf::PRESENT;
+    [read | write, read, read | write | user, read | user, read, read, read, read]
+};
+
+/// The raw bits of each WIMG; of one that is no type's, those of write-back.
+const TYPES: [u64; 16] = {
+    let [pwt, pcd, pat] = leaf::MEMORY;
+    let mut types = [0; 16];
+    types[((W | M) >> WIMG_SHIFT) as usize] = pwt;
+    types[((I | G) >> WIMG_SHIFT) as usize] = pcd;
+    types[((I | M | G) >> WIMG_SHIFT) as usize] = pcd | pwt;
+    types[((I | M) >> WIMG_SHIFT) as usize] = pat;
+    types[((W | M | G) >> WIMG_SHIFT) as usize] = pat | pwt;
+    types
+};
 
 #[cfg(test)]
 mod tests {

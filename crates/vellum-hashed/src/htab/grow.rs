@@ -14,13 +14,13 @@
 //! kept until the table is exclusive, or the caller knows that there are none.
 
 use super::entry::{SECONDARY, V_AVPN, is_taken};
-use super::table::{GROUP_BYTES, Node, Table, slots};
+use super::table::{GROUP_BYTES, Table, slots};
 use super::virt::Virtual;
 use super::{CREDIT, Htab, LEAST, SIZES, Stock, THERE};
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, OutOfFrames, PAGE_SHIFT, PhysAddr};
 use vellum_global::word::alloc_zeroed;
-use vellum_global::{Key, Nodes};
+use vellum_global::{Key, Node, Nodes};
 
 /// Pairs that one call moves at most. For [`CREDIT`] entries this is four times as many as it takes
 /// to be done before the next table is due.

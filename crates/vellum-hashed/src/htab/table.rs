@@ -11,7 +11,7 @@
 //!  | group N-1    secondary of hash 0        | -    | pair N/2 - 1   |
 //!  +-----------------------------------------+      +----------------+
 //!
-//!   node, 24 bytes:  tag (vellum_global::key) | next | raw entry
+//!   node, 24 bytes:  tag | next | raw entry (vellum_global::node)
 //! ```
 //!
 //! The secondary group of a hash is the complement of its primary one, so groups g and N-1-g are the
@@ -25,10 +25,10 @@
 
 use super::entry::{SECONDARY, V_AVPN, decode, encode, is_taken};
 use super::virt::Virtual;
-use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
 use vellum_core::{PhysAddr, PhysMap};
-use vellum_global::Key;
-use vellum_global::word::{load, store};
+use vellum_global::word::{load, store, with_words};
+use vellum_global::{Key, Node, node};
 
 /// Slots of a group.
 pub(super) const SLOTS: u64 = 8;
@@ -36,10 +36,6 @@ pub(super) const SLOTS: u64 = 8;
 pub(super) const GROUP_BYTES: u64 = SLOTS * SLOT_BYTES;
 const SLOT_BYTES: u64 = 16;
 const WORD: u64 = 8;
-
-const TAG: u64 = 0;
-const NEXT: u64 = 8;
-const RAW: u64 = 16;
 
 /// A table of 2<sup>`log2`</sup> groups.
 pub(super) struct Table<'m, M> {
@@ -64,12 +60,6 @@ pub(super) enum Found<'m, M> {
     Node(Node<'m, M>, Option<Node<'m, M>>),
 }
 
-/// A node at its place.
-pub(super) struct Node<'m, M> {
-    memory: &'m M,
-    at: PhysAddr,
-}
-
 /// The pair of a hash, or of a group, among 2<sup>`log2`</sup> groups.
 pub(super) const fn pair_of(hash: u64, log2: u8) -> u64 {
     let (mask, group) = ((1 << log2) - 1, hash & ((1 << log2) - 1));
@@ -77,7 +67,7 @@ pub(super) const fn pair_of(hash: u64, log2: u8) -> u64 {
 }
 
 /// The slots of a group.
-pub(super) fn slots(group: u64) -> impl Iterator<Item = Slot> + Clone {
+pub(super) fn slots(group: u64) -> impl DoubleEndedIterator<Item = Slot> + Clone {
     (0..SLOTS).map(move |index| Slot { group, index })
 }
 
@@ -157,15 +147,47 @@ impl<'m, M: PhysMap> Table<'m, M> {
         (Virtual::found(v, slot.group), decode(v, self.r(slot)))
     }
 
+    /// The slot of a group that is taken with this tag and H: its index, and both doublewords.
+    #[inline(always)]
+    pub(super) fn search(&self, group: u64, tag: u64) -> Option<(u64, [u64; 2])> {
+        if tag == 0 {
+            return self.search_among_free(group);
+        }
+        // SAFETY: the 16 words of a group of the block, by the mask, which do not cross a frame; the
+        // rest by `new`.
+        unsafe {
+            with_words(self.memory, self.group_at(group), |words: &[_; 2 * SLOTS as usize]| {
+                // All of them, and without a branch that no processor could predict.
+                let mut at = words.len();
+                for (n, slot) in words.chunks_exact(2).enumerate() {
+                    let [first, ..] = slot else { continue };
+                    let hit = first.load(Relaxed) & (V_AVPN | SECONDARY) == tag;
+                    at = if hit { 2 * n } else { at };
+                }
+                let both = words.get(at..)?.first_chunk::<2>()?;
+                Some((at as u64 / 2, both.each_ref().map(|word| word.load(Relaxed))))
+            })
+        }
+    }
+
+    /// [`search`](Self::search) for the tag that a free slot has too: of the first pages of the one
+    /// segment whose identifier is 0.
+    #[cold]
+    fn search_among_free(&self, group: u64) -> Option<(u64, [u64; 2])> {
+        let mut slots = slots(group).map(|slot| (slot.index, [self.v(slot), self.r(slot)]));
+        slots.find(|&(_, [v, _])| is_taken(v) && v & (V_AVPN | SECONDARY) == 0)
+    }
+
+    /// Whether all slots of a group are taken; one that is free is mostly the last.
+    #[inline]
+    pub(super) fn is_full(&self, group: u64) -> bool {
+        slots(group).rev().all(|slot| is_taken(self.v(slot)))
+    }
+
     /// A free slot for `page`: of its primary group if there is one.
     pub(super) fn free_slot(&self, page: Virtual) -> Option<Slot> {
         let mut slots = self.groups_of(page.hash()).into_iter().flat_map(slots);
         slots.find(|&slot| !is_taken(self.v(slot)))
-    }
-
-    /// Whether the slot is taken by `page`.
-    pub(super) fn holds(&self, slot: Slot, v: u64, page: Virtual) -> bool {
-        is_taken(v) && v & (V_AVPN | SECONDARY) == self.v_of(slot, page)
     }
 
     pub(super) const fn head_at(&self, pair: u64) -> PhysAddr {
@@ -191,7 +213,7 @@ impl<'m, M: PhysMap> Table<'m, M> {
     /// it was read.
     pub(super) unsafe fn follow(&self, link: u64) -> Option<Node<'m, M>> {
         // SAFETY: links in chains are 0 or lead to nodes, which stay, by `new`.
-        (link != 0).then(|| unsafe { Node::new(self.memory, PhysAddr::new(link)) })
+        unsafe { Node::follow(self.memory, link) }
     }
 
     /// The pair of `page`.
@@ -201,20 +223,14 @@ impl<'m, M: PhysMap> Table<'m, M> {
 
     /// The entry of a page, whose stripe is held.
     pub(super) fn find(&self, page: Virtual, key: Key) -> Option<Found<'m, M>> {
-        let mut slots = self.groups_of(page.hash()).into_iter().flat_map(slots);
-        if let Some(slot) = slots.find(|&slot| self.holds(slot, self.v(slot), page)) {
-            return Some(Found::Slot(slot));
-        }
-        let (mut link, mut before) = (self.head(self.pair(page)), None);
-        // SAFETY: the stripe is held.
-        while let Some(node) = unsafe { self.follow(link) } {
-            if node.tag() == key.tag() {
-                return Some(Found::Node(node, before));
+        for (group, h) in self.groups_of(page.hash()).into_iter().zip([0, SECONDARY]) {
+            if let Some((index, _)) = self.search(group, page.avpn() | h) {
+                return Some(Found::Slot(Slot { group, index }));
             }
-            link = node.next();
-            before = Some(node);
         }
-        None
+        // SAFETY: the stripe is held.
+        let found = unsafe { node::find(self.memory, self.head(self.pair(page)), key) }?;
+        Some(Found::Node(found.node, found.before))
     }
 
     /// Makes a node, the caller's alone, the first of its pair.
@@ -246,63 +262,5 @@ impl<'m, M: PhysMap> Table<'m, M> {
             }
             link = node.next();
         }
-    }
-}
-
-impl<'m, M: PhysMap> Node<'m, M> {
-    /// The node at `at`.
-    ///
-    /// # Safety
-    ///
-    /// `at` is that of a node of 24 bytes in a pool over `memory`, whose frames stay for as long as
-    /// `'m`; whoever touches its words does so through [`word`](vellum_global::word).
-    pub(super) const unsafe fn new(memory: &'m M, at: PhysAddr) -> Self {
-        Self { memory, at }
-    }
-
-    pub(super) const fn at(&self) -> PhysAddr {
-        self.at
-    }
-
-    fn load(&self, offset: u64) -> u64 {
-        // SAFETY: by `new`; offsets are those of the three words.
-        unsafe { load(self.memory, self.at.wrapping_add(offset)) }
-    }
-
-    fn store(&self, offset: u64, value: u64) {
-        // SAFETY: as in `load`.
-        unsafe { store(self.memory, self.at.wrapping_add(offset), value) }
-    }
-
-    pub(super) fn tag(&self) -> u64 {
-        self.load(TAG)
-    }
-
-    pub(super) fn next(&self) -> u64 {
-        self.load(NEXT)
-    }
-
-    pub(super) fn raw(&self) -> u64 {
-        self.load(RAW)
-    }
-
-    pub(super) fn set_next(&self, next: u64) {
-        self.store(NEXT, next);
-    }
-
-    pub(super) fn set_raw(&self, raw: u64) {
-        self.store(RAW, raw);
-    }
-
-    pub(super) fn fill(&self, key: Key, next: u64, raw: u64) {
-        self.store(TAG, key.tag());
-        self.store(NEXT, next);
-        self.store(RAW, raw);
-    }
-}
-
-impl<M> fmt::Debug for Node<'_, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Node({})", self.at)
     }
 }

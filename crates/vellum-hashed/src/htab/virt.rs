@@ -34,6 +34,8 @@ const SEGMENT_SHIFT: u32 = 28;
 const PAGE_BITS: u32 = SEGMENT_SHIFT - PAGE_SHIFT as u32;
 const PAGES: u64 = (1 << PAGE_BITS) - 1;
 const ESID_BITS: u32 = 57 - SEGMENT_SHIFT;
+/// Identifier and ESID together.
+const SEGMENTS: u64 = (1 << (16 + ESID_BITS)) - 1;
 const VSID_BITS: u32 = 50;
 const VSIDS: u64 = (1 << VSID_BITS) - 1;
 const HASHES: u64 = (1 << 39) - 1;
@@ -79,11 +81,11 @@ const fn unscramble(x: u64) -> u64 {
 }
 
 impl Virtual {
-    pub(super) fn of(key: Key) -> Self {
-        let number = key.va().number().as_u64();
-        let esid = number >> PAGE_BITS & ((1 << ESID_BITS) - 1);
-        let segment = u64::from(key.asid().as_u16()) << ESID_BITS | esid;
-        Self { vsid: scramble(segment), page: number & PAGES }
+    #[inline]
+    pub(super) const fn of(key: Key) -> Self {
+        // In the tag of a page of 4 KiB the identifier is right above the page's number.
+        let segment = key.tag() >> PAGE_BITS & SEGMENTS;
+        Self { vsid: scramble(segment), page: key.tag() & PAGES }
     }
 
     /// The key that it was made of; `None` if there is none.

@@ -182,8 +182,10 @@ mod tests {
     #[test]
     fn a_chained_hash_does_not_care() {
         let row = |spread| measure(by_name("hashed-chained").unwrap(), spread).unwrap();
-        let bytes: HashSet<_> = SPREADS.map(row).iter().map(|row| row.bytes).collect();
-        assert_eq!(bytes.len(), 1, "{bytes:?}");
+        let bytes = SPREADS.map(row).map(|row| row.bytes.unwrap());
+        // Which pages share a bucket is chance: some nodes more or less.
+        let (least, most) = (bytes.iter().min().unwrap(), bytes.iter().max().unwrap());
+        assert!(most - least <= least / 50, "{bytes:?}");
     }
 
     #[test]

@@ -12,9 +12,39 @@
 
 use vellum_core::{PAGE_SHIFT, PhysAddr, Ref, Sink};
 
+/// Who takes a look-up's notes: [`Notes`] for a sink that hears, `()` for one that does not, so that
+/// nothing of it is left then.
+pub trait Note {
+    /// Forgets what a look-up noted that has to start again.
+    fn restart(&mut self);
+
+    /// Notes a reference that shares nothing with the walk to any other page.
+    fn note(&mut self, pa: PhysAddr, bytes: u8, parallel: bool);
+}
+
+impl Note for () {
+    #[inline]
+    fn restart(&mut self) {}
+
+    #[inline]
+    fn note(&mut self, _: PhysAddr, _: u8, _: bool) {}
+}
+
+impl Note for Notes<'_> {
+    #[inline]
+    fn restart(&mut self) {
+        Notes::restart(self);
+    }
+
+    #[inline]
+    fn note(&mut self, pa: PhysAddr, bytes: u8, parallel: bool) {
+        Notes::note(self, pa, bytes, parallel);
+    }
+}
+
 /// The references of one look-up, after some that were told already.
 #[derive(Debug)]
-pub(crate) struct Notes<'r> {
+pub struct Notes<'r> {
     skip: usize,
     seen: usize,
     read: &'r mut [Ref],
@@ -24,17 +54,17 @@ const NOTHING: Ref = Ref { pa: PhysAddr::new(0), bytes: 0, span: PAGE_SHIFT, par
 
 impl Notes<'_> {
     /// References that are held at a time.
-    pub(crate) const ROOM: usize = 16;
+    pub const ROOM: usize = 16;
 
     /// Forgets what a look-up noted that has to start again.
     #[inline]
-    pub(crate) const fn restart(&mut self) {
+    pub const fn restart(&mut self) {
         self.seen = 0;
     }
 
     /// Notes a reference that shares nothing with the walk to any other page.
     #[inline]
-    pub(crate) fn note(&mut self, pa: PhysAddr, bytes: u8, parallel: bool) {
+    pub fn note(&mut self, pa: PhysAddr, bytes: u8, parallel: bool) {
         if let Some(slot) = self.seen.checked_sub(self.skip).and_then(|i| self.read.get_mut(i)) {
             *slot = Ref { pa, bytes, span: PAGE_SHIFT, parallel };
         }
@@ -43,7 +73,7 @@ impl Notes<'_> {
 
     /// Does `look` and tells `sink` what it noted; what it returned.
     #[inline]
-    pub(crate) fn told<S: Sink, R>(sink: &mut S, mut look: impl FnMut(&mut Notes<'_>) -> R) -> R {
+    pub fn told<S: Sink, R>(sink: &mut S, mut look: impl FnMut(&mut Notes<'_>) -> R) -> R {
         if !S::HEARS {
             return look(&mut Notes { skip: 0, seen: 0, read: &mut [] });
         }

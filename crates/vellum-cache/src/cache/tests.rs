@@ -1,8 +1,8 @@
 use super::*;
 use crate::testing::Ram;
+use core::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::vec::Vec;

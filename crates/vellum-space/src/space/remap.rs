@@ -151,7 +151,7 @@ impl<S: System> Parts<'_, S> {
 
     /// Every region of the range to the same distances from the new place.
     fn move_all(&mut self, request: Request) -> Result<u64, Errno> {
-        let end = request.addr + request.old_len;
+        let end = request.addr.saturating_add(request.old_len);
         let mut at = request.addr;
         let mut is_first = true;
         while let Some(found) = self.first_in(at, end) {
@@ -178,7 +178,7 @@ impl<S: System> Parts<'_, S> {
             self.unmap(request.to, request.to + request.new_len)?;
         }
         if request.shrinks() {
-            self.unmap(request.addr + request.new_len, request.addr + request.old_len)?;
+            self.drop_tail(&request)?;
             request.old_len = request.new_len;
         }
         let found = self.find(request.addr).ok_or(Errno::Efault)?;
@@ -190,11 +190,18 @@ impl<S: System> Parts<'_, S> {
         self.transfer(found, Request { to, ..request })
     }
 
+    /// Unmaps what is too much.
+    fn drop_tail(&mut self, request: &Request) -> Result<(), Errno> {
+        let tail = request.addr.saturating_add(request.new_len);
+        let (start, end) = self.unmappable(tail, request.delta())?;
+        self.unmap(start, end)
+    }
+
     /// Another length at the same place, or wherever there is room.
     fn resize_at(&mut self, request: Request) -> Result<u64, Errno> {
         let Request { addr, old_len, new_len, .. } = request;
         if request.shrinks() {
-            self.unmap(addr + new_len, addr + old_len)?;
+            self.drop_tail(&request)?;
             return Ok(addr);
         }
         if new_len == old_len {

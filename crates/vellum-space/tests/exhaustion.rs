@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::ops::ControlFlow;
-use vellum_core::{Entry, PAGE_SIZE, PageTable, PhysMap, VirtAddr};
+use core::ops::ControlFlow;
+use vellum_core::{Entry, PAGE_SIZE, PageTable, PhysAddr, PhysMap, VirtAddr};
 use vellum_fault::host::designs::{Design, mmu};
 use vellum_fault::host::{HostSystem, Ram};
 use vellum_fault::{Access, Engine, Mmu, System};
@@ -31,10 +31,7 @@ fn picture<T: PageTable>(space: &Space<'_, '_, T>, ram: &Ram) -> (String, Vec<(u
         mmu.visit(VirtAddr::new(BASE), 1 << 30, &mut |span| {
             for at in (0..span.len).step_by(PAGE_SIZE as usize) {
                 let (byte, is_soft) = match span.entry {
-                    // SAFETY: a mapped frame of the host's RAM, and nobody else runs.
-                    Entry::Leaf(pa, _) => {
-                        (ram.with(pa.wrapping_add(at), |p| unsafe { p.read() }), false)
-                    }
+                    Entry::Leaf(pa, _) => (first_byte(ram, pa.wrapping_add(at)), false),
                     _ => (0, true),
                 };
                 pages.push((span.va.as_u64() + at, byte, is_soft));
@@ -44,6 +41,11 @@ fn picture<T: PageTable>(space: &Space<'_, '_, T>, ram: &Ram) -> (String, Vec<(u
         .unwrap();
     });
     (text, pages)
+}
+
+fn first_byte(ram: &Ram, pa: PhysAddr) -> u8 {
+    // SAFETY: a mapped frame of the host's RAM, and nobody else runs.
+    ram.with(pa, |p| unsafe { p.read() })
 }
 
 /// Regions of several kinds, with pages in some.
@@ -62,10 +64,13 @@ fn furnish<T: PageTable>(space: &Space<'_, '_, T>, file: FileMap) {
     space.mmap(page(1000), PAGE_SIZE, RW, FIXED | map::GROWSDOWN, None).unwrap();
 }
 
+/// Runs a call, which may take the other space's translations for a child.
+type Run<T> = for<'e, 'r> fn(&Space<'e, 'r, T>, &mut Option<Spare<'e, 'r, T>>) -> Result<(), Errno>;
+
 /// A call, and whether it may have done a part of its work when it is refused.
 struct Call<T: PageTable> {
     name: &'static str,
-    run: for<'e, 'r> fn(&Space<'e, 'r, T>, &mut Option<Spare<'e, 'r, T>>) -> Result<(), Errno>,
+    run: Run<T>,
     may_be_partial: bool,
 }
 

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use vellum_core::{PAGE_SIZE, PageTable, VirtAddr};
 use vellum_fault::host::designs::{Design, mmu};

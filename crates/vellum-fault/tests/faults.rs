@@ -8,10 +8,14 @@ mod common;
 mod files;
 #[path = "faults/large.rs"]
 mod large;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/model.rs"]
 mod model;
 #[path = "faults/swap.rs"]
 mod swap;
+#[path = "faults/threads.rs"]
+mod threads;
 
 use common::{BASE, Host, Spaces, anon, get, page, put, region};
 use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};

@@ -419,3 +419,29 @@ fn readers_beside_truncations_never_leave_a_page_behind_the_end() {
         });
     });
 }
+
+/// A file of two pages that is cut to nothing right after somebody has asked for its length.
+struct Shrinking(AtomicU64);
+
+impl Files for Shrinking {
+    fn len_bytes(&self, _: FileId) -> u64 {
+        self.0.swap(0, SeqCst)
+    }
+
+    fn read(&self, _: FileId, _: u64, _: FrameBytes<'_>) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn write(&self, _: FileId, _: u64, _: FrameBytes<'_>) -> Result<(), FileError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_page_that_comes_after_the_truncation_is_seen_to_lie_behind_the_end() {
+    with_cache(16, |_, cache| {
+        let disk = Shrinking(AtomicU64::new(8192));
+        assert_eq!(cache.get(&disk, FILE, 1).unwrap_err(), CacheError::PastEnd);
+        assert_eq!(cache.count_pages(), 0);
+    });
+}

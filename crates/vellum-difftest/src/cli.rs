@@ -12,6 +12,7 @@ use crate::compare::{self, Mode};
 use crate::expect;
 use crate::generate;
 use crate::op::Sequence;
+use crate::ours;
 use crate::shrink;
 use crate::subject::{Subject, SubjectError};
 use crate::trace::{Outcome, Trace};
@@ -40,6 +41,9 @@ struct Options {
     /// Compare regions as they are cut, and counts of shared and dirty pages
     #[arg(long)]
     strict: bool,
+    /// Stop after so many differences
+    #[arg(long, default_value_t = 1)]
+    differences: u64,
     /// What Linux is compared with: `linux`, for another run of the same
     #[arg(long, default_value = "linux")]
     design: String,
@@ -105,7 +109,8 @@ fn carried_out(options: &Options) -> Result<bool, Stop> {
     let mode = if options.strict { Mode::Strict } else { Mode::Normalised };
     if let Some(number) = options.sequence {
         let length = usize::from(options.sequence_length);
-        let sequence = generate::sequence(options.seed, number, length);
+        let mut sequence = generate::sequence(options.seed, number, length);
+        sequence.ops.retain(|op| linux.has(op) && other.has(op));
         return show(&sequence, linux.as_mut(), other.as_mut(), mode);
     }
     fuzz(options, linux.as_mut(), other.as_mut(), mode)
@@ -129,7 +134,10 @@ fn linux() -> Result<Box<dyn Subject>, Stop> {
 fn subject(design: &str) -> Result<Box<dyn Subject>, Stop> {
     match design {
         "linux" => linux(),
-        _ => Err(Stop(format!("there is no design `{design}`; choose linux"))),
+        _ => ours::by_name(design).ok_or_else(|| {
+            let names = ours::names().join(", ");
+            Stop(format!("there is no design `{design}`; choose linux, {names}"))
+        }),
     }
 }
 
@@ -236,29 +244,35 @@ fn fuzz(
     let ops = if options.long { LONG } else { options.ops };
     let started = Instant::now();
     let mut tally = Tally::default();
-    while tally.ops < ops {
+    let mut differences = 0;
+    while tally.ops < ops && differences < options.differences {
         let number = tally.sequences;
-        let sequence = generate::sequence(options.seed, number, length);
+        let mut sequence = generate::sequence(options.seed, number, length);
+        sequence.ops.retain(|op| left.has(op) && right.has(op));
         let failed = |e: SubjectError| Stop(format!("sequence {number}: {e}\n{sequence}"));
         let one = left.run(&sequence).map_err(failed)?;
         let other = right.run(&sequence).map_err(failed)?;
         tally.add(&one);
         if let Some(found) = compare::difference(&sequence, &one, &other, mode) {
+            differences += 1;
             say!("seed {}, sequence {number}: {found}", options.seed);
             shrunk(&sequence, &found, left, right, mode);
-            return Ok(false);
         }
     }
     let seconds = started.elapsed().as_secs_f64();
     let Tally { sequences, ops, succeeded, skipped } = tally;
+    let (left, right) = (left.name(), right.name());
+    let share = succeeded as f64 * 100.0 / ops.max(1) as f64;
+    let found = match differences {
+        0 => "no difference".to_owned(),
+        1 => "one difference".to_owned(),
+        _ => format!("{differences} differences"),
+    };
     say!(
-        "{ops} operations in {sequences} sequences, {:.0}% succeeded, {skipped} skipped, \
-         {seconds:.1} s: no difference between {} and {}",
-        succeeded as f64 * 100.0 / ops as f64,
-        left.name(),
-        right.name()
+        "{ops} operations in {sequences} sequences, {share:.0}% succeeded, {skipped} skipped, \
+         {seconds:.1} s: {found} between {left} and {right}"
     );
-    Ok(true)
+    Ok(differences == 0)
 }
 
 /// Shrinks a sequence that differs, and tells what remains.

@@ -9,6 +9,7 @@ pub mod generate;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod linux;
 pub mod op;
+pub mod ours;
 pub mod random;
 pub mod shrink;
 pub mod subject;

@@ -1,6 +1,6 @@
 //! What is compared: something that runs a sequence and shows what came of it.
 
-use crate::op::{Sequence, Unsafe};
+use crate::op::{Op, Sequence, Unsafe};
 use crate::trace::Trace;
 use core::fmt;
 
@@ -8,6 +8,12 @@ use core::fmt;
 pub trait Subject {
     /// What it is called in reports.
     fn name(&self) -> &str;
+
+    /// Whether it has this operation at all; those that it lacks are left out for all subjects.
+    fn has(&self, op: &Op) -> bool {
+        let _ = op;
+        true
+    }
 
     /// Runs a sequence from an empty arena and a fresh file.
     ///
@@ -30,6 +36,8 @@ pub enum SubjectError {
     Left(i32),
     /// What it recorded cannot be read.
     Record(String),
+    /// So many frames were not given back, or too many were.
+    Lost(u64),
 }
 
 impl SubjectError {
@@ -53,6 +61,7 @@ impl fmt::Display for SubjectError {
             Self::Host(what) => write!(f, "the host refused: {what}"),
             Self::Died(signal) => write!(f, "the process that ran it died of signal {signal}"),
             Self::Left(status) => write!(f, "the process that ran it left with status {status}"),
+            Self::Lost(frames) => write!(f, "{frames} frames were not given back, or too many"),
             Self::Record(what) => write!(f, "the record of a run: {what}"),
         }
     }

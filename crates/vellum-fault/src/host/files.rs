@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 use vellum_cache::{FileError, FileId, Files};
-use vellum_core::{FrameBytes, PAGE_SIZE};
+use vellum_core::{FrameBytes, OutOfFrames, PAGE_SIZE};
 
 /// Files in the host's memory. Shared anonymous memory is one of them without contents of its own.
 #[derive(Default)]
@@ -109,6 +109,10 @@ impl Files for MemoryFiles {
             from.read(0, page);
         }
         Ok(())
+    }
+
+    fn create_shared(&self, len: u64) -> Result<FileId, OutOfFrames> {
+        Ok(self.create_memory(len))
     }
 
     fn is_memory(&self, file: FileId) -> bool {

@@ -99,9 +99,6 @@ impl<S: System> Parts<'_, S> {
             return Err(Errno::Enomem);
         }
         let index = file.map_or(0, |file| file.offset >> PAGE_SHIFT);
-        if index.checked_add(pages(request.len)).is_none_or(|end| end > u64::MAX >> PAGE_SHIFT) {
-            return Err(Errno::Eoverflow);
-        }
         if self.vmas.len() > self.rules.max_map_count {
             return Err(Errno::Enomem);
         }
@@ -207,6 +204,9 @@ fn file_region(
     mut flags: VmFlags,
     index: u64,
 ) -> Result<Vma, Errno> {
+    if index.checked_add(pages(request.len)).is_none_or(|end| end > i64::MAX as u64 >> PAGE_SHIFT) {
+        return Err(Errno::Eoverflow);
+    }
     let kind = request.flags & map::TYPE;
     if kind == map::SHARED_VALIDATE && request.flags & !(map::LEGACY | map::TYPE) != 0 {
         return Err(Errno::Eopnotsupp);

@@ -90,14 +90,16 @@ impl<'a> Eyes<'a> {
             };
             // SAFETY: within the vector, and written if mapped.
             let in_core = mapped && unsafe { vector.add(at).read() } & 1 != 0;
+            // A guard is stored as what was swapped out is.
+            let guard = word >> 58 & 1 != 0;
             let bit = |set: bool, bit: u8| if set { bit } else { 0 };
             out.byte(
                 bit(mapped, page::MAPPED)
                     | bit(in_core, page::IN_CORE)
                     | bit(word >> 63 & 1 != 0, page::PRESENT)
-                    | bit(word >> 62 & 1 != 0, page::SWAPPED)
+                    | bit(word >> 62 & 1 != 0 && !guard, page::SWAPPED)
                     | bit(word >> 61 & 1 != 0, page::FILE)
-                    | bit(word >> 58 & 1 != 0, page::GUARD),
+                    | bit(guard, page::GUARD),
             );
         }
     }

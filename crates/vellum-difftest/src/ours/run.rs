@@ -1,0 +1,373 @@
+//! Operations on an address space.
+
+use super::{look, no_frames};
+use crate::abi::PAGE;
+use crate::op::{
+    Access, FILE_BYTES, LOCKED_PAGES, MARGIN, Op, Place, Resource, Sequence, Source, WRITTEN_PAGES,
+    file_byte,
+};
+use crate::subject::SubjectError;
+use crate::trace::{Last, Outcome, Probe, Signal, State, Step, Trace, WORDS, content_of};
+use vellum_cache::{FileId, page::State as PageFlags};
+use vellum_core::{PageTable, VirtAddr};
+use vellum_fault::host::designs::{Design, mmu};
+use vellum_fault::host::{HostSystem, Ram};
+use vellum_fault::{Deny, Engine, FaultError, Mmu, Signal as Kind, System};
+use vellum_space::abi::{map, prot};
+use vellum_space::{AddressSpace, Errno, FileMap, Layout, Limits, Rules};
+
+/// Where the arena lies: as on Linux, over the border of a lowest table.
+const BASE: u64 = 0x10_0000_0000 - 32 * PAGE;
+/// Where the region lies that stands for the program: limits are counted from what it has.
+const PROGRAM: u64 = 0x5555_0000_0000;
+/// Its size. The limit of data is larger than any heap: the heap alone never meets it.
+const PROGRAM_BYTES: u64 = 1 << 30;
+/// How much one `pread` reads at most on Linux, there.
+const MOST_READ: u64 = (64 << 10) - 8;
+
+type Lock = spin::RwLock<()>;
+pub(super) type Space<'e, 's, T> = AddressSpace<'e, HostSystem<'s, T>, Lock>;
+type Result<T> = core::result::Result<T, SubjectError>;
+
+/// Whether an address space has this operation.
+pub(super) const fn has(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Map { .. }
+            | Op::Unmap { .. }
+            | Op::Protect { .. }
+            | Op::Read { .. }
+            | Op::Write { .. }
+            | Op::Scan { .. }
+            | Op::Fill { .. }
+            | Op::FileWrite { .. }
+            | Op::FileRead { .. }
+            | Op::Fork
+            | Op::ForkProbe
+            | Op::Break { .. }
+            | Op::Limit { .. }
+    )
+}
+
+/// Runs a sequence over a design.
+pub(super) fn all<D: Design>(ram: &Ram, sequence: &Sequence) -> Result<Trace> {
+    let shared = D::shared(ram).map_err(no_frames)?;
+    let rules = Rules::new(1 << 30);
+    let engine = Engine::new(HostSystem::new(ram), 0).map_err(no_frames)?;
+    let mut numbers = 1..=u16::MAX;
+    let mut new = || {
+        let number = numbers.next().ok_or_else(|| SubjectError::Host("too many forks".into()))?;
+        Ok(mmu(&engine, D::table(&shared, number).map_err(no_frames)?))
+    };
+    let layout = Layout { heap: BASE, data: (BASE, BASE), ..Layout::default() };
+    let limits = Limits { locked: LOCKED_PAGES * PAGE, ..Limits::default() };
+    let space = AddressSpace::new(new()?, &rules, layout, limits);
+    let flags = map::PRIVATE | map::ANONYMOUS | map::FIXED | map::NORESERVE;
+    let program = space.mmap(PROGRAM, PROGRAM_BYTES, prot::READ | prot::WRITE, flags, None);
+    if program != Ok(PROGRAM) {
+        return Err(SubjectError::Host("the program's region".into()));
+    }
+    let file = make_file(&engine)?;
+    let start = space.size_bytes();
+    let mut run = Run { sequence, engine: &engine, file, spaces: vec![space], start, new };
+    run.all()
+}
+
+/// The file, with its first pages written.
+fn make_file<T: PageTable>(engine: &Engine<HostSystem<'_, T>>) -> Result<FileId> {
+    let file = engine.system().files().create_memory(FILE_BYTES);
+    for index in 0..WRITTEN_PAGES {
+        fill_file(engine, file, index, 0, &[file_byte(index * PAGE); PAGE as usize])?;
+    }
+    Ok(file)
+}
+
+/// Writes bytes to one page of the file.
+fn fill_file<T: PageTable>(
+    engine: &Engine<HostSystem<'_, T>>,
+    file: FileId,
+    index: u64,
+    at: usize,
+    bytes: &[u8],
+) -> Result<()> {
+    let files = engine.system().files();
+    let (page, _) = engine.cache().get(files, file, index).map_err(|e| {
+        SubjectError::Host(format!("page {index} of the file: {e}"))
+    })?;
+    page.with_bytes(|to| to.write(at, bytes));
+    page.info().set(PageFlags::DIRTY);
+    Ok(())
+}
+
+/// A sequence that runs.
+struct Run<'a, 'e, 's, T: PageTable, N> {
+    sequence: &'a Sequence,
+    engine: &'e Engine<HostSystem<'s, T>>,
+    file: FileId,
+    /// Those that forked, and last the one that runs.
+    spaces: Vec<Space<'e, 's, T>>,
+    /// Bytes of regions when it began.
+    start: u64,
+    /// Makes translations for a child.
+    new: N,
+}
+
+impl<'e, 's, T, N> Run<'_, 'e, 's, T, N>
+where
+    T: PageTable,
+    N: FnMut() -> Result<Mmu<'e, HostSystem<'s, T>>>,
+{
+    fn all(&mut self) -> Result<Trace> {
+        let mut trace = Trace::default();
+        for op in &self.sequence.ops {
+            let outcome = self.step(op)?;
+            trace.steps.push(Step { outcome, state: Some(self.look()?) });
+        }
+        trace.last = self.last()?;
+        while self.spaces.len() > 1 {
+            self.spaces.pop();
+            trace.parents.push(self.last()?);
+        }
+        Ok(trace)
+    }
+
+    fn space(&self) -> Result<&Space<'e, 's, T>> {
+        self.spaces.last().ok_or_else(|| SubjectError::Host("no space is left".into()))
+    }
+
+    fn look(&self) -> Result<State> {
+        Ok(look::state(self.space()?, self.engine, self.file, BASE, self.sequence))
+    }
+
+    fn last(&self) -> Result<Last> {
+        let before = self.look()?;
+        let space = self.space()?;
+        let contents = probe_reads(space, self.sequence.pages)?;
+        let between = self.look()?;
+        let probes = probe_writes(space, contents)?;
+        Ok(Last { before, probes, between, after: self.look()? })
+    }
+
+    fn step(&mut self, op: &Op) -> Result<Outcome> {
+        let at = |place: Place| place.address(BASE);
+        let space = self.space()?;
+        Ok(match *op {
+            Op::Map { at: place, len, prot, flags, from } => {
+                let file = self.file_map(from);
+                placed(space, space.mmap(at(place), len, prot, flags, file), len)
+            }
+            Op::Unmap { at: place, len } => done(space.munmap(at(place), len)),
+            Op::Protect { at: place, len, prot } => done(space.mprotect(at(place), len, prot)),
+            Op::Read { at: place } => match load(space, at(place))? {
+                Ok(byte) => Outcome::Byte(byte),
+                Err(signal) => Outcome::Signal(signal),
+            },
+            Op::Write { at: place, value } => stored(store(space, at(place), value)?),
+            Op::Scan { at: place, len } => scan(space, at(place), len)?,
+            Op::Fill { at: place, len, value } => {
+                let mut pages = addresses(at(place), len);
+                let failed = pages.find_map(|page| match store(space, page, value) {
+                    Ok(Ok(())) => None,
+                    other => Some(other),
+                });
+                stored(failed.unwrap_or(Ok(Ok(())))?)
+            }
+            Op::FileWrite { offset, len, value } => self.file_write(offset, len, value)?,
+            Op::FileRead { offset, len } => self.file_read(offset, len),
+            Op::Fork => match self.fork()? {
+                Ok(child) => {
+                    self.spaces.push(child);
+                    Outcome::Done(0)
+                }
+                Err(errno) => fails(errno),
+            },
+            Op::ForkProbe => match self.fork()? {
+                Ok(child) => {
+                    let contents = probe_reads(&child, self.sequence.pages)?;
+                    Outcome::Probed(probe_writes(&child, contents)?)
+                }
+                Err(errno) => fails(errno),
+            },
+            Op::Break { to } => {
+                let end = space.brk(BASE + to);
+                Outcome::At(end.wrapping_sub(BASE).cast_signed())
+            }
+            Op::Limit { what, pages } => {
+                let mut limits = space.limits();
+                let bytes = pages * PAGE;
+                match what {
+                    Resource::AddressSpace => limits.address_space = self.start + bytes,
+                    Resource::Data => limits.data = PROGRAM_BYTES + bytes,
+                    // What was given up cannot be had back.
+                    Resource::Locked => limits.locked = bytes.min(LOCKED_PAGES * PAGE),
+                    Resource::Stack => limits.stack = bytes,
+                }
+                space.set_limits(limits);
+                Outcome::Done(0)
+            }
+            _ => Outcome::Skipped("an address space does not have this"),
+        })
+    }
+
+    fn file_map(&self, from: Source) -> Option<FileMap> {
+        let Source::File(access, offset) = from else { return None };
+        let (readable, writable) = match access {
+            Access::ReadWrite => (true, true),
+            Access::Read => (true, false),
+            Access::Write => (false, true),
+        };
+        Some(FileMap { file: self.file, offset, readable, writable })
+    }
+
+    fn fork(&mut self) -> Result<core::result::Result<Space<'e, 's, T>, Errno>> {
+        let mmu = (self.new)()?;
+        Ok(self.space()?.fork(mmu))
+    }
+
+    fn file_write(&self, offset: u64, len: u64, value: u8) -> Result<Outcome> {
+        let files = self.engine.system().files();
+        let end = offset + len;
+        if len > 0 && end > vellum_cache::Files::len_bytes(files, self.file) {
+            files.set_len(self.file, end);
+        }
+        let mut at = offset;
+        while at < end {
+            let within = at % PAGE;
+            let some = (PAGE - within).min(end - at);
+            let bytes = vec![value; some as usize];
+            fill_file(self.engine, self.file, at / PAGE, within as usize, &bytes)?;
+            at += some;
+        }
+        Ok(Outcome::Done(len))
+    }
+
+    /// What `pread` gives of a file in memory: of a hole it reads zeroes, and leaves it one.
+    fn file_read(&self, offset: u64, len: u64) -> Outcome {
+        let files = self.engine.system().files();
+        let size = vellum_cache::Files::len_bytes(files, self.file);
+        let came = len.min(MOST_READ).min(size.saturating_sub(offset));
+        let first = |at: u64| {
+            let page = self.engine.cache().ready(self.file, at / PAGE);
+            let mut byte = [0];
+            if let Some(page) = page {
+                page.with_bytes(|from| from.read((at % PAGE) as usize, &mut byte));
+            }
+            byte[0]
+        };
+        let pages = 0..came.div_ceil(PAGE);
+        Outcome::Pages(pages.map(|page| first(offset + page * PAGE)).collect(), None)
+    }
+}
+
+fn fails(errno: Errno) -> Outcome {
+    Outcome::Fails(u64::from(errno.number().cast_unsigned()))
+}
+
+fn done(result: core::result::Result<(), Errno>) -> Outcome {
+    result.map_or_else(fails, |()| Outcome::Done(0))
+}
+
+/// An address that a call gave; what is far from the arena goes at once.
+fn placed<T: PageTable>(
+    space: &Space<'_, '_, T>,
+    result: core::result::Result<u64, Errno>,
+    len: u64,
+) -> Outcome {
+    match result {
+        Err(errno) => fails(errno),
+        Ok(address) => {
+            let offset = address.wrapping_sub(BASE).cast_signed();
+            if offset.unsigned_abs() <= 2 * MARGIN {
+                return Outcome::At(offset);
+            }
+            match space.munmap(address, len) {
+                Ok(()) => Outcome::Elsewhere,
+                Err(errno) => fails(errno),
+            }
+        }
+    }
+}
+
+/// What an access gave: a signal, or an error of the run.
+fn signal<V>(result: core::result::Result<V, (usize, FaultError)>) -> Result<core::result::Result<V, Signal>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err((_, FaultError::Deny(deny))) => Ok(Err(of(deny))),
+        Err((_, other)) => Err(SubjectError::Host(format!("a fault: {other}"))),
+    }
+}
+
+fn of(deny: Deny) -> Signal {
+    let number = match deny.signal() {
+        Kind::Bus => 7,
+        Kind::Segv => 11,
+    };
+    let at = deny.addr().as_u64().wrapping_sub(BASE).cast_signed();
+    Signal { number, code: i64::from(deny.code()), at }
+}
+
+fn load<T: PageTable>(
+    space: &Space<'_, '_, T>,
+    at: u64,
+) -> Result<core::result::Result<u8, Signal>> {
+    let mut byte = [0];
+    Ok(signal(space.read(VirtAddr::new(at), &mut byte))?.map(|()| byte[0]))
+}
+
+fn store<T: PageTable>(
+    space: &Space<'_, '_, T>,
+    at: u64,
+    value: u8,
+) -> Result<core::result::Result<(), Signal>> {
+    signal(space.write(VirtAddr::new(at), &[value]))
+}
+
+fn stored(result: core::result::Result<(), Signal>) -> Outcome {
+    result.map_or_else(Outcome::Signal, |()| Outcome::Done(0))
+}
+
+/// The first byte in each page of a range.
+fn addresses(at: u64, len: u64) -> impl Iterator<Item = u64> {
+    let end = at.saturating_add(len);
+    let next = |at: &u64| Some((at / PAGE + 1) * PAGE);
+    core::iter::successors(Some(at), next).take_while(move |&at| at < end)
+}
+
+fn scan<T: PageTable>(space: &Space<'_, '_, T>, at: u64, len: u64) -> Result<Outcome> {
+    let mut bytes = Vec::new();
+    for page in addresses(at, len) {
+        match load(space, page)? {
+            Ok(byte) => bytes.push(byte),
+            Err(signal) => return Ok(Outcome::Pages(bytes, Some(signal))),
+        }
+    }
+    Ok(Outcome::Pages(bytes, None))
+}
+
+type Content = core::result::Result<u64, Signal>;
+
+fn probe_reads<T: PageTable>(space: &Space<'_, '_, T>, pages: u32) -> Result<Vec<Content>> {
+    let one = |page: u64| {
+        let mut bytes = [0; PAGE as usize];
+        let read = space.read(VirtAddr::new(BASE + page * PAGE), &mut bytes);
+        Ok(signal(read)?.map(|()| {
+            let word = |index: u64| {
+                let at = (index * 8) as usize;
+                bytes[at..at + 8].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+            };
+            content_of((0..WORDS).map(word))
+        }))
+    };
+    (0..u64::from(pages)).map(one).collect()
+}
+
+fn probe_writes<T: PageTable>(
+    space: &Space<'_, '_, T>,
+    contents: Vec<Content>,
+) -> Result<Vec<Probe>> {
+    let one = |(page, content)| {
+        let written = store(space, BASE + page * PAGE, 0xa5)?;
+        Ok(Probe { content, written })
+    };
+    (0..).zip(contents).map(one).collect()
+}

@@ -17,6 +17,7 @@ use crate::shrink;
 use crate::subject::{Subject, SubjectError};
 use crate::trace::{Outcome, Trace};
 use clap::Parser;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -109,8 +110,7 @@ fn carried_out(options: &Options) -> Result<bool, Stop> {
     let mode = if options.strict { Mode::Strict } else { Mode::Normalised };
     if let Some(number) = options.sequence {
         let length = usize::from(options.sequence_length);
-        let mut sequence = generate::sequence(options.seed, number, length);
-        sequence.ops.retain(|op| linux.has(op) && other.has(op));
+        let sequence = generate::sequence(options.seed, number, length);
         return show(&sequence, linux.as_mut(), other.as_mut(), mode);
     }
     fuzz(options, linux.as_mut(), other.as_mut(), mode)
@@ -206,7 +206,7 @@ fn show(
 }
 
 fn tell(sequence: &Sequence, found: &compare::Difference, left: &dyn Subject, right: &dyn Subject) {
-    say!("\n{sequence}\n{found}");
+    say!("{sequence}{found}");
     say!("  {}: {}", left.name(), found.left);
     say!("  {}: {}", right.name(), found.right);
 }
@@ -245,18 +245,21 @@ fn fuzz(
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut differences = 0;
+    let mut kinds = BTreeSet::new();
     while tally.ops < ops && differences < options.differences {
         let number = tally.sequences;
-        let mut sequence = generate::sequence(options.seed, number, length);
-        sequence.ops.retain(|op| left.has(op) && right.has(op));
+        let sequence = generate::sequence(options.seed, number, length);
         let failed = |e: SubjectError| Stop(format!("sequence {number}: {e}\n{sequence}"));
         let one = left.run(&sequence).map_err(failed)?;
         let other = right.run(&sequence).map_err(failed)?;
         tally.add(&one);
         if let Some(found) = compare::difference(&sequence, &one, &other, mode) {
             differences += 1;
-            say!("seed {}, sequence {number}: {found}", options.seed);
-            shrunk(&sequence, &found, left, right, mode);
+            let (small, found) = shrunk(&sequence, &found, left, right, mode);
+            if kinds.insert(kind(&small, &found)) {
+                say!("\nseed {}, sequence {number}, shrunk:", options.seed);
+                tell(&small, &found, left, right);
+            }
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -266,7 +269,7 @@ fn fuzz(
     let found = match differences {
         0 => "no difference".to_owned(),
         1 => "one difference".to_owned(),
-        _ => format!("{differences} differences"),
+        _ => format!("{differences} differences of {} kinds", kinds.len()),
     };
     say!(
         "{ops} operations in {sequences} sequences, {share:.0}% succeeded, {skipped} skipped, \
@@ -275,14 +278,21 @@ fn fuzz(
     Ok(differences == 0)
 }
 
-/// Shrinks a sequence that differs, and tells what remains.
+/// What a difference is like: those that are alike are told once.
+fn kind(sequence: &Sequence, found: &compare::Difference) -> String {
+    let word = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
+    let ops: Vec<_> = sequence.ops.iter().map(|op| word(&op.to_string())).collect();
+    format!("{} {}", word(&found.aspect), ops.join(" "))
+}
+
+/// A shorter sequence that differs in the same, and its difference.
 fn shrunk(
     sequence: &Sequence,
     found: &compare::Difference,
     left: &mut dyn Subject,
     right: &mut dyn Subject,
     mode: Mode,
-) {
+) -> (Sequence, compare::Difference) {
     let aspect =
         |found: &compare::Difference| found.aspect.split(' ').next().unwrap_or_default().to_owned();
     let wanted = aspect(found);
@@ -299,7 +309,7 @@ fn shrunk(
             _ => false,
         }
     });
-    tell(&small, &last, left, right);
+    (small, last)
 }
 
 #[cfg(test)]

@@ -12,5 +12,6 @@ pub mod op;
 pub mod ours;
 pub mod random;
 pub mod shrink;
+mod smaps;
 pub mod subject;
 pub mod trace;

@@ -28,7 +28,6 @@ mod host;
 mod memory;
 mod probe;
 mod record;
-mod smaps;
 
 pub use host::Host;
 

@@ -14,7 +14,7 @@
 mod look;
 mod run;
 
-use crate::op::{Op, Sequence};
+use crate::op::Sequence;
 use crate::subject::{Subject, SubjectError};
 use crate::trace::Trace;
 use core::marker::PhantomData;
@@ -49,10 +49,6 @@ impl<D: Design> Default for Ours<D> {
 impl<D: Design> Subject for Ours<D> {
     fn name(&self) -> &str {
         D::NAME
-    }
-
-    fn has(&self, op: &Op) -> bool {
-        run::has(op)
     }
 
     fn run(&mut self, sequence: &Sequence) -> Result<Trace, SubjectError> {

@@ -1,6 +1,6 @@
 //! What is compared: something that runs a sequence and shows what came of it.
 
-use crate::op::{Op, Sequence, Unsafe};
+use crate::op::{Sequence, Unsafe};
 use crate::trace::Trace;
 use core::fmt;
 
@@ -8,12 +8,6 @@ use core::fmt;
 pub trait Subject {
     /// What it is called in reports.
     fn name(&self) -> &str;
-
-    /// Whether it has this operation at all; those that it lacks are left out for all subjects.
-    fn has(&self, op: &Op) -> bool {
-        let _ = op;
-        true
-    }
 
     /// Runs a sequence from an empty arena and a fresh file.
     ///

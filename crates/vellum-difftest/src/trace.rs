@@ -204,16 +204,25 @@ fn runs<T: PartialEq + fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) ->
     Ok(())
 }
 
+impl Probe {
+    /// What page number `page` gave, in words; addresses that are the page's own are left out.
+    fn words(&self, page: usize) -> String {
+        let own = i64::try_from(page).unwrap_or(0) * PAGE.cast_signed();
+        let signal = |signal: Signal| {
+            let text = signal.to_string();
+            let end =
+                if signal.at == own { text.find(' ').unwrap_or(text.len()) } else { text.len() };
+            text[..end].to_owned()
+        };
+        let content = self.content.map_or_else(signal, |content| format!("{content:x}"));
+        let written = self.written.map_or_else(signal, |()| "w".to_owned());
+        format!("{content}|{written}")
+    }
+}
+
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.content {
-            Ok(content) => write!(f, "{content:x}")?,
-            Err(signal) => write!(f, "{signal}")?,
-        }
-        match self.written {
-            Ok(()) => f.write_str("/w"),
-            Err(signal) => write!(f, "/{signal}"),
-        }
+        f.write_str(&self.words(usize::MAX))
     }
 }
 
@@ -241,7 +250,9 @@ impl fmt::Display for Outcome {
             }
             Self::Probed(probes) => {
                 f.write_str("child")?;
-                runs(f, probes)
+                let words: Vec<_> =
+                    probes.iter().enumerate().map(|(page, probe)| probe.words(page)).collect();
+                runs(f, &words)
             }
             Self::Skipped(why) => write!(f, "skipped: {why}"),
         }

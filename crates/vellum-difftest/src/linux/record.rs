@@ -12,8 +12,8 @@ use super::child::relative;
 use super::host::Lack;
 use super::memory::Records;
 use super::probe::Raised;
-use super::smaps;
 use crate::op::{MARGIN, Sequence};
+use crate::smaps;
 use crate::subject::SubjectError;
 use crate::trace::{Last, Outcome, PageState, Probe, Signal, State, Step, Trace};
 

@@ -14,7 +14,7 @@ use vellum_fault::host::designs::{Design, mmu};
 use vellum_fault::host::{HostSystem, Ram};
 use vellum_fault::{Deny, Engine, FaultError, Mmu, Signal as Kind, System};
 use vellum_space::abi::{map, prot};
-use vellum_space::{AddressSpace, Errno, FileMap, Layout, Limits, Rules};
+use vellum_space::{AccessError, AddressSpace, Errno, FileMap, Layout, Limits, Rules};
 
 /// Where the arena lies: as on Linux, over the border of a lowest table.
 const BASE: u64 = 0x10_0000_0000 - 32 * PAGE;
@@ -28,26 +28,6 @@ const MOST_READ: u64 = (64 << 10) - 8;
 type Lock = spin::RwLock<()>;
 pub(super) type Space<'e, 's, T> = AddressSpace<'e, HostSystem<'s, T>, Lock>;
 type Result<T> = core::result::Result<T, SubjectError>;
-
-/// Whether an address space has this operation.
-pub(super) const fn has(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Map { .. }
-            | Op::Unmap { .. }
-            | Op::Protect { .. }
-            | Op::Read { .. }
-            | Op::Write { .. }
-            | Op::Scan { .. }
-            | Op::Fill { .. }
-            | Op::FileWrite { .. }
-            | Op::FileRead { .. }
-            | Op::Fork
-            | Op::ForkProbe
-            | Op::Break { .. }
-            | Op::Limit { .. }
-    )
-}
 
 /// Runs a sequence over a design.
 pub(super) fn all<D: Design>(ram: &Ram, sequence: &Sequence) -> Result<Trace> {
@@ -76,6 +56,7 @@ pub(super) fn all<D: Design>(ram: &Ram, sequence: &Sequence) -> Result<Trace> {
 /// The file, with its first pages written.
 fn make_file<T: PageTable>(engine: &Engine<HostSystem<'_, T>>) -> Result<FileId> {
     let file = engine.system().files().create_memory(FILE_BYTES);
+    engine.system().files().set_name(file, "/memfd:vellum (deleted)");
     for index in 0..WRITTEN_PAGES {
         fill_file(engine, file, index, 0, &[file_byte(index * PAGE); PAGE as usize])?;
     }
@@ -91,9 +72,10 @@ fn fill_file<T: PageTable>(
     bytes: &[u8],
 ) -> Result<()> {
     let files = engine.system().files();
-    let (page, _) = engine.cache().get(files, file, index).map_err(|e| {
-        SubjectError::Host(format!("page {index} of the file: {e}"))
-    })?;
+    let (page, _) = engine
+        .cache()
+        .get(files, file, index)
+        .map_err(|e| SubjectError::Host(format!("page {index} of the file: {e}")))?;
     page.with_bytes(|to| to.write(at, bytes));
     page.info().set(PageFlags::DIRTY);
     Ok(())
@@ -136,7 +118,7 @@ where
     }
 
     fn look(&self) -> Result<State> {
-        Ok(look::state(self.space()?, self.engine, self.file, BASE, self.sequence))
+        look::state(self.space()?, BASE, self.sequence)
     }
 
     fn last(&self) -> Result<Last> {
@@ -205,23 +187,64 @@ where
                 space.set_limits(limits);
                 Outcome::Done(0)
             }
-            _ => Outcome::Skipped("an address space does not have this"),
+            Op::Remap { at: place, old_len, new_len, flags, to } => {
+                let moved = space.mremap(at(place), old_len, new_len, flags, at(to));
+                placed(space, moved, new_len)
+            }
+            Op::Advise { at: place, len, advice } => self.advise(at(place), len, advice)?,
+            Op::Lock { at: place, len } => done(space.mlock(at(place), len)),
+            Op::Lock2 { at: place, len, flags } => done(space.mlock2(at(place), len, flags)),
+            Op::Unlock { at: place, len } => done(space.munlock(at(place), len)),
+            Op::LockAll { flags } => done(space.mlockall(flags)),
+            Op::UnlockAll => done(space.munlockall()),
+            Op::Sync { at: place, len, flags } => done(space.msync(at(place), len, flags)),
+            Op::InCore { at: place, len } => {
+                let mut vector = vec![0; len.div_ceil(PAGE) as usize];
+                match space.mincore(at(place), len, &mut vector) {
+                    Ok(()) => Outcome::Vector(vector),
+                    Err(errno) => fails(errno),
+                }
+            }
+            Op::Seal { at: place, len, flags } => done(space.mseal(at(place), len, flags)),
+            Op::Truncate { len } => self.truncate(len)?,
         })
     }
 
     fn file_map(&self, from: Source) -> Option<FileMap> {
         let Source::File(access, offset) = from else { return None };
-        let (readable, writable) = match access {
-            Access::ReadWrite => (true, true),
-            Access::Read => (true, false),
-            Access::Write => (false, true),
+        let (descriptor, readable, writable) = match access {
+            Access::ReadWrite => (1, true, true),
+            Access::Read => (2, true, false),
+            Access::Write => (3, false, true),
         };
-        Some(FileMap { file: self.file, offset, readable, writable })
+        Some(FileMap { file: self.file, descriptor, offset, readable, writable })
     }
 
     fn fork(&mut self) -> Result<core::result::Result<Space<'e, 's, T>, Errno>> {
         let mmu = (self.new)()?;
         Ok(self.space()?.fork(mmu))
+    }
+
+    /// `madvise`; a hole in the file is made in all spaces.
+    fn advise(&self, at: u64, len: u64, advice: u64) -> Result<Outcome> {
+        let outcome = done(self.space()?.madvise(at, len, advice));
+        for (file, pages) in self.engine.system().files().take_punched() {
+            for space in &self.spaces {
+                space.punch_file(file, pages.clone()).map_err(refused)?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// `ftruncate`: the file, the page cache, all spaces.
+    fn truncate(&self, len: u64) -> Result<Outcome> {
+        let files = self.engine.system().files();
+        files.set_len(self.file, len);
+        self.engine.cache().truncate(files, self.file);
+        for space in &self.spaces {
+            space.truncate_file(self.file).map_err(refused)?;
+        }
+        Ok(Outcome::Done(0))
     }
 
     fn file_write(&self, offset: u64, len: u64, value: u8) -> Result<Outcome> {
@@ -259,6 +282,11 @@ where
     }
 }
 
+/// What a kernel does for a file cannot fail here.
+fn refused(errno: Errno) -> SubjectError {
+    SubjectError::Host(errno.to_string())
+}
+
 fn fails(errno: Errno) -> Outcome {
     Outcome::Fails(u64::from(errno.number().cast_unsigned()))
 }
@@ -289,11 +317,13 @@ fn placed<T: PageTable>(
 }
 
 /// What an access gave: a signal, or an error of the run.
-fn signal<V>(result: core::result::Result<V, (usize, FaultError)>) -> Result<core::result::Result<V, Signal>> {
+fn signal<V>(
+    result: core::result::Result<V, AccessError>,
+) -> Result<core::result::Result<V, Signal>> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err((_, FaultError::Deny(deny))) => Ok(Err(of(deny))),
-        Err((_, other)) => Err(SubjectError::Host(format!("a fault: {other}"))),
+        Err(AccessError { error: FaultError::Deny(deny), .. }) => Ok(Err(of(deny))),
+        Err(other) => Err(SubjectError::Host(format!("an access: {other}"))),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Files that are vectors.
 
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::BTreeMap;
+use std::string::String;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 use vellum_cache::{FileError, FileId, Files};
@@ -13,6 +15,8 @@ use vellum_core::{FrameBytes, OutOfFrames, PAGE_SIZE};
 pub struct MemoryFiles {
     files: Mutex<BTreeMap<u64, Contents>>,
     reads: AtomicU64,
+    /// Holes that other spaces have not been told of.
+    punched: Mutex<Vec<(FileId, Range<u64>)>>,
 }
 
 #[derive(Default)]
@@ -24,6 +28,8 @@ struct Contents {
     is_memory: bool,
     /// Every read and write fails.
     broken: bool,
+    /// What lists of mappings call it.
+    name: String,
 }
 
 impl MemoryFiles {
@@ -49,6 +55,13 @@ impl MemoryFiles {
         self.add(Contents { len, is_memory: true, ..Contents::default() })
     }
 
+    /// Lets lists of mappings call the file so.
+    pub fn set_name(&self, file: FileId, name: &str) {
+        if let Some(contents) = self.lock().get_mut(&file.0) {
+            contents.name = name.into();
+        }
+    }
+
     /// Makes the file longer or shorter. Cache and mappings are the caller's to truncate.
     pub fn set_len(&self, file: FileId, len: u64) {
         if let Some(contents) = self.lock().get_mut(&file.0) {
@@ -67,6 +80,12 @@ impl MemoryFiles {
         if let Some(contents) = self.lock().get_mut(&file.0) {
             contents.broken = broken;
         }
+    }
+
+    /// The holes made by `MADV_REMOVE` since this was last asked: file and pages, in order. Whoever has
+    /// several spaces tells each of them.
+    pub fn take_punched(&self) -> Vec<(FileId, Range<u64>)> {
+        core::mem::take(&mut self.punched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Pages that were read.
@@ -112,7 +131,28 @@ impl Files for MemoryFiles {
     }
 
     fn create_shared(&self, len: u64) -> Result<FileId, OutOfFrames> {
-        Ok(self.create_memory(len))
+        let file = self.create_memory(len);
+        self.set_name(file, "/dev/zero (deleted)");
+        Ok(file)
+    }
+
+    fn write_name(&self, file: FileId, to: &mut dyn fmt::Write) -> fmt::Result {
+        match self.lock().get(&file.0) {
+            Some(contents) => to.write_str(&contents.name),
+            None => Ok(()),
+        }
+    }
+
+    fn punched(&self, file: FileId, pages: Range<u64>) {
+        if let Some(contents) = self.lock().get_mut(&file.0) {
+            let byte = |page: u64| {
+                let at = page.saturating_mul(PAGE_SIZE);
+                usize::try_from(at).unwrap_or(usize::MAX).min(contents.bytes.len())
+            };
+            let (first, end) = (byte(pages.start), byte(pages.end));
+            contents.bytes.get_mut(first..end).unwrap_or_default().fill(0);
+        }
+        self.punched.lock().unwrap_or_else(PoisonError::into_inner).push((file, pages));
     }
 
     fn is_memory(&self, file: FileId) -> bool {

@@ -22,12 +22,19 @@ use vellum_cache::page::{PageInfo, State};
 use vellum_cache::{CacheError, FileId, Files, Page};
 use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, VirtAddr, Walk};
 
+/// A window ends where another lowest table of x86-64 begins, whatever the design.
+const TABLE_SHIFT: u32 = 21;
+
 impl<S: System> Mmu<'_, S> {
     /// Nothing is there yet, and a file is what it shows.
     pub(super) fn fill_from_file(&self, fault: &Fault<'_>, file: FileId) -> Step {
         let region = fault.region;
         let index = region.index_of(fault.page());
         let (cache, files) = (self.engine.cache(), self.engine.system().files());
+        // Before the page itself: its neighbours are mapped even if it lies behind the file's end.
+        if !fault.writes() && region.around > 1 {
+            self.map_around(region, fault.page(), file);
+        }
         let (page, read) = cache.get(files, file, index).map_err(|error| match error {
             CacheError::Busy => FaultError::Retry,
             CacheError::OutOfFrames(e) => e.into(),
@@ -45,12 +52,7 @@ impl<S: System> Mmu<'_, S> {
             if fault.writes() {
                 page.info().set(State::DIRTY);
             }
-            let around = !fault.writes() && region.around > 1;
-            let step = self.map_cached(fault.page(), page, fault.attr(!private))?;
-            if around && step.is_some() {
-                self.map_around(region, fault.page(), file);
-            }
-            step
+            self.map_cached(fault.page(), page, fault.attr(!private))?
         };
         Ok(step.map(|_| cost))
     }
@@ -86,18 +88,25 @@ impl<S: System> Mmu<'_, S> {
         step
     }
 
-    /// Maps what the cache has of the aligned window around a page that was just mapped: a program
-    /// that has read one page of a file will read the next. Only holes are filled, and nothing is read
-    /// or allocated but for the table; who has no memory for that goes without.
+    /// Maps what the cache has of the window around a page that is read: a program that has read one
+    /// page of a file will read the next. The window begins at a multiple of its size, or with the
+    /// region if that is later, and ends with its size, the region, or 2 MiB (Linux's lowest table,
+    /// `do_fault_around`). Only holes are filled, and nothing is read or allocated but for the table; who
+    /// has no memory for that goes without.
     fn map_around(&self, region: &Region, va: VirtAddr, file: FileId) {
         let window = region.around * PAGE_SIZE;
-        let first = VirtAddr::new(va.as_u64() & !(window - 1));
+        let aligned = va.as_u64() & !(window - 1);
+        let first = VirtAddr::new(aligned.max(region.start.as_u64()));
+        let table = va.as_u64() >> TABLE_SHIFT;
         let files = self.engine.system().files();
         let end = files.len_bytes(file).div_ceil(PAGE_SIZE);
         let attr = region.rights.attr();
         let attr = if region.is_private() { attr - Attr::WRITE } else { attr };
         for i in 0..region.around {
             let page = first.wrapping_add(i * PAGE_SIZE);
+            if page.as_u64() >> TABLE_SHIFT != table {
+                return;
+            }
             if page == va || !region.covers(page, PAGE_SIZE) || region.index_of(page) >= end {
                 continue;
             }

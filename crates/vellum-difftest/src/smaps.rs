@@ -15,7 +15,7 @@ use crate::op::MARGIN;
 use crate::trace::{Flags, KNOWN_FLAGS, Kind, Region, Sizes};
 
 /// The regions from `low` on and near the arena at `base`, as the text has them: ascending.
-pub(super) fn regions(text: &str, low: u64, base: u64) -> Result<Vec<Region>, String> {
+pub(crate) fn regions(text: &str, low: u64, base: u64) -> Result<Vec<Region>, String> {
     let mut regions: Vec<Region> = Vec::new();
     // Whether the lines are about the last of them.
     let mut ours = false;

@@ -13,14 +13,16 @@
 //! and next of every node that is not the one (16 bytes), and all of the one that is (24 bytes).
 //!
 //! A look-up takes no lock: it goes along the links under a [`Version`] that covers the chain, and
-//! follows none before it saw that the version had not moved since the link was read.
+//! follows none that it read in a node before it saw that the version had not moved since: a node that
+//! was freed meanwhile holds something else there. What the chain begins with is always a link.
 //!
 //! # Invariants
 //!
 //! - Nodes of a chain are linked, unlinked and changed only by the holder of its sequence lock.
 //! - No node lies at physical address 0, which ends a chain.
 //! - A link that was in a chain while its version was current leads to a node whose frame stays with
-//!   the table: so it can be read, even if it is in no chain any more.
+//!   the table: so it can be read, even if it is in no chain any more. The word that a chain begins
+//!   with holds nothing else, ever.
 
 use crate::notes::Note;
 use crate::sequence::Version;
@@ -223,9 +225,9 @@ pub unsafe fn offer<M: PhysMap>(memory: &M, link: u64, found: &mut Lowest) {
 ///
 /// # Safety
 ///
-/// `link` was read since `version` was begun, which is that of the sequence lock of the chain; it and
-/// the links of nodes in the chain lead to nodes as [`Node::new`] wants them, whether or not they are
-/// still in it.
+/// `link` was read since `version` was begun, which is that of the sequence lock of the chain, in a
+/// word that always holds 0 or leads to a node; that and the nodes which the links of nodes in the
+/// chain lead to are as [`Node::new`] wants them, whether or not they are still in it.
 #[inline]
 pub unsafe fn look<'m, M: PhysMap>(
     memory: &'m M,
@@ -235,17 +237,20 @@ pub unsafe fn look<'m, M: PhysMap>(
     notes: &mut impl Note,
 ) -> Option<u64> {
     loop {
-        if !version.is_current() {
-            return None;
-        }
-        // SAFETY: the version was current after the link was read, so it was in the chain.
-        let Some(node) = (unsafe { Node::follow(memory, link) }) else { return Some(0) };
+        // SAFETY: the first link, or the version was current after it was read in a node that was in
+        // the chain, so it was too.
+        let Some(node) = (unsafe { Node::follow(memory, link) }) else {
+            return version.is_current().then_some(0);
+        };
         let words = node.words();
         if words.tag == key.tag() {
             notes.note(node.at(), HIT_BYTES, false);
             return version.is_current().then_some(words.raw);
         }
         notes.note(node.at(), MISS_BYTES, false);
+        if !version.is_current() {
+            return None;
+        }
         link = words.next;
     }
 }

@@ -44,7 +44,8 @@
 //! - Words of a bucket below n, and nodes in its chain, are stored by the holder of its version.
 //! - Who holds a bucket that a hash belongs to, having looked at n since, holds the one that it
 //!   belongs to until it is given back: a split of it takes its lock first.
-//! - A link is followed only after a look at the version (vellum_global::node).
+//! - The second word of a bucket below n is 0 or the address of a node, always; one of a node is
+//!   followed only after a look at the version (vellum_global::node).
 //!
 //! # Lock order
 //!
@@ -197,7 +198,7 @@ impl<M: Memory> Chained<M> {
         }
         notes.note(bucket.at(), MISS_BYTES, false);
         // SAFETY: the version is that of the bucket and of the nodes behind it, which are the pool's,
-        // and that keeps its frames while `&self` is.
+        // and that keeps its frames while `&self` is. Buckets below n hold links there at all times.
         unsafe { node::look(self.memory(), &version, first.next, key, notes) }
     }
 

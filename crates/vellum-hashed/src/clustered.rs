@@ -34,9 +34,9 @@
 //! # Invariants
 //!
 //! - Heads, and nodes that are in a chain, are stored under the stripe of the bucket.
-//! - A look-up follows a link only after it saw that the version had not moved since: then the link
-//!   led to a node. If that is freed now, its frame stays the pool's, and the next look at the
-//!   version tells.
+//! - A look-up follows the link of a node only after it saw that the version had not moved since: then
+//!   the link led to a node. If that is freed now, its frame stays the pool's, and the next look at the
+//!   version tells. A head holds 0 or leads to a node at any time.
 //! - Splitting a bucket holds its stripe from the first link that changes until n is published.
 //!
 //! # Lock order
@@ -53,6 +53,7 @@ use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, PhysAddr, Sink};
 use vellum_global::stripes::Held;
+use vellum_global::word::load;
 use vellum_global::{
     Asid, AsidError, Asids, Key, Lowest, Nodes, Note, Notes, Pool, Refused, Size, Space, Store,
     Stripes,
@@ -192,7 +193,8 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
     ///
     /// # Safety
     ///
-    /// `link` was in a chain when its stripe was held, or its version current, since it was read.
+    /// `link` was in a chain when its stripe was held, or its version current, since it was read; or it
+    /// was read in a head.
     unsafe fn follow(&self, link: u64) -> Option<Block<'_, M, PAGES>> {
         // SAFETY: links in chains are 0 or lead to nodes of our pool. That has nodes of this size,
         // and keeps their frames while `&self` is.
@@ -265,21 +267,26 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
     ) -> Option<Option<R>> {
         let hash = key.hash();
         let version = self.stripes.begin(self.stripes.of(hash));
-        let bucket = self.directory.bucket_of(hash);
-        let mut link = self.directory.first(bucket);
-        notes.note(self.directory.head(bucket), HEAD_BYTES, false);
+        let head = self.directory.head(self.directory.bucket_of(hash));
+        notes.note(head, HEAD_BYTES, false);
+        // SAFETY: a head's word, which stays while `&self` is, and is touched through atomics.
+        let mut link = unsafe { load(self.memory(), head) };
         loop {
-            if !self.stripes.is_current(version) {
-                return None;
-            }
-            // SAFETY: the version was current after the link was read.
-            let Some(block) = (unsafe { self.follow(link) }) else { return Some(None) };
-            (link, _) = block.next();
-            if block.tag() == key.tag() {
+            // SAFETY: heads hold 0 or lead to a node, always; the link of a node was read while the
+            // version was current.
+            let Some(block) = (unsafe { self.follow(link) }) else {
+                return version.is_current().then_some(None);
+            };
+            let header = block.header();
+            if header.tag == key.tag() {
                 let result = read(&block, notes);
-                return self.stripes.is_current(version).then_some(Some(result));
+                return version.is_current().then_some(Some(result));
             }
             notes.note(block.at(), HEADER_BYTES, false);
+            if !version.is_current() {
+                return None;
+            }
+            link = header.next;
         }
     }
 

@@ -65,11 +65,12 @@ pub(crate) struct Directory<M: Memory, const WORDS: u64 = 1> {
 }
 
 /// The bucket of `hash` among `n`, which is at least 1.
+#[inline]
 pub(crate) const fn bucket_of(hash: u64, n: u64) -> u64 {
     // Of 0, which it never is, the logarithm would be checked for.
-    let half = 1 << (n | 1).ilog2();
-    let bucket = hash & (2 * half - 1);
-    if bucket < n { bucket } else { bucket ^ half }
+    let mask = (2 << (n | 1).ilog2()) - 1;
+    let bucket = hash & mask;
+    if bucket < n { bucket } else { hash & mask >> 1 }
 }
 
 /// The bucket that splits when there are `n`, or that the last of `n + 1` came from.

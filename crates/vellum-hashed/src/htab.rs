@@ -290,6 +290,15 @@ impl<M: Memory> Htab<M> {
     /// The raw entry of a page, or 0.
     #[inline]
     fn look_up(&self, key: Key, notes: &mut impl Note) -> u64 {
+        match self.look(key, notes) {
+            Some(raw) => raw,
+            None => self.look_again(key, notes),
+        }
+    }
+
+    /// [`look_up`](Self::look_up) when somebody wrote meanwhile.
+    #[cold]
+    fn look_again(&self, key: Key, notes: &mut impl Note) -> u64 {
         loop {
             notes.restart();
             if let Some(raw) = self.look(key, notes) {
@@ -303,35 +312,40 @@ impl<M: Memory> Htab<M> {
     fn look(&self, key: Key, notes: &mut impl Note) -> Option<u64> {
         let page = Virtual::of(key);
         let version = self.stripes.begin(self.stripe(page.hash()));
-        let is_current = || self.stripes.is_current(version);
         let table = self.table_of(page.hash());
-        let groups = table.groups_of(page.hash());
-        for (group, h) in groups.into_iter().zip([0, SECONDARY]) {
-            notes.note(table.group_at(group), GROUP_BYTES as u8, false);
-            if let Some((_, [v, r])) = table.search(group, page.avpn() | h) {
-                return is_current().then(|| decode(v, r));
-            }
+        let [group, _] = table.groups_of(page.hash());
+        notes.note(table.group_at(group), GROUP_BYTES as u8, false);
+        if let Some((_, [v, r])) = table.search(group, page.avpn()) {
+            return version.is_current().then(|| decode(v, r));
         }
-        if !groups.into_iter().all(|group| table.is_full(group)) {
-            return is_current().then_some(0);
-        }
-        self.look_behind(table, version, (page, key), notes)
+        self.look_further(key, version, notes)
     }
 
-    /// The part of a look-up that most are spared: in the chain of a pair that is full.
-    #[cold]
-    fn look_behind<'t>(
+    /// The part of a look-up that few pages need which are there: the secondary group, and where both
+    /// are full the chain.
+    #[inline(never)]
+    fn look_further<'t>(
         &'t self,
-        table: Table<'t, M>,
+        key: Key,
         version: Version<'t, M>,
-        (page, key): (Virtual, Key),
         notes: &mut impl Note,
     ) -> Option<u64> {
+        let page = Virtual::of(key);
+        // The same, unless the pair has moved, and with it the version.
+        let table = self.table_of(page.hash());
+        let groups = table.groups_of(page.hash());
+        notes.note(table.group_at(groups[1]), GROUP_BYTES as u8, false);
+        if let Some((_, [v, r])) = table.search(groups[1], page.avpn() | SECONDARY) {
+            return version.is_current().then(|| decode(v, r));
+        }
+        if !groups.into_iter().all(|group| table.is_full(group)) {
+            return version.is_current().then_some(0);
+        }
         let pair = table.pair(page);
         let first = table.head(pair);
         notes.note(table.head_at(pair), HEAD_BYTES, false);
         // SAFETY: the version is that of the pair, hence of its chain, whose nodes are the pool's, and
-        // that keeps its frames while `&self` is.
+        // that keeps its frames while `&self` is. Heads hold links at all times.
         unsafe { node::look(&self.memory, &version, first, key, notes) }
     }
 

@@ -36,8 +36,8 @@
 //! # Look-ups take no lock
 //!
 //! A sequence lock (vellum_global::sequence), one of 512 by the number of the anchor, covers an anchor
-//! and the elements of its chain. A look-up follows a link only if its version has not moved since
-//! that was read, and what it found counts if it has not moved at the end. Frames' entries stay
+//! and the elements of its chain. A look-up follows the link of an element only if its version has
+//! not moved since that was read, and what it found counts if it has not moved at the end. Frames' entries stay
 //! where they are, and alias nodes' frames stay the pool's while the table is shared, so an element
 //! that was unlinked meanwhile can still be read, whoever has it now.
 //!
@@ -236,8 +236,9 @@ impl<M: Memory> Inverted<M> {
         let anchor = self.anchor(hash);
         let first = self.first(anchor);
         notes.note(anchor, ANCHOR as u8, false);
-        // SAFETY: the version is that of the chain. Its elements are entries of a block that is
-        // there as long as `self`, or nodes of the pool, which keeps its frames as long.
+        // SAFETY: the version is that of the chain, and an anchor always holds 0 or leads to an
+        // element. These are entries of a block that is there as long as `self`, or nodes of the
+        // pool, which keeps its frames as long.
         unsafe { node::look(self.memory(), &version, first, key, notes) }
     }
 

@@ -110,10 +110,11 @@ fn a_look_up_goes_no_further_when_somebody_has_written() {
     yard.fill(2);
     let version = yard.sequence().begin();
     drop(yard.sequence().hold());
-    // A link that led to a node once, and may be anything now.
-    let link = 8;
-    // SAFETY: the version is not current, so that the link is not followed.
-    let found = unsafe { look(&yard.arena, &version, link, key(0), &mut ()) };
+    // A node that was freed, and holds another thing than a link.
+    yard.node(1).set(Words { tag: 0, next: 8, raw: 0 });
+    let first = yard.node(1).at().as_u64();
+    // SAFETY: the version is not current, so that what the node holds is not followed.
+    let found = unsafe { look(&yard.arena, &version, first, key(0), &mut ()) };
     assert_eq!(found, None);
 }
 

@@ -28,9 +28,10 @@
 //! - A block whose pages agree is a partial-subblock, after its last page was changed.
 
 use super::LINE;
+use core::sync::atomic::Ordering::Relaxed;
 use vellum_core::{PAGE_SHIFT, PhysAddr, PhysMap, pte};
-use vellum_global::Key;
-use vellum_global::word::{load, store};
+use vellum_global::word::{load, store, with_words};
+use vellum_global::{Key, Size};
 
 const TAG: u64 = 0;
 const NEXT: u64 = 8;
@@ -39,6 +40,8 @@ pub(super) const HEADER: u64 = 16;
 const WORD: u64 = 8;
 /// In the word of the next node: the kind. Nodes are aligned to 8.
 const PARTIAL: u64 = 1;
+/// In a tag: the class of the size.
+const CLASS_SHIFT: u32 = 61;
 const KINDS: u64 = 0b111;
 
 /// Accessed, in the word of vectors, and dirty; valid is at 0.
@@ -50,6 +53,13 @@ const STATUS: u64 = pte::ACCESSED | pte::DIRTY;
 pub(super) struct Block<'m, M, const PAGES: usize> {
     memory: &'m M,
     at: PhysAddr,
+}
+
+/// What a node begins with.
+pub(super) struct Header {
+    pub(super) tag: u64,
+    /// The address of the next node, or 0.
+    pub(super) next: u64,
 }
 
 /// Which kind a node is of.
@@ -129,6 +139,18 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
         unsafe { store(self.memory, self.at.wrapping_add(offset), value) }
     }
 
+    /// Tag and link, as a look-up reads them.
+    #[inline]
+    pub(super) fn header(&self) -> Header {
+        // SAFETY: by `new`.
+        let [tag, next] = unsafe {
+            with_words(self.memory, self.at, |words: &[_; 2]| {
+                words.each_ref().map(|word| word.load(Relaxed))
+            })
+        };
+        Header { tag, next: next & !KINDS }
+    }
+
     pub(super) fn tag(&self) -> u64 {
         self.load(TAG)
     }
@@ -158,6 +180,7 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
     }
 
     /// The entry of page `i`, or 0.
+    #[inline]
     pub(super) fn entry(&self, i: usize) -> u64 {
         match self.next() {
             (_, Kind::Base) => self.load(Self::offset(i)),
@@ -180,9 +203,10 @@ impl<'m, M: PhysMap, const PAGES: usize> Block<'m, M, PAGES> {
     }
 
     /// log2 of the bytes of a page of this block.
+    #[inline]
     fn step(&self) -> u8 {
         // What is no tag was read too late, and any size will do.
-        Key::from_tag(self.tag()).map_or(PAGE_SHIFT, |key| key.size().page())
+        Size::of_class(self.tag() >> CLASS_SHIFT & 0b11).map_or(PAGE_SHIFT, Size::page)
     }
 
     /// Makes a fresh node one of block `key`, with this entry for page `i`.

@@ -50,8 +50,14 @@ mod leaf {
     pub(super) const PRESENT: u64 = 1;
     pub(super) const WRITE: u64 = 1 << 1;
     pub(super) const USER: u64 = 1 << 2;
-    /// PWT, PCD and PAT.
-    pub(super) const MEMORY: [u64; 3] = [1 << 3, 1 << 4, 1 << 7];
+    pub(super) const NO_EXECUTE: u64 = 1 << 63;
+    pub(super) const GLOBAL: u16 = 1 << 8;
+    pub(super) const SOFT: [u16; 3] = [1 << 9, 1 << 10, 1 << 11];
+    const PWT: u64 = 1 << 3;
+    const PCD: u64 = 1 << 4;
+    const PAT: u64 = 1 << 7;
+    /// Of each type, in the order of `MEMORY`.
+    pub(super) const MEMORY: [u64; 6] = [0, PWT, PCD, PCD | PWT, PAT, PAT | PWT];
 }
 
 /// V: hardware may use the entry.
@@ -64,6 +70,8 @@ const SOFTWARE: u64 = 1 << 3;
 pub(super) const BOLTED: u64 = 1 << 4;
 /// Where [`Attr::SOFT`] is.
 const SOFT: [u64; 3] = [SOFTWARE, 1 << 5, 1 << 6];
+/// Where s0 is, and the bolted mark, s1 and s2 above it.
+const SOFTWARE_SHIFT: u32 = 3;
 /// B and AVPN, by which an entry is found.
 pub(super) const V_AVPN: u64 = !0x7f;
 
@@ -146,33 +154,69 @@ pub(super) fn decode(v: u64, r: u64) -> u64 {
     if !is_valid(v) {
         return if is_taken(v) { r } else { 0 };
     }
-    // Bit by bit, without a detour by `Attr`: this is a part of each look-up. What comes too late, and
+    // By tables, without a detour by `Attr`: this is a part of each look-up. What comes too late, and
     // will not count, may have any bits.
-    let rights = RIGHTS[(r >> 61 & 0b100 | r & READ_ONLY) as usize];
-    let memory = TYPES[((r & WIMG) >> WIMG_SHIFT) as usize];
-    let status = (r & CHANGED) >> 1 | (r & REFERENCED) >> 3;
-    let software = (v & SOFTWARE) << 6 | (v & (SOFT[1] | SOFT[2])) << 5 | (v & BOLTED) << 4;
+    let rights = RIGHTS[(r >> 60 & 0b1000 | r & 0b111) as usize];
+    let status = STATUS[(r >> WIMG_SHIFT & 0x3f) as usize];
+    let software = SOFTWARES[(v >> SOFTWARE_SHIFT & 0xf) as usize];
     let key = (r & 0b111 << KEY_LOW_SHIFT) << 50 | (r & 1 << KEY_HIGH_SHIFT) << 2;
-    r & pte::FRAME | rights | memory | status | software | key | (r & NO_EXECUTE) << 61
+    r & pte::FRAME | rights | u64::from(status) | u64::from(software) | key
 }
 
-/// The raw bits of each pp 0:2, the first of them above the others.
-const RIGHTS: [u64; 8] = {
-    let (write, user) = (leaf::WRITE, leaf::USER);
-    let read = leaf::PRESENT;
-    [read | write, read, read | write | user, read | user, read, read, read, read]
+/// The raw bits of pp 1:2 and N, with pp 0 above them: rights.
+const RIGHTS: [u64; 16] = {
+    let mut rights = [0; 16];
+    let mut bits = 0;
+    while bits < 16 {
+        let pp = match (bits & 0b1000 != 0, bits & READ_ONLY) {
+            (false, 0) => leaf::WRITE,
+            (false, USER_WRITES) => leaf::WRITE | leaf::USER,
+            (false, READ_ONLY) => leaf::USER,
+            _ => 0,
+        };
+        let execute = if bits & NO_EXECUTE == 0 { 0 } else { leaf::NO_EXECUTE };
+        rights[bits as usize] = leaf::PRESENT | pp | execute;
+        bits += 1;
+    }
+    rights
 };
 
-/// The raw bits of each WIMG; of one that is no type's, those of write-back.
-const TYPES: [u64; 16] = {
-    let [pwt, pcd, pat] = leaf::MEMORY;
-    let mut types = [0; 16];
-    types[((W | M) >> WIMG_SHIFT) as usize] = pwt;
-    types[((I | G) >> WIMG_SHIFT) as usize] = pcd;
-    types[((I | M | G) >> WIMG_SHIFT) as usize] = pcd | pwt;
-    types[((I | M) >> WIMG_SHIFT) as usize] = pat;
-    types[((W | M | G) >> WIMG_SHIFT) as usize] = pat | pwt;
-    types
+/// The raw bits of WIMG, C and R: the memory type, of a WIMG that is no type's write-back; dirty and
+/// accessed.
+const STATUS: [u16; 64] = {
+    let mut status = [0; 64];
+    let mut bits = 0;
+    while bits < 64 {
+        let r = bits << WIMG_SHIFT;
+        let mut raw = if r & CHANGED == 0 { 0 } else { pte::DIRTY };
+        raw |= if r & REFERENCED == 0 { 0 } else { pte::ACCESSED };
+        let mut n = 0;
+        while n < MEMORY.len() {
+            raw |= if MEMORY[n].1 == r & WIMG { leaf::MEMORY[n] } else { 0 };
+            n += 1;
+        }
+        status[bits as usize] = raw as u16;
+        bits += 1;
+    }
+    status
+};
+
+/// The raw bits of s0, the bolted mark, s1 and s2: global, and what is software's own.
+const SOFTWARES: [u16; 16] = {
+    let mut softwares = [0; 16];
+    let mut bits = 0;
+    while bits < 16 {
+        let v = (bits as u64) << SOFTWARE_SHIFT;
+        let mut raw = if v & BOLTED == 0 { 0 } else { leaf::GLOBAL };
+        let mut n = 0;
+        while n < SOFT.len() {
+            raw |= if v & SOFT[n] == 0 { 0 } else { leaf::SOFT[n] };
+            n += 1;
+        }
+        softwares[bits] = raw;
+        bits += 1;
+    }
+    softwares
 };
 
 #[cfg(test)]

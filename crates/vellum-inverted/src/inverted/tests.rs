@@ -270,3 +270,47 @@ fn spaces_contend_for_frames_and_chains() {
     space.map(Run::new(page(0), frame(0), frames * PAGE_SIZE, Attr::RW), &mut direct()).unwrap();
     assert_eq!(table.count_aliases(), 0);
 }
+
+/// Pages of different chains take turns with the entries of few frames, while others look them up: a
+/// page that stays is never missed, and nobody is given what another page has.
+#[test]
+fn look_ups_beside_changes_see_their_own_page() {
+    let rounds = if cfg!(miri) { 12 } else { 100_000 };
+    let (frames, pages) = (4, 12);
+    let arena = Arena::new(64);
+    let table = table(&arena, frames);
+    // Of the pages of a frame each has rights of its own.
+    let of = |n: u64| {
+        let attr = [Attr::RW, Attr::READ, Attr::RX][(n / frames % 3) as usize];
+        Entry::Leaf(frame(n % frames), attr)
+    };
+    let space = table.space(asid(1)).unwrap();
+    let stays = 0;
+    assert_eq!(replace(&space, stays, Entry::Hole, of(stays)), Ok(()));
+    let done = core::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (space, done) = (&space, &done);
+        scope.spawn(move || {
+            for round in 0..rounds {
+                // Each comes at every other turn, so that entries of frames change hands.
+                let n = 1 + round * 5 % (pages - 1);
+                let now = at(space, n);
+                let then = if now == Entry::Hole { of(n) } else { Entry::Hole };
+                assert_eq!(replace(space, n, now, then), Ok(()));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        for reader in 0..2 {
+            scope.spawn(move || {
+                let mut n = reader;
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(at(space, stays), of(stays), "the page that stays");
+                    let found = at(space, n);
+                    assert!([Entry::Hole, of(n)].contains(&found), "{found:?} of page {n}");
+                    n = (n + 1) % pages;
+                }
+            });
+        }
+    });
+    space.retire(&mut direct());
+}

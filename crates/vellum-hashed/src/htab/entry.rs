@@ -39,8 +39,8 @@
 //!
 //! - `decode(encode(raw)) == raw` for every raw entry that `vellum_core::pte` makes at 4 KiB.
 //!
-//! Source: Power ISA 2.07B, Book III-S, 5.7.7.1 "Page Table" (the entry), 5.7.9.2 "Basic Storage
-//! Protection" (Ks, Kp, pp), 5.8.2 "Storage Control Bits". From 3.0 on, B is in the second
+//! Source: Power ISA 2.07B, Book III-S, chapter "Storage Control": "Page Table" (the entry), "Basic
+//! Storage Protection" (Ks, Kp, pp), "Storage Control Bits" (WIMG). From 3.0 on, B is in the second
 //! doubleword and AVPN and the real page number are shorter; with B = 0 that changes no bit here.
 
 use vellum_core::{Attr, Entry, MemoryType, PAGE_SHIFT, PhysAddr, pte};

@@ -17,13 +17,21 @@
 //! 50, as groups are chosen by the low bits and neighbouring segments of neighbouring spaces would
 //! otherwise share theirs. (Linux multiplies modulo a number of the form 2^n - 1 to the same end.)
 //!
+//! # Why no segments of 1 TiB
+//!
+//! The architecture has them besides (B = 1; hash `VSID ^ VSID << 25 ^ page`, with a page number of 28
+//! bits), so that an SLB of some 32 entries reaches further. There is no SLB here. A page would have
+//! two places to be looked for, by the size of its segment, or a map of which segment is of which size
+//! would have to be read before each look-up: so B is 0 in all entries, as it is in each space of a
+//! kernel that does without.
+//!
 //! # Invariants
 //!
 //! - `Virtual::found(v, group)` is what `v` was made of, in the primary and the secondary group of
 //!   every table with 2<sup>11</sup> groups or more: the smallest that the architecture has, for
 //!   this reason.
 //!
-//! Source: Power ISA 2.07B, Book III-S, 5.7.7.1 "Page Table", 5.7.7.3 "Page Table Search".
+//! Source: Power ISA 2.07B, Book III-S, chapter "Storage Control": "Page Table", "Page Table Search".
 
 use super::entry::{SECONDARY, V_AVPN};
 use vellum_core::{Asid, PAGE_SHIFT, VirtAddr};

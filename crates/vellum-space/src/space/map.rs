@@ -137,9 +137,14 @@ impl<S: System> Parts<'_, S> {
 
     /// Puts a region in, in place of what is there.
     pub(crate) fn make(&mut self, start: u64, end: u64, mut vma: Vma) -> Result<(), Errno> {
-        self.check_unmap(start, end)?;
+        let is_free = self.first_in(start, end).is_none();
         let count = pages(end - start);
-        if !self.may_expand(vma.flags, count - self.count_in(start, end)) {
+        let mut added = count;
+        if !is_free {
+            self.check_unmap(start, end)?;
+            added -= self.count_in(start, end);
+        }
+        if !self.may_expand(vma.flags, added) {
             return Err(Errno::Enomem);
         }
         let is_shared_memory = vma.is_anon() && vma.flags.contains(VmFlags::SHARED);
@@ -148,7 +153,7 @@ impl<S: System> Parts<'_, S> {
             self.promise(count)?;
             vma.flags |= VmFlags::ACCOUNT;
         }
-        let made = self.make_promised(start, end, vma, is_shared_memory);
+        let made = self.make_promised((start, end), vma, is_shared_memory, is_free);
         if made.is_err() && is_promised {
             self.rules.release(count);
         }
@@ -157,17 +162,19 @@ impl<S: System> Parts<'_, S> {
 
     fn make_promised(
         &mut self,
-        start: u64,
-        end: u64,
+        (start, end): (u64, u64),
         mut vma: Vma,
         is_shared_memory: bool,
+        is_free: bool,
     ) -> Result<(), Errno> {
         // One for what is cut out of a region, one for the new one.
         self.vmas.reserve(2)?;
         if is_shared_memory {
             vma.backing = Backing::File(self.files().create_shared(end - start)?);
         }
-        self.unmap(start, end)?;
+        if !is_free {
+            self.unmap(start, end)?;
+        }
         self.insert(start, end, vma)?;
         self.used.count(vma.flags, pages(end - start), true);
         Ok(())

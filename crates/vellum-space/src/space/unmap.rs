@@ -1,6 +1,7 @@
 //! `munmap`: pages first, then regions, then those who counted them.
 
 use super::parts::Parts;
+use super::regions::Found;
 use super::{AddressSpace, is_aligned, page_align, pages_of};
 use crate::errno::Errno;
 use crate::vma::{VmFlags, pages};
@@ -40,21 +41,33 @@ impl<S: System> Parts<'_, S> {
         if first.start < start && end < first.end {
             self.may_split()?;
         }
-        self.each_in(start, end, |found| {
-            if found.vma.flags.contains(VmFlags::SEALED) { Err(Errno::Eperm) } else { Ok(()) }
-        })
+        self.each_in(start, end, |found| check_seal(&found))
     }
 
     /// Takes everything out of the range, pages and regions.
     pub(crate) fn unmap(&mut self, start: u64, end: u64) -> Result<(), Errno> {
-        self.check_unmap(start, end)?;
         let Some(first) = self.first_in(start, end) else { return Ok(()) };
-        self.vmas.reserve(1)?;
+        let is_one = first.start == start && first.end == end;
+        if is_one {
+            check_seal(&first)?;
+        } else {
+            self.check_unmap(start, end)?;
+            self.vmas.reserve(1)?;
+        }
         self.note_peak();
         // From the first region on: what lies before it has no pages.
         let from = first.start.max(start);
         self.mmu.zap(VirtAddr::new(from), end - from).map_err(|e| Errno::from(e.cause))?;
-        self.forget(start, end)
+        if !is_one {
+            return self.forget(start, end);
+        }
+        self.vmas.remove(VirtAddr::new(start))?;
+        self.used.count(first.vma.flags, first.count_pages(), false);
+        if first.vma.flags.contains(VmFlags::ACCOUNT) {
+            self.rules.release(first.count_pages());
+        }
+        self.note_file(&first.vma, false);
+        Ok(())
     }
 
     /// Takes regions out of the range, whose pages are gone or moved.
@@ -83,4 +96,8 @@ impl<S: System> Parts<'_, S> {
         )?;
         Ok(())
     }
+}
+
+fn check_seal(found: &Found) -> Result<(), Errno> {
+    if found.vma.flags.contains(VmFlags::SEALED) { Err(Errno::Eperm) } else { Ok(()) }
 }

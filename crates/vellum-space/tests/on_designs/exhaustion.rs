@@ -1,8 +1,6 @@
 //! Memory that runs out at every allocation of every call: the space is as before, or as Linux leaves it,
 //! and no frame is lost.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use core::ops::ControlFlow;
 use vellum_core::{Entry, PAGE_SIZE, PageTable, PhysAddr, PhysMap, VirtAddr};
 use vellum_fault::host::designs::{Design, mmu};

@@ -1,7 +1,5 @@
 //! Several CPUs in one space, and in a parent and its child.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Barrier;
 use std::thread;

@@ -1,7 +1,5 @@
 //! What the calls do, on every design.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use vellum_core::{PAGE_SIZE, PageTable, VirtAddr};
 use vellum_fault::host::designs::{Design, mmu};
 use vellum_fault::host::{HostSystem, Ram};

@@ -232,6 +232,7 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
         }
     }
 
+    #[inline]
     fn stripe_of(&self, tag: Tag) -> Stripe {
         self.stripes.of(tag.hash(0) >> STRIPE_SHIFT)
     }
@@ -286,14 +287,43 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
         }
     }
 
-    /// The same raw entry for a look-up of which nobody hears what it read: one way after the other.
+    /// The same raw entry for a look-up of which nobody hears what it read.
+    ///
+    /// Any of the ways may have the line, in no order that a processor could guess: so they are
+    /// read at once, and the one whose first piece is right is chosen without a branch.
     #[inline]
     fn peek(&self, ways: &Ways<WAYS>, tag: Tag, slot: usize) -> u64 {
-        let entry = |line: &Line| line.is(tag).then(|| line.entry(slot));
-        let spots = (0..WAYS).filter_map(|way| ways.spot(tag, way));
-        let mut entries =
-            spots.filter_map(|spot| ways.way(spot)?.line(&self.memory, spot.slot, entry));
-        entries.next().unwrap_or(0)
+        let mut chosen = PhysAddr::new(0);
+        for index in 0..WAYS {
+            let Some(at) = ways.spot(tag, index).and_then(|spot| ways.address(spot)) else {
+                return 0;
+            };
+            // SAFETY: as in `read`.
+            let may_be = unsafe { with_line(&self.memory, at, |line| line.may_be(tag)) };
+            // If it is none of them, it is not the first either.
+            chosen = if may_be | (index == 0) { at } else { chosen };
+        }
+        let entry = |line: &Line| match line.may_be(tag) {
+            true => line.is(tag).then(|| line.entry(slot)),
+            false => Some(0),
+        };
+        // SAFETY: as in `read`.
+        let found = unsafe { with_line(&self.memory, chosen, entry) };
+        found.unwrap_or_else(|| self.read(ways, tag, slot).0)
+    }
+
+    /// [`peek`](Self::peek), confirmed.
+    #[inline]
+    fn look(&self, tag: Tag, slot: usize, size: Size) -> u64 {
+        let (ways, stripe) = (self.ways(size), self.stripe_of(tag));
+        let version = self.stripes.begin(stripe);
+        let raw = self.peek(ways, tag, slot);
+        if self.stripes.is_current(version) { raw } else { self.look_again(tag, slot, size) }
+    }
+
+    #[cold]
+    fn look_again(&self, tag: Tag, slot: usize, size: Size) -> u64 {
+        self.stripes.read(self.stripe_of(tag), || self.read(self.ways(size), tag, slot).0)
     }
 
     /// Changes an entry of a line that is there, under the stripe of its tag; the old one, and
@@ -331,15 +361,18 @@ impl<const WAYS: usize> Ways<WAYS> {
         self.each.iter().map(Way::lines).sum()
     }
 
+    #[inline]
     fn way(&self, spot: Spot) -> Option<&Way> {
         self.each.get(spot.way)
     }
 
+    #[inline]
     fn address(&self, spot: Spot) -> Option<PhysAddr> {
         Some(self.way(spot)?.address(spot.slot))
     }
 
     /// Where way `index` has a tag, if the way is there.
+    #[inline]
     fn spot(&self, tag: Tag, index: usize) -> Option<Spot> {
         let slot = self.each.get(index)?.slot(tag, index)?;
         Some(Spot { way: index, slot })
@@ -374,10 +407,11 @@ impl<M: Memory, const WAYS: usize> Store for Cuckoo<M, WAYS> {
         self.provide(ways, want)
     }
 
+    #[inline]
     fn walk<S: Sink>(&self, key: Key, sink: &mut S) -> u64 {
         let (tag, slot, ways) = (Tag::of(key), slot(key), self.ways(key.size()));
         if !S::HEARS {
-            return self.stripes.read(self.stripe_of(tag), || self.peek(ways, tag, slot));
+            return self.look(tag, slot, key.size());
         }
         let (raw, read) = self.stripes.read(self.stripe_of(tag), || self.read(ways, tag, slot));
         for (pa, parallel) in read.into_iter().flatten().zip(PARALLEL) {

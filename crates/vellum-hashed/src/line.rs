@@ -346,20 +346,20 @@ pub unsafe fn with_line<M: PhysMap, R>(memory: &M, at: PhysAddr, f: impl FnOnce(
     })
 }
 
-/// Calls `f` with the line at `at` and the next, which is in the same frame.
+/// Calls `f` with so many lines from `at` on, all of which are in one frame.
 ///
 /// # Safety
 ///
-/// As [`with_line`], for both of them.
+/// As [`with_line`], for all of them.
 #[inline]
-pub unsafe fn with_pair<M: PhysMap, R>(
+pub unsafe fn with_array<M: PhysMap, R, const LINES: usize>(
     memory: &M,
     at: PhysAddr,
-    f: impl FnOnce(&[Line; 2]) -> R,
+    f: impl FnOnce(&[Line; LINES]) -> R,
 ) -> R {
     memory.with(at, |p| {
         // SAFETY: as in `with_line`, and the pointer is valid to the end of the frame.
-        f(unsafe { p.cast::<[Line; 2]>().as_ref() })
+        f(unsafe { p.cast::<[Line; LINES]>().as_ref() })
     })
 }
 

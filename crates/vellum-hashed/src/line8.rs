@@ -52,7 +52,7 @@ use crate::line::{ENTRIES, LINE_BYTES, Line, SOFT_BITS, Tag, slot};
 use core::fmt;
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use lines::{Lines, home_of};
+use lines::{FEW, Lines, home_of};
 use vellum_core::{Memory, Need, OutOfFrames, PAGE_SHIFT, Ref, Sink};
 use vellum_global::{Asid, AsidError, Asids, Key, Lowest, Refused, Size, Space, Store, Stripes};
 
@@ -178,7 +178,7 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         let n = self.lines.homes();
         let home = home_of(hash, n);
         let version = self.stripes.begin(self.region(home));
-        match self.lines.with_pair(home, |pair| look_in_pair(pair, tag, read)) {
+        match self.lines.with_few(home, |few| look_in_few(few, tag, read)) {
             Some((found, count)) if count > 0 => {
                 // Where it was found it was. Where it was not, another home may have been its own
                 // since before the version.
@@ -261,19 +261,25 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
 /// What `read` makes of the line of a tag, if that is one of these from its home on, and how many of
 /// them say so; none, if it may be behind.
 ///
-/// Most lines are the first or the second, in no order that a processor could guess: so the one
-/// whose first piece is right is chosen without a branch.
+/// Where a look-up ends no processor could guess, so there are few branches: most lines are the first
+/// or the second, of which the one whose first piece is right is chosen without any; and where it is
+/// neither, an end is looked for among all at once.
 #[inline]
-fn look_in_pair<R>(pair: &[Line; 2], tag: Tag, read: impl Fn(&Line) -> R) -> (Option<R>, u64) {
-    let [first, second] = pair;
+fn look_in_few<R>(lines: &[Line; FEW], tag: Tag, read: impl Fn(&Line) -> R) -> (Option<R>, u64) {
+    let [first, second, ..] = lines;
     let is_second = !first.may_be(tag);
     let line = [first, second][usize::from(is_second)];
     if line.is(tag) {
         return (Some(read(line)), 1 + u64::from(is_second));
     }
-    // One branch for both, for the same reason.
-    let ends = !first.is_used() | (is_second & !second.is_used());
-    (None, if ends { 1 + u64::from(first.is_used()) } else { 0 })
+    let is_end = |line: &Line| u8::from(line.may_be(tag) | !line.is_used());
+    let ends = lines.iter().rev().fold(0, |ends: u8, line| ends << 1 | is_end(line));
+    let end = ends.trailing_zeros();
+    match lines.get(end as usize) {
+        Some(line) if !line.is_used() => (None, u64::from(end) + 1),
+        Some(line) if line.is(tag) => (Some(read(line)), u64::from(end) + 1),
+        _ => (None, 0),
+    }
 }
 
 impl<M: Memory, const ROBIN_HOOD: bool> Store for Line8<M, ROBIN_HOOD> {

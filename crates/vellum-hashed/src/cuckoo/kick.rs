@@ -93,21 +93,31 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
     /// Where a line that comes from way `from` goes: to a free slot if the table looks for one,
     /// and else to a way at random, whoever is there.
     fn next(&self, ways: &Ways<WAYS>, tag: Tag, from: Option<usize>) -> Option<Spot> {
-        let start = self.random(WAYS);
-        if self.table.looks {
-            let others = (0..WAYS).map(|n| (start + n) % WAYS).filter(|&way| Some(way) != from);
-            for spot in others.filter_map(|way| ways.spot(tag, way)) {
-                if self.tag_at(ways, spot).is_none() {
-                    return Some(spot);
-                }
-            }
+        if let (true, Some(spot)) = (self.table.looks, self.free(ways, tag, from)) {
+            return Some(spot);
         }
+        let start = self.random(WAYS);
         let way = match from {
             // One of the others, evenly.
             Some(from) => (from + 1 + self.random(WAYS - 1)) % WAYS,
             None => start,
         };
         ways.spot(tag, way)
+    }
+
+    /// A free slot for a line that comes from way `from`, if there is one: in the first of its ways
+    /// from one on that is chosen at random.
+    pub(super) fn free(&self, ways: &Ways<WAYS>, tag: Tag, from: Option<usize>) -> Option<Spot> {
+        let start = self.random(WAYS);
+        let others = (start..WAYS).chain(0..start).filter(|&way| Some(way) != from);
+        let mut spots = others.filter_map(|way| ways.spot(tag, way));
+        spots.find(|&spot| self.is_free(ways, spot))
+    }
+
+    /// Whether there is no line in a slot.
+    fn is_free(&self, ways: &Ways<WAYS>, spot: Spot) -> bool {
+        let memory = &self.table.memory;
+        ways.way(spot).is_some_and(|way| way.line(memory, spot.slot, |line| !line.is_used()))
     }
 
     /// A number below `below`, evenly.

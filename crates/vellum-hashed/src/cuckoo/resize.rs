@@ -52,6 +52,10 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
             return Err(Want::Growth);
         }
         self.step(ways, SLOTS);
+        // Nearly always there is a free slot, and nothing to plan.
+        if let Some(spot) = self.table.looks.then(|| self.free(ways, tag, None)).flatten() {
+            return Ok(spot);
+        }
         for _ in 0..if starved { WALKS_IF_FULL } else { 1 } {
             if let Some(path) = self.plan(ways, tag, None) {
                 self.take(ways, &path);

@@ -278,8 +278,9 @@ fn what_has_no_room_changes_nothing() {
     assert!((0..held).all(|n| get(&table, apart(n)) == RAW), "nobody was kicked out for good");
     assert_eq!(scan(&table).len() as u64, held);
     arena.limit_allocations(None);
-    assert_eq!(set(&table, apart(held), RAW), Ok(0), "growth is tried again");
-    assert!(table.statistics().slots > full.slots);
+    // A few may still find room.
+    (held..held + 30).for_each(|n| assert_eq!(set(&table, apart(n), RAW), Ok(0)));
+    assert!(table.statistics().slots > full.slots, "growth is not tried again");
 }
 
 #[test]

@@ -11,6 +11,9 @@
 //!  | ...                     |
 //! ```
 //!
+//! Of a segment is kept where slot 0 would be if it had slots down to that, so that an address is one
+//! logarithm, a shift and a sum from there.
+//!
 //! The old table of 2^k slots is the lower half of the new one, so a line that migrates either
 //! stays where it is or goes to the slot 2^k above, which is free. No memory is replaced while the
 //! table is shared, and none is needed twice.
@@ -25,8 +28,10 @@ use vellum_global::word::alloc_zeroed;
 
 /// Slots of segment 0, and of segment 1: a frame of lines. A way has this many or none.
 pub(super) const FIRST: u64 = PAGE_SIZE / LINE_BYTES;
+/// One for each logarithm of a slot.
+const SEGMENTS: usize = 64 - FIRST.ilog2() as usize + 1;
 /// Segments at most: more lines than there are tags for.
-const SEGMENTS: usize = 40;
+const MOST: usize = 40;
 /// In a segment's word: it is there. (Its address may be 0.)
 const THERE: u64 = 1;
 
@@ -38,29 +43,42 @@ pub(super) struct Way {
     target: AtomicU64,
     /// Lines in use.
     lines: AtomicU64,
-    /// Address of each segment, with [`THERE`].
+    /// Where slot 0 would be by each segment, with [`THERE`].
     segments: [AtomicU64; SEGMENTS],
 }
 
-/// The segment of a slot, and its place in it.
-const fn place(slot: u64) -> (usize, u64) {
-    match slot.checked_ilog2() {
-        Some(log2) if slot >= FIRST => ((log2 - FIRST.ilog2() + 1) as usize, slot - (1 << log2)),
-        _ => (0, slot),
+/// The segment of a slot.
+#[inline]
+const fn segment_of(slot: u64) -> usize {
+    ((slot | (FIRST - 1)).ilog2() - (FIRST - 1).ilog2()) as usize
+}
+
+/// How far a segment's first slot is from slot 0, in bytes.
+const fn offset(segment: usize) -> u64 {
+    match segment.checked_sub(1) {
+        Some(doublings) => (LINE_BYTES * FIRST) << doublings,
+        None => 0,
     }
 }
 
 /// The order of a segment's block, if there may be such a segment.
 fn segment_order(segment: usize) -> Option<u8> {
     let order = u8::try_from(segment.saturating_sub(1)).ok()?;
-    (segment < SEGMENTS).then_some(order)
+    (segment < MOST).then_some(order)
 }
 
 /// The slot of a hash among `n`, which is at least 1.
+#[inline]
 pub(super) const fn slot_of(hash: u64, n: u64) -> u64 {
-    let half = 1 << n.ilog2();
-    let slot = hash & (2 * half - 1);
-    if slot < n { slot } else { slot - half }
+    // Most of the time it is not on its way to another size.
+    if n & (n - 1) == 0 {
+        return hash & (n - 1);
+    }
+    let log2 = n.ilog2();
+    let slot = hash & ((2 << log2) - 1);
+    // No branch: which it is depends on the hash.
+    let is_over = (slot >= n) as u64;
+    slot - (is_over << log2)
 }
 
 /// The slot that migrates when there are `n`, or that slot `n` is merged into.
@@ -117,10 +135,10 @@ impl Way {
     /// Where a slot lies, whose segment is there.
     #[inline]
     pub(super) fn address(&self, slot: u64) -> PhysAddr {
-        let (segment, offset) = place(slot);
-        let base = self.segments.get(segment).map_or(0, |word| word.load(Ordering::Relaxed));
-        debug_assert!(base & THERE != 0, "slot {slot} has no segment");
-        PhysAddr::new(base & !THERE).wrapping_add(offset * LINE_BYTES)
+        let word =
+            self.segments.get(segment_of(slot)).map_or(0, |word| word.load(Ordering::Relaxed));
+        debug_assert!(word & THERE != 0, "slot {slot} has no segment");
+        PhysAddr::new(word.wrapping_add(slot * LINE_BYTES).wrapping_sub(THERE))
     }
 
     /// Calls `f` with the line of a slot below n, or of slot n when its segment is there.
@@ -138,7 +156,7 @@ impl Way {
 
     /// The segment that slot n would need, if it is not there.
     pub(super) fn missing(&self) -> Option<usize> {
-        let (segment, _) = place(self.slots());
+        let segment = segment_of(self.slots());
         let word = self.segments.get(segment)?;
         (word.load(Ordering::Relaxed) & THERE == 0).then_some(segment)
     }
@@ -166,17 +184,19 @@ impl Way {
         let absent = word.load(Ordering::Relaxed) & THERE == 0;
         if absent {
             // Ordered before the first use by the store of n that lets its slots be used.
-            word.store(block.as_u64() | THERE, Ordering::Relaxed);
+            let slot_0 = block.as_u64().wrapping_sub(offset(segment));
+            word.store(slot_0 | THERE, Ordering::Relaxed);
         }
         absent
     }
 
     /// Bytes of the segments that are there.
     pub(super) fn bytes(&self) -> u64 {
-        let there = |word: &AtomicU64| word.load(Ordering::Relaxed) & THERE != 0;
-        let orders = (0..).filter_map(segment_order);
-        let sizes = self.segments.iter().zip(orders);
-        sizes.filter(|(word, _)| there(word)).map(|(_, order)| order_bytes(order)).sum()
+        let bytes = |(segment, word): (usize, &AtomicU64)| {
+            let there = word.load(Ordering::Relaxed) & THERE != 0;
+            segment_order(segment).filter(|_| there).map(order_bytes)
+        };
+        self.segments.iter().enumerate().filter_map(bytes).sum()
     }
 
     /// Gives back the segments that have no slot below n.
@@ -187,15 +207,16 @@ impl Way {
     /// came from `memory`.
     pub(super) unsafe fn trim<M: FrameSource>(&self, memory: &M) {
         let first = match self.slots().checked_sub(1) {
-            Some(last) => place(last).0 + 1,
+            Some(last) => segment_of(last) + 1,
             None => 0,
         };
         for (segment, word) in self.segments.iter().enumerate().skip(first) {
-            let block = word.swap(0, Ordering::Relaxed);
-            if let (true, Some(order)) = (block & THERE != 0, segment_order(segment)) {
+            let word = word.swap(0, Ordering::Relaxed);
+            if let (true, Some(order)) = (word & THERE != 0, segment_order(segment)) {
+                let block = PhysAddr::new((word & !THERE).wrapping_add(offset(segment)));
                 // SAFETY: allocated with this order in `alloc`; by the caller nobody reads it, and
                 // with its word gone nobody will.
-                unsafe { memory.free(PhysAddr::new(block & !THERE), order) };
+                unsafe { memory.free(block, order) };
             }
         }
     }

@@ -16,7 +16,7 @@
 //!
 //! - A segment, once there, stays while the table is shared; n reaches into no other.
 
-use crate::line::{LINE_BYTES, Line, with_line, with_lines, with_pair};
+use crate::line::{LINE_BYTES, Line, with_array, with_line, with_lines};
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vellum_core::{Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
@@ -26,6 +26,8 @@ use vellum_global::word::alloc_zeroed;
 pub(super) const REGION_BITS: u8 = (PAGE_SIZE / LINE_BYTES).ilog2() as u8;
 /// Lines of a region.
 pub(super) const REGION: u64 = 1 << REGION_BITS;
+/// Lines in which a look-up nearly always ends.
+pub(super) const FEW: usize = 4;
 /// log2 of more lines than there are tags for.
 const MOST_BITS: u8 = 45;
 /// One for each logarithm.
@@ -144,14 +146,15 @@ impl<M: Memory> Lines<M> {
         unsafe { with_lines(&self.memory, self.address(line), f) }
     }
 
-    /// Calls `f` with a line and the next, if that is in the same region; their segment is there.
+    /// Calls `f` with a few lines from this one on, if they are in the same region; their segment is
+    /// there.
     #[inline]
-    pub(super) fn with_pair<R>(&self, line: u64, f: impl FnOnce(&[Line; 2]) -> R) -> Option<R> {
-        if line % REGION == REGION - 1 {
+    pub(super) fn with_few<R>(&self, line: u64, f: impl FnOnce(&[Line; FEW]) -> R) -> Option<R> {
+        if line % REGION > REGION - FEW as u64 {
             return None;
         }
-        // SAFETY: as in `with`, and both are in one frame.
-        Some(unsafe { with_pair(&self.memory, self.address(line), f) })
+        // SAFETY: as in `with`, and all are in one frame.
+        Some(unsafe { with_array(&self.memory, self.address(line), f) })
     }
 
     pub(super) fn has_segment(&self, segment: usize) -> bool {
@@ -195,9 +198,11 @@ pub(super) const fn home_of(hash: u64, n: u64) -> u64 {
     if n & (n - 1) == 0 {
         return hash & (n - 1);
     }
-    let half = 1 << n.ilog2();
-    let home = hash & (2 * half - 1);
-    if home < n { home } else { home - half }
+    let log2 = n.ilog2();
+    let home = hash & ((2 << log2) - 1);
+    // No branch: which it is depends on the hash.
+    let is_over = (home >= n) as u64;
+    home - (is_over << log2)
 }
 
 impl<M: Memory> Drop for Lines<M> {

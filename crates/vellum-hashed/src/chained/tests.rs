@@ -86,6 +86,58 @@ unsafe impl FrameSource for Singles<'_> {
     }
 }
 
+/// An arena that counts how often its memory is reached for.
+#[derive(Clone, Copy)]
+struct Counted<'a>(&'a Arena, &'a AtomicU64);
+
+impl PartialEq for Counted<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+// SAFETY: the arena's.
+unsafe impl PhysMap for Counted<'_> {
+    fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(core::ptr::NonNull<u8>) -> R) -> R {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.with(pa, f)
+    }
+}
+
+// SAFETY: one arena is behind both halves, and behind every clone and equal.
+unsafe impl Memory for Counted<'_> {}
+
+// SAFETY: the arena's.
+unsafe impl FrameSource for Counted<'_> {
+    fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
+        self.0.alloc(order)
+    }
+
+    unsafe fn free(&self, pa: PhysAddr, order: u8) {
+        // SAFETY: the caller's.
+        unsafe { self.0.free(pa, order) }
+    }
+}
+
+/// A stock is made for one page when only one is mapped: no batch of nodes is taken out of the pool
+/// for it and put back.
+#[test]
+fn mapping_a_page_alone_touches_little() {
+    let (arena, count) = (Arena::new(64), AtomicU64::new(0));
+    let table = Chained::new(Counted(&arena, &count)).unwrap();
+    let mut space = table.space(asid(1)).unwrap();
+    let same: Vec<_> = same_bucket(3).take(30).collect();
+    // The first is the bucket's, the second takes a frame for nodes.
+    same[..2].iter().for_each(|&n| map(&mut space, n));
+    for (behind, &n) in (2..).zip(&same[2..]) {
+        count.store(0, Ordering::Relaxed);
+        map(&mut space, n);
+        // Two walks of a chain that has as many before it, and one node from the pool.
+        let touched = count.load(Ordering::Relaxed);
+        assert!(touched <= 2 * behind + 24, "{touched} accesses behind {behind}");
+    }
+}
+
 /// Uniform hashing: a hit reads 1 + a/2 nodes, a miss a + e^-a, as it reads an empty bucket too;
 /// 1 - e^-a of the buckets are occupied.
 #[test]

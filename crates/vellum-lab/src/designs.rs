@@ -23,7 +23,7 @@ use core::time::Duration;
 use vellum_core::PAGE_SHIFT;
 use vellum_hashed::{Asid, Chained, Clustered6, Clustered16, Cuckoo, Htab, Line8, Tsb, TsbBuffer};
 use vellum_inverted::Inverted;
-use vellum_radix::{Flat, Format, Radix, X86_64};
+use vellum_radix::{Flat, Flattened, Format, Radix, X86_64};
 
 pub mod structure;
 
@@ -45,6 +45,7 @@ enum Kind {
     Flat,
     Radix4,
     Radix5,
+    Flattened,
     Radix4Tsb,
     Chained,
     ChainedTsb,
@@ -75,6 +76,11 @@ pub const DESIGNS: &[Design] = &[
     },
     Design { name: "radix4", summary: "x86-64, 4 levels", kind: Kind::Radix4 },
     Design { name: "radix5", summary: "x86-64, 5 levels", kind: Kind::Radix5 },
+    Design {
+        name: "radix-flattened",
+        summary: "x86-64 with two levels of 18 bits, in nodes of 2 MiB",
+        kind: Kind::Flattened,
+    },
     Design {
         name: "radix4+tsb",
         summary: "radix4 behind a software TLB of 8,192 pages a space",
@@ -163,6 +169,7 @@ impl Design {
             Kind::Flat => flat(e),
             Kind::Radix4 => radix::<X86_64<4>, E>(e),
             Kind::Radix5 => radix::<X86_64<5>, E>(e),
+            Kind::Flattened => radix::<Flattened<true, true>, E>(e),
             Kind::Radix4Tsb => radix_tsb::<X86_64<4>, E>(e),
             Kind::Chained => global!(e, |ram, _| Chained::new(ram)),
             Kind::ChainedTsb => {

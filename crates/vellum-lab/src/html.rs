@@ -122,7 +122,8 @@ fn introduction(report: &Report) -> String {
             if run.asid { "address spaces have identifiers" } else { "each switch flushes" }
         );
     }
-    text += "<p>Each panel has a scale of its own where it has bars; lines of one figure share theirs. \
+    text += "<p>Each panel has a scale of its own where it has bars, of which one marked (cut) is far longer than it is \
+             drawn; lines of one figure share theirs. \
              Where a design could not be run, the reason is below the figure.</p>\n";
     if let Some(shard) = report.shard {
         text += &format!("<p>This is shard {shard} alone: the other rows are missing.</p>\n");

@@ -106,6 +106,19 @@ fn uniform_random_accesses_cost_what_theory_says() {
     assert!((misses - theory).abs() < 0.0005, "{misses} against {theory}");
 }
 
+/// Two references, one behind the walk caches: a cached root entry stands for 1 GiB. And a root of
+/// 4 MiB, and 2 MiB for each touched GiB.
+#[test]
+fn a_flattened_tree_reads_two_entries_or_one() {
+    let pages: Vec<u64> = random(3).take(3000).map(|z| z & 0xf_ffff).collect();
+    let without = run("radix-flattened", reads(pages.iter().copied()), &machine(&[]));
+    assert_eq!(without.walk.map(|w| (w.refs_mean, w.refs_max)), Some((2.0, 2)));
+    assert_eq!(without.table.map(|t| t.bytes), Some((4 << 20) + 4 * (2 << 20)));
+    let with = run("radix-flattened", reads(pages), &machine(WALK_CACHE_X86)).walk.unwrap();
+    let once = with.refs_mean * with.count as f64 - with.count as f64;
+    assert!((once - 4.0).abs() < 1e-6, "the root is read once for each GiB, not {once} times");
+}
+
 #[test]
 fn flat_reads_one_entry_of_one_block_or_says_what_it_would_take() {
     let small = run("flat", reads([0, 5, 0xf_ffff]), &machine(&[]));

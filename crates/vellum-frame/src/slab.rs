@@ -3,10 +3,10 @@
 //! ```text
 //!   index  | frame's number in the slab | slot |        u32; the slot has as many bits as it needs
 //!                      |                   |
-//!   directory  [ frame 0 | frame 1 | ... ] |            one or two loads (see `directory`)
+//!   directory  [ frame 0 | frame 1 | ... ] |            no load, one, or two (see `directory`)
 //!                      |                   |
 //!   frame      | slot 0 | slot 1 | ... | slot n | rest |
-//!              | value, link |                          link: next free slot, or "in use"
+//!              | value, link |       never used |         link: next free slot, or "in use"
 //!
 //!   partial -->  frames with some slots in use and some free       insertions take from here first,
 //!   empty   -->  frames with none in use                           then from here
@@ -16,8 +16,8 @@
 //! What is handed out is a number, not an address, and what it names can be asked for without trust:
 //! a number that was never handed out names nothing, and one whose object was removed names what lies
 //! in its slot since. That is what lets a tree with `forbid(unsafe_code)` link its nodes. Objects are
-//! `Copy`, so every slot of a frame can be given a value before the first of them is used, and there
-//! is no slot that must not be read.
+//! `Copy`, so a slot that was used once holds a value for good, and one count for each frame tells
+//! those that may be read.
 //!
 //! A memory's pointers are good within one closure (`PhysMap::with`), so objects are reached in
 //! closures: [`with`](Slab::with) through `&self`, by as many at once as like to,
@@ -25,8 +25,8 @@
 //!
 //! # Invariants
 //!
-//! - A frame whose entry is open has a valid value in each slot.
-//! - Free slots of all frames, opened or not, are counted in `free`; a frame is in the list that its
+//! - The slots of a frame below its count of filled ones hold a valid [`Slot`].
+//! - Free slots of all frames, filled or not, are counted in `free`; a frame is in the list that its
 //!   count of slots in use says, a full one in none.
 //! - `free` is at least `kept`, the slots that were reserved and not taken since.
 //!
@@ -48,13 +48,11 @@ mod tests;
 #[derive(Clone, Copy)]
 struct Slot<T> {
     value: T,
-    /// [`USED`], or the next free slot of the frame, or [`LAST`].
+    /// [`USED`], or the next free slot of the frame, or [`Entry::NO_SLOT`].
     link: u16,
 }
 
 const USED: u16 = u16::MAX;
-/// Ends a list of free slots.
-const LAST: u16 = Entry::NO_SLOT;
 /// More slots than that a frame is not divided into.
 const MOST_SLOTS: usize = 512;
 
@@ -155,8 +153,8 @@ impl<T: Copy, M: Memory> Slab<T, M> {
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`] when the memory has too little, or the slab has as many frames as 32 bits can
-    /// tell apart; no object has changed, and what was taken meanwhile has been given back.
+    /// [`OutOfFrames`] when the memory has too little, or the slab has as many frames as it can
+    /// tell apart (2<sup>22</sup>, 16 GiB); no object has changed, and what was taken meanwhile has been given back.
     pub fn reserve(&mut self, n: u32) -> Result<(), OutOfFrames> {
         while self.free < n {
             if let Err(out) = self.grow() {
@@ -188,7 +186,7 @@ impl<T: Copy, M: Memory> Slab<T, M> {
     }
 
     /// Puts an object in; its index, which is below 2<sup>32</sup> and names it until it is removed.
-    /// O(1); where a frame is used for the first time, it is written once.
+    /// O(1).
     ///
     /// # Errors
     ///
@@ -199,28 +197,42 @@ impl<T: Copy, M: Memory> Slab<T, M> {
         }
         let number = if self.partial == NO_NUMBER { self.empty } else { self.partial };
         // There is a free slot, so one of the lists has a frame, and that frame one.
-        let out = OutOfFrames { order: 0 };
-        let mut entry = self.directory.entry(number).ok_or(out)?;
-        if entry.is_closed() {
-            self.open(&mut entry, value);
-        }
-        let slot = entry.first_free();
-        let at = Self::place(&entry, slot.into());
-        let next = self.directory.memory().with(at, |p| {
-            let place = p.cast::<Slot<T>>();
-            // SAFETY: the slot lies in a frame of this slab that is open: see `reach`. Nobody else
-            // reaches it meanwhile, for `self` is borrowed alone.
-            unsafe { place.replace(Slot { value, link: USED }).link }
-        });
+        let mut entry = self.directory.entry(number).ok_or(OutOfFrames { order: 0 })?;
         self.unlist(number, &entry);
-        entry.set_first_free(next);
-        entry.set_used(entry.used() + 1);
+        let (slot, next) = self.fill(&mut entry, value);
+        entry.set_used(entry.used() + 1, next);
         self.list(number, &mut entry);
         self.directory.set(number, entry);
         self.len += 1;
         self.free -= 1;
         self.kept = self.kept.saturating_sub(1);
-        Ok(number << Self::SLOT_BITS | u32::from(slot))
+        Ok(number << Self::SLOT_BITS | slot)
+    }
+
+    /// Puts a value into a free slot of a frame that has one: which slot, and what is the first free
+    /// one then.
+    fn fill(&self, entry: &mut Entry, value: T) -> (u32, u32) {
+        let used = Slot { value, link: USED };
+        let free = entry.first_free();
+        if free != Entry::NO_SLOT {
+            let at = entry.frame().wrapping_add(u64::from(free) * Self::SIZE as u64);
+            let next = self.directory.memory().with(at, |p| {
+                // SAFETY: a slot in the list of free ones is filled, so it can be replaced as in `reach`;
+                // `self` is borrowed alone by `insert`, so nobody else has a reference to it.
+                unsafe { p.cast::<Slot<T>>().replace(used).link }
+            });
+            return (free, next.into());
+        }
+        let slot = entry.filled();
+        let at = entry.frame().wrapping_add(u64::from(slot) * Self::SIZE as u64);
+        self.directory.memory().with(at, |p| {
+            // SAFETY: the frame is ours, and no reference leads to a slot that is not filled. The list
+            // is empty and a slot is free, so this one is below `SLOTS`: `SLOTS` slots of `SIZE` bytes
+            // fit a frame, aligned as their size is a multiple of the alignment and the frame's is larger.
+            unsafe { p.cast::<Slot<T>>().write(used) }
+        });
+        entry.fill_one();
+        (slot, Entry::NO_SLOT)
     }
 
     /// Takes an object out; `None` if there is none of this index. O(1).
@@ -230,17 +242,17 @@ impl<T: Copy, M: Memory> Slab<T, M> {
         let number = index >> Self::SLOT_BITS;
         let mut entry = self.directory.entry(number)?;
         let slot = index & ((1 << Self::SLOT_BITS) - 1);
-        let free = entry.first_free();
+        // Ten bits.
+        let next = entry.first_free() as u16;
         let value = self.reach(index, |place| {
             if place.link != USED {
                 return None;
             }
-            place.link = free;
+            place.link = next;
             Some(place.value)
         })??;
         self.unlist(number, &entry);
-        entry.set_first_free(slot as u16);
-        entry.set_used(entry.used() - 1);
+        entry.set_used(entry.used() - 1, slot);
         self.list(number, &mut entry);
         self.directory.set(number, entry);
         self.len -= 1;
@@ -253,13 +265,14 @@ impl<T: Copy, M: Memory> Slab<T, M> {
 
     /// Calls `f` with the object of this index; `None` if no object ever had it.
     ///
-    /// Takes a shift, the loads of the directory (one up to 256 frames, two up to 131,072), and an add.
+    /// Takes a shift, the loads of the directory (none for one frame, one up to 256 of them, two up to
+    /// 131,072), a comparison, and an add.
     #[inline(always)]
     pub fn with<R>(&self, index: u32, f: impl FnOnce(&T) -> R) -> Option<R> {
         let at = self.at(index)?;
         Some(self.directory.memory().with(at, |p| {
-            // SAFETY: `at` gives the place of a slot in a frame that this slab took and that is open,
-            // so a valid `Slot<T>` lies there, aligned, wholly within the frame, and the pointer is
+            // SAFETY: `at` gives the place of a slot that is filled in a frame that this slab took, so a
+            // valid `Slot<T>` lies there, aligned, wholly within the frame, and the pointer is
             // valid for it. It is written through `&mut self` alone, which cannot be had while
             // `self` is borrowed here; nobody else knows of the frame.
             f(unsafe { &p.cast::<Slot<T>>().as_ref().value })
@@ -298,40 +311,17 @@ impl<T: Copy, M: Memory> Slab<T, M> {
     fn reach<R>(&mut self, index: u32, f: impl FnOnce(&mut Slot<T>) -> R) -> Option<R> {
         let at = self.at(index)?;
         Some(self.directory.memory().with(at, |p| {
-            // SAFETY: as in `with`: a valid slot, aligned, in a frame of ours that is open; and
-            // `self` is borrowed alone, so there is no other reference to anything in it.
+            // SAFETY: as in `with`: a valid slot, aligned, in a frame of ours; and `self` is borrowed alone, so there is no other reference to anything in it.
             f(unsafe { p.cast::<Slot<T>>().as_mut() })
         }))
     }
 
-    /// Where the slot of this index is, if it is one of a frame that is open.
+    /// Where the slot of this index is, if it is filled.
     #[inline(always)]
     fn at(&self, index: u32) -> Option<PhysAddr> {
         let slot = index & ((1 << Self::SLOT_BITS) - 1);
-        if !Self::SLOTS.is_power_of_two() && slot as usize >= Self::SLOTS {
-            return None;
-        }
         let word = self.directory.word(index >> Self::SLOT_BITS)?;
-        (!Entry::closed(word))
-            .then(|| Entry::frame(word).wrapping_add(slot as u64 * Self::SIZE as u64))
-    }
-
-    fn place(entry: &Entry, slot: u64) -> PhysAddr {
-        Entry::frame(entry.word).wrapping_add(slot * Self::SIZE as u64)
-    }
-
-    /// Gives each slot of a new frame a value, and links them all.
-    fn open(&self, entry: &mut Entry, value: T) {
-        for slot in 0..Self::SLOTS as u16 {
-            let next = if usize::from(slot) + 1 < Self::SLOTS { slot + 1 } else { LAST };
-            self.directory.memory().with(Self::place(entry, slot.into()), |p| {
-                // SAFETY: the frame is ours, and nobody has a reference into it, since it is not
-                // open; `SLOTS` slots of `SIZE` bytes fit it, aligned as their size is a multiple of
-                // the alignment and the frame's is larger.
-                unsafe { p.cast::<Slot<T>>().write(Slot { value, link: next }) }
-            });
-        }
-        entry.open();
+        Entry::filled_slot(word, slot, Self::SIZE as u64)
     }
 
     /// Takes a frame, and a number for it.
@@ -373,7 +363,7 @@ impl<T: Copy, M: Memory> Slab<T, M> {
         self.frames -= 1;
         self.free -= Self::SLOTS as u32;
         // SAFETY: `grow` took it with this order; its entry is vacant now, so nothing leads there.
-        unsafe { self.directory.memory().free(Entry::frame(entry.word), 0) };
+        unsafe { self.directory.memory().free(entry.frame(), 0) };
     }
 
     /// The list for a frame of so many objects; a full one is in none.
@@ -416,7 +406,7 @@ impl<T: Copy, M: Memory> Drop for Slab<T, M> {
             };
             // SAFETY: `grow` took it with this order, and only `drop_empty` gives one back, which
             // leaves the entry vacant; the slab is reached by nobody any more.
-            unsafe { self.directory.memory().free(Entry::frame(entry.word), 0) };
+            unsafe { self.directory.memory().free(entry.frame(), 0) };
         }
         self.directory.clear();
     }

@@ -29,7 +29,6 @@
 //! Source: R. Bayer, E. McCreight, "Organization and Maintenance of Large Ordered Indices", Acta
 //! Informatica 1, 1972; for gaps in the tree, Linux's `Documentation/core-api/maple_tree.rst`.
 
-use core::cmp::Ordering;
 use vellum_core::{Memory, PAGE_SHIFT, VirtAddr};
 use vellum_frame::slab::Slab;
 
@@ -54,6 +53,7 @@ pub use gap::{Direction, Room};
 pub use iter::Regions;
 pub use range::PageRange;
 
+use descend::Path;
 use node::{Inner, Leaf, Summary};
 
 /// A region, and what is known of it.
@@ -162,8 +162,9 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     /// descent. O(log n).
     #[must_use]
     pub fn around(&self, va: VirtAddr) -> (Option<Region<V>>, Option<Region<V>>) {
-        match self.locate(va.number().as_u64()) {
-            Some(path) => (self.before(&path), self.region(&path)),
+        let mut path = Path::new();
+        match self.locate(va.number().as_u64(), &mut path) {
+            Some(()) => (self.before(&path), path.region),
             None => (None, None),
         }
     }
@@ -201,10 +202,11 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         if !self.bounds.covers(range) {
             return Err(VmaMapError::Outside(range));
         }
-        let Some(path) = self.locate(range.first_page()) else {
+        let mut path = Path::new();
+        if self.locate(range.first_page(), &mut path).is_none() {
             return self.insert_first(range, value);
-        };
-        match self.region(&path) {
+        }
+        match path.region {
             Some((found, _)) if found.first_page() < range.end_page() => {
                 Err(VmaMapError::Taken(found))
             }
@@ -222,7 +224,8 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     ///
     /// [`VmaMapError::Missing`].
     pub fn remove(&mut self, start: VirtAddr) -> Result<Region<V>, VmaMapError> {
-        let (path, region) = self.starting(start)?;
+        let mut path = Path::new();
+        let region = self.starting(start, &mut path)?;
         self.take(&path, 1);
         Ok(region)
     }
@@ -238,7 +241,8 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         if !self.bounds.covers(range) {
             return Err(VmaMapError::Outside(range));
         }
-        let (path, (old, _)) = self.starting(start)?;
+        let mut path = Path::new();
+        let (old, value) = self.starting(start, &mut path)?;
         // Where it only shrinks, nobody can be in the way.
         if !old.covers(range) {
             let before = self.before(&path).filter(|(at, _)| at.end_page() > range.first_page());
@@ -248,7 +252,7 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
                 return Err(VmaMapError::Taken(found));
             }
         }
-        self.set_range(&path, range);
+        self.set(&path, range, value);
         Ok(())
     }
 
@@ -262,7 +266,8 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         start: VirtAddr,
         f: impl FnOnce(&mut V) -> R,
     ) -> Result<R, VmaMapError> {
-        let (path, _) = self.starting(start)?;
+        let mut path = Path::new();
+        self.starting(start, &mut path)?;
         let at = path.at;
         let done = self.leaves.with_mut(path.leaf, |leaf| f(leaf.value_mut(at)));
         done.ok_or(VmaMapError::Missing(start))
@@ -281,13 +286,15 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         cut: impl FnOnce(PageRange, &mut V) -> V,
     ) -> Result<(), VmaMapError> {
         let missing = VmaMapError::Missing(va);
-        let path = self.locate(va.number().as_u64()).ok_or(missing)?;
-        let (range, mut value) = self.region(&path).ok_or(missing)?;
+        let mut path = Path::new();
+        self.locate(va.number().as_u64(), &mut path).ok_or(missing)?;
+        let (range, mut value) = path.region.ok_or(missing)?;
         let (left, right) = range.split_at(va).ok_or(missing)?;
         self.make_room(&path)?;
         let right_value = cut(range, &mut value);
-        self.set(&path, left, value);
-        self.insert_at(&path.behind(), right, right_value);
+        self.set_leaf(&path, left, value);
+        path.step_behind();
+        self.insert_at(&path, right, right_value);
         Ok(())
     }
 
@@ -313,15 +320,13 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         self.inners.release();
     }
 
-    /// The region that starts at `start`, and where it is.
-    fn starting(&self, start: VirtAddr) -> Result<(descend::Path, Region<V>), VmaMapError> {
-        let missing = VmaMapError::Missing(start);
-        let path = self.locate(start.number().as_u64()).ok_or(missing)?;
-        let region = self.region(&path).ok_or(missing)?;
-        match region.0.start().cmp(&start) {
-            Ordering::Equal => Ok((path, region)),
-            _ => Err(missing),
-        }
+    /// The region that starts at `start`; leads a new path to it.
+    #[inline(always)]
+    fn starting(&self, start: VirtAddr, path: &mut Path<V>) -> Result<Region<V>, VmaMapError> {
+        let page = start.number();
+        let located = self.locate(page.as_u64(), path).and(path.region);
+        let region = located.filter(|(range, _)| range.start() == start);
+        region.ok_or(VmaMapError::Missing(start))
     }
 }
 

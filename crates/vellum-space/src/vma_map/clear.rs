@@ -7,6 +7,7 @@
 //!   taken               a      b       c
 //! ```
 
+use super::descend::Path;
 use super::node::Node;
 use super::{PageRange, VmaMap, VmaMapError};
 use vellum_core::{Memory, PAGE_SHIFT, VirtAddr};
@@ -31,8 +32,11 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         // Only where a region reaches beyond it, so that it is below 2^64.
         let end_va = VirtAddr::new(end << PAGE_SHIFT);
         let mut count = 0;
-        let Some(path) = self.locate(first) else { return Ok(count) };
-        let reaching = self.region(&path).filter(|(found, _)| found.first_page() < first);
+        let mut path = Path::new();
+        if self.locate(first, &mut path).is_none() {
+            return Ok(count);
+        }
+        let reaching = path.region.filter(|(found, _)| found.first_page() < first);
         if let Some((found, mut below)) = reaching {
             let reaches_beyond = found.end_page() > end;
             if reaches_beyond {
@@ -43,16 +47,24 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
                 let rest = PageRange::raw(first, found.end_page());
                 (PageRange::raw(end, found.end_page()), cut(rest, &mut value, end_va))
             });
-            self.set(&path, PageRange::raw(found.first_page(), first), below);
-            if let Some((beyond, above)) = above {
-                self.insert_at(&path.behind(), beyond, above);
+            let outside = PageRange::raw(found.first_page(), first);
+            match above {
+                None => self.set(&path, outside, below),
+                Some((beyond, above)) => {
+                    self.set_leaf(&path, outside, below);
+                    path.step_behind();
+                    self.insert_at(&path, beyond, above);
+                }
             }
             taken(PageRange::raw(first, found.end_page().min(end)), value);
             count += 1;
         }
         count += self.take_whole(range, &mut taken);
-        let Some(path) = self.locate(first) else { return Ok(count) };
-        let reaching = self.region(&path).filter(|(found, _)| found.first_page() < end);
+        let mut path = Path::new();
+        if self.locate(first, &mut path).is_none() {
+            return Ok(count);
+        }
+        let reaching = path.region.filter(|(found, _)| found.first_page() < end);
         if let Some((found, mut value)) = reaching {
             let above = cut(found, &mut value, end_va);
             self.set(&path, PageRange::raw(end, found.end_page()), above);
@@ -65,12 +77,16 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     /// Takes out all regions that lie in `range` whole; none reaches into it from below.
     fn take_whole(&mut self, range: PageRange, taken: &mut impl FnMut(PageRange, V)) -> u64 {
         let mut count = 0;
-        while let Some(path) = self.locate(range.first_page()) {
+        loop {
+            let mut path = Path::new();
+            if self.locate(range.first_page(), &mut path).is_none() {
+                return count;
+            }
             let whole = self.leaves.with(path.leaf, |leaf| {
                 let ends = (path.at..leaf.len()).map(|at| leaf.at(at).0.end_page());
                 ends.take_while(|&end| end <= range.end_page()).count()
             });
-            let Some(whole @ 1..) = whole else { break };
+            let Some(whole @ 1..) = whole else { return count };
             for at in path.at..path.at + whole {
                 if let Some(Some((found, value))) = self.leaves.with(path.leaf, |leaf| leaf.get(at))
                 {
@@ -80,6 +96,5 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
             self.take(&path, whole);
             count += whole as u64;
         }
-        count
     }
 }

@@ -15,7 +15,7 @@
 //! `stack_guard_gap` as the guard of a region that grows down. Linux asks for `len + align - 4 KiB` before
 //! it aligns, and so passes over gaps in which `len` would have fitted exactly.
 
-use super::node::{Hint, Node, Window};
+use super::node::{Hint, Window};
 use super::{PageRange, Region, VmaMap, pages_of};
 use vellum_core::{Memory, PAGE_SHIFT, VirtAddr};
 
@@ -95,15 +95,24 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         if self.len == 0 {
             return search.lowest(bounds.first_page(), bounds.end_page());
         }
-        if search.lowest(bounds.first_page(), all.start).is_some() {
+        let is_below = search.window.low < all.start;
+        if is_below && search.lowest(bounds.first_page(), all.start).is_some() {
             let first = self.first_below(self.root, self.height);
             let found = search.lowest(bounds.first_page(), Self::guarded(search, first, all.start));
             if found.is_some() {
                 return found;
             }
         }
-        self.lowest_below(self.root, self.height, search)
-            .or_else(|| search.lowest(all.end, bounds.end_page()))
+        if all.gap >= search.window.pages {
+            let found = self.lowest_below(self.root, self.height, search);
+            if found.is_some() {
+                return found;
+            }
+        }
+        if search.window.high <= all.end {
+            return None;
+        }
+        search.lowest(all.end, bounds.end_page())
     }
 
     fn highest_gap<G: Fn(&V) -> u64>(&self, search: &Search<G>) -> Option<u64> {
@@ -111,10 +120,14 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         if self.len == 0 {
             return search.highest(bounds.first_page(), bounds.end_page());
         }
-        let found = search
-            .highest(all.end, bounds.end_page())
-            .or_else(|| self.highest_below(self.root, self.height, search));
-        if found.is_some() || search.highest(bounds.first_page(), all.start).is_none() {
+        let is_above = search.window.high > all.end;
+        let mut found = if is_above { search.highest(all.end, bounds.end_page()) } else { None };
+        if found.is_none() && all.gap >= search.window.pages {
+            found = self.highest_below(self.root, self.height, search);
+        }
+        let is_below = search.window.low < all.start;
+        if found.is_some() || !is_below || search.highest(bounds.first_page(), all.start).is_none()
+        {
             return found;
         }
         let first = self.first_below(self.root, self.height);
@@ -138,9 +151,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
             return self.lowest_in(node, search);
         }
         let window = search.window;
-        let mut from = self.inners.with(node, |inner| inner.find(window.low))?;
+        let mut next = None;
         loop {
             let (hint, child) = self.inners.with(node, |inner| {
+                let from = next.unwrap_or_else(|| inner.lowest(window));
                 let hint = inner.gap_above(from, window);
                 hint.map(|hint| (hint, inner.child(hint.at)))
             })??;
@@ -159,7 +173,7 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
                     return found;
                 }
             }
-            from = at + 1;
+            next = Some(at + 1);
         }
     }
 
@@ -174,9 +188,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
             return self.highest_in(node, search);
         }
         let window = search.window;
-        let mut from = self.inners.with(node, |inner| inner.find(window.high - 1))?;
+        let mut next = None;
         loop {
             let (hint, child) = self.inners.with(node, |inner| {
+                let from = next.unwrap_or_else(|| inner.highest(window));
                 let hint = inner.gap_below(from, window);
                 hint.map(|hint| (hint, inner.child(hint.at)))
             })??;
@@ -195,14 +210,14 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
                     return found;
                 }
             }
-            from = at.checked_sub(1)?;
+            next = Some(at.checked_sub(1)?);
         }
     }
 
     fn lowest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
         let window = search.window;
         self.leaves.with(leaf, |leaf| {
-            let mut from = leaf.find(window.low);
+            let mut from = leaf.lowest(window);
             loop {
                 let (at, low, high) = leaf.gap_above(from, window)?;
                 let found = search.lowest(low, Self::guarded(search, leaf.get(at), high));
@@ -217,9 +232,9 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     fn highest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
         let window = search.window;
         self.leaves.with(leaf, |leaf| {
-            let mut from = leaf.find(window.high - 1);
+            let mut from = leaf.highest(window);
             loop {
-                let (at, low, high) = leaf.gap_below(from.min(leaf.len()), window)?;
+                let (at, low, high) = leaf.gap_below(from, window)?;
                 let found = search.highest(low, Self::guarded(search, leaf.get(at), high));
                 if found.is_some() {
                     return found;

@@ -12,11 +12,11 @@
 
 use super::descend::{MOST_LEVELS, Path};
 use super::node::{Inner, LEAST, Leaf, Node, Summary, WIDTH};
-use super::{PageRange, VmaMap, VmaMapError};
+use super::{PageRange, Region, VmaMap, VmaMapError};
 use vellum_core::{Memory, OutOfFrames};
 
 /// How many places the left one of two nodes keeps when a full one is split for a new place `at`.
-fn keep(at: usize, path: &Path) -> usize {
+fn keep<V>(at: usize, path: &Path<V>) -> usize {
     if (at == WIDTH && path.is_right) || (at == 0 && path.is_left) {
         at
     } else {
@@ -37,13 +37,9 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     }
 
     /// Takes the memory that it needs to put a region at the end of this path.
-    pub(super) fn make_room(&mut self, path: &Path) -> Result<(), VmaMapError> {
-        let is_full = |len: Option<usize>| len.is_none_or(|len| len >= WIDTH);
-        if !is_full(self.leaves.with(path.leaf, Node::len)) {
-            return Ok(());
-        }
-        let steps = path.steps.iter().take(self.height).rev();
-        let full = steps.take_while(|step| is_full(self.inners.with(step.node, Node::len))).count();
+    pub(super) fn make_room(&mut self, path: &Path<V>) -> Result<(), VmaMapError> {
+        // How many inner nodes are full besides, from the lowest up.
+        let Some(full) = path.full.checked_sub(1) else { return Ok(()) };
         let needs_root = full == self.height;
         if needs_root && self.height == MOST_LEVELS {
             return Err(OutOfFrames { order: 0 }.into());
@@ -54,21 +50,16 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     }
 
     /// Puts a region at the end of a path for which room was made.
-    pub(super) fn insert_at(&mut self, path: &Path, range: PageRange, value: V) {
-        let keep = keep(path.at, path);
-        let at = path.at;
+    pub(super) fn insert_at(&mut self, path: &Path<V>, range: PageRange, value: V) {
+        let (at, gap) = (path.at, path.gap);
         let done = self.leaves.with_mut(path.leaf, |leaf| {
             if leaf.len() < WIDTH {
                 leaf.insert(at, range, value);
-                return (leaf.summary(), None);
+                let summary =
+                    gap.map_or_else(|| leaf.summary(), |gap| leaf.summary_inserted(at, gap));
+                return (summary, None);
             }
-            let mut right = leaf.split(keep);
-            // What goes between the two goes to the shorter one.
-            if at < keep || (at == keep && keep <= WIDTH / 2) {
-                leaf.insert(at, range, value);
-            } else {
-                right.insert(at - keep, range, value);
-            }
+            let right = split_leaf(leaf, (range, value), path);
             (leaf.summary(), Some(right))
         });
         let Some((summary, right)) = done else { return };
@@ -86,10 +77,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     }
 
     /// Tells the inner nodes of a path that their child on it is this now, and has a neighbour.
-    fn link(&mut self, path: &Path, mut left: Summary, mut right: (u32, Summary)) {
+    fn link(&mut self, path: &Path<V>, mut left: Summary, mut right: (u32, Summary)) {
         for level in (0..self.height).rev() {
             let Some(step) = path.steps.get(level) else { return };
-            let (at, added) = (step.at, right);
+            let (at, added) = (step.at as usize, right);
             let done = self.inners.with_mut(step.node, |inner| {
                 inner.set(at, left);
                 if inner.len() < WIDTH {
@@ -121,15 +112,13 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     }
 
     /// Tells the inner nodes of a path, from `level` up, what their child on it says now.
-    pub(super) fn refresh(&mut self, path: &Path, level: usize, mut summary: Summary) {
-        for step in path.steps.iter().take(level).rev() {
-            let above = self.inners.with_mut(step.node, |inner| {
-                if inner.of(step.at) == summary {
-                    return None;
-                }
-                inner.set(step.at, summary);
-                Some(inner.summary())
-            });
+    #[inline(always)]
+    pub(super) fn refresh(&mut self, path: &Path<V>, level: usize, mut summary: Summary) {
+        for level in (0..level).rev() {
+            let Some(step) = path.steps.get(level) else { return };
+            let above = self
+                .inners
+                .with_mut(step.node, |inner| inner.renew(step.at as usize, summary, step.gap));
             match above {
                 Some(Some(above)) => summary = above,
                 _ => return,
@@ -138,26 +127,45 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         self.all = summary;
     }
 
-    /// Gives the region at the end of a path another range; the order stays as it is.
-    pub(super) fn set_range(&mut self, path: &Path, range: PageRange) {
-        let summary = self.leaves.with_mut(path.leaf, |leaf| {
-            leaf.set_range(path.at, range);
-            leaf.summary()
-        });
-        if let Some(summary) = summary {
+    /// Gives the region at the end of a path another range and value; the order stays as it is, and
+    /// the path's gaps are not those of the map any more.
+    pub(super) fn set(&mut self, path: &Path<V>, range: PageRange, value: V) {
+        if let Some(summary) = self.set_leaf(path, range, value) {
             self.refresh(path, self.height, summary);
         }
     }
 
-    /// The same, and another value.
-    pub(super) fn set(&mut self, path: &Path, range: PageRange, value: V) {
-        self.leaves.with_mut(path.leaf, |leaf| *leaf.value_mut(path.at) = value);
-        self.set_range(path, range);
+    /// The same in the leaf alone, before an insertion behind it; what the leaf says then.
+    pub(super) fn set_leaf(
+        &mut self,
+        path: &Path<V>,
+        range: PageRange,
+        value: V,
+    ) -> Option<Summary> {
+        self.leaves.with_mut(path.leaf, |leaf| {
+            leaf.set_range(path.at, range);
+            *leaf.value_mut(path.at) = value;
+            leaf.summary()
+        })
     }
 }
 
+/// Splits a full leaf for a region at the place of a path; the right one.
+#[inline(never)]
+fn split_leaf<V: Copy>(leaf: &mut Leaf<V>, (range, value): Region<V>, path: &Path<V>) -> Leaf<V> {
+    let (at, keep) = (path.at, keep(path.at, path));
+    let mut right = leaf.split(keep);
+    // What goes between the two goes to the shorter one.
+    if at < keep || (at == keep && keep <= WIDTH / 2) {
+        leaf.insert(at, range, value);
+    } else {
+        right.insert(at - keep, range, value);
+    }
+    right
+}
+
 /// Splits a full inner node of a path for a child behind the place `at`; the right one.
-fn split_inner(inner: &mut Inner, at: usize, added: (u32, Summary), path: &Path) -> Inner {
+fn split_inner<V>(inner: &mut Inner, at: usize, added: (u32, Summary), path: &Path<V>) -> Inner {
     // At the left edge the child at place 0 is the one that is new, and stays alone.
     let keep = if at == 0 && path.is_left && path.at == 0 { 1 } else { keep(at + 1, path) };
     let mut right = inner.split(keep);

@@ -44,29 +44,32 @@ fn join<N: Node, M: Memory>(
 
 impl<V: Copy, M: Memory> VmaMap<V, M> {
     /// Takes out the region at the end of a path, and so many in all, of the same leaf.
-    pub(super) fn take(&mut self, path: &Path, count: usize) {
-        let (at, leaf) = (path.at, path.leaf);
-        let left = self.leaves.with_mut(leaf, |leaf| {
+    pub(super) fn take(&mut self, path: &Path<V>, count: usize) {
+        let at = path.at;
+        let left = self.leaves.with_mut(path.leaf, |leaf| {
             leaf.remove(at, count);
-            (leaf.len(), leaf.summary())
+            let summary = path.gap.map(|gap| leaf.summary_removed(at, gap));
+            (leaf.len(), summary.unwrap_or_else(|| leaf.summary()))
         });
         let Some((len, summary)) = left else { return };
         self.len -= count as u64;
-        if len < LEAST && self.height > 0 {
-            self.mend(path, len, summary);
-        } else {
+        if len >= LEAST || (self.height == 0 && len > 0) {
             self.refresh(path, self.height, summary);
+        } else {
+            self.mend(path, len, summary);
+            self.lower();
         }
-        self.lower();
     }
 
     /// Puts the leaf of a path, which has become too small, together with a neighbour, and so on up.
-    fn mend(&mut self, path: &Path, mut len: usize, mut summary: Summary) {
+    #[inline(never)]
+    fn mend(&mut self, path: &Path<V>, mut len: usize, mut summary: Summary) {
         for level in (0..self.height).rev() {
             let Some(step) = path.steps.get(level) else { return };
             let is_leaf = level + 1 == self.height;
             let look = self.inners.with(step.node, |parent| {
-                let left = if step.at + 1 < parent.len() { step.at } else { step.at.max(1) - 1 };
+                let at = step.at as usize;
+                let left = if at + 1 < parent.len() { at } else { at.saturating_sub(1) };
                 (parent.len(), left, parent.child(left), parent.child(left + 1))
             });
             let Some((children, at, left, right)) = look else { return };

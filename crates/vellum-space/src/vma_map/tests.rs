@@ -20,5 +20,5 @@ fn va(page: u64) -> VirtAddr {
 
 /// Under Miri fewer of everything.
 const fn scaled(n: u64) -> u64 {
-    if cfg!(miri) { n / 8 } else { n }
+    if cfg!(miri) { n / 24 } else { n }
 }

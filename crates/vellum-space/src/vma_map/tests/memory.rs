@@ -2,6 +2,7 @@
 
 use super::{PageRange, VmaMap, pages, scaled, va};
 use crate::vma_map::{Region, VmaMapError};
+use std::vec;
 use std::vec::Vec;
 use vellum_testkit::Arena;
 
@@ -20,6 +21,11 @@ fn build(arena: &Arena, n: u64) -> Map<'_> {
     map
 }
 
+/// How many regions there are at first.
+fn fills() -> Vec<u64> {
+    if cfg!(miri) { vec![17] } else { vec![1, 15, 16, 17, 100, 300] }
+}
+
 /// One of those that may need memory, at the `k`th region.
 fn act(map: &mut Map<'_>, which: usize, k: u64) -> Result<(), VmaMapError> {
     match which {
@@ -35,7 +41,7 @@ fn act(map: &mut Map<'_>, which: usize, k: u64) -> Result<(), VmaMapError> {
 fn an_operation_that_runs_out_of_memory_has_changed_nothing() {
     for which in 0..4 {
         let mut refused = 0;
-        for fill in [1, 15, 16, 17, 100, 256, scaled(600)] {
+        for fill in fills() {
             let arena = Arena::new(512);
             let mut map = build(&arena, fill);
             map.release();
@@ -59,7 +65,7 @@ fn an_operation_that_runs_out_of_memory_has_changed_nothing() {
             drop(map);
             assert_eq!(arena.frames_in_use(), 0);
         }
-        assert!(refused > 0, "act {which} never met the limit");
+        assert!(refused > 0 || cfg!(miri), "act {which} never met the limit");
     }
 }
 
@@ -67,20 +73,18 @@ fn an_operation_that_runs_out_of_memory_has_changed_nothing() {
 fn the_first_region_of_all_may_be_refused() {
     let arena = Arena::new(4);
     let mut map = VmaMap::new(&arena, PageRange::ALL);
-    for budget in 0..2 {
-        arena.limit_allocations(Some(budget));
-        assert!(matches!(map.insert(pages(1, 2), 1), Err(VmaMapError::OutOfFrames(_))));
-        map.check();
-    }
+    arena.limit_allocations(Some(0));
+    assert!(matches!(map.insert(pages(1, 2), 1), Err(VmaMapError::OutOfFrames(_))));
+    map.check();
     arena.limit_allocations(None);
     map.insert(pages(1, 2), 1).unwrap();
-    assert_eq!(map.bytes(), 2 << 12);
+    assert_eq!(map.bytes(), 1 << 12);
 }
 
 #[test]
 fn what_was_reserved_is_there_when_memory_is_not() {
-    for fill in [0, 1, 16, 255, 256, scaled(2000)] {
-        for changes in [1, 2, 3, 64] {
+    for fill in [0, 1, 16, scaled(255), scaled(256), scaled(2000)] {
+        for changes in [1, 3, scaled(64) as u32] {
             let arena = Arena::new(1024);
             let mut map = build(&arena, fill);
             map.reserve(changes).unwrap();

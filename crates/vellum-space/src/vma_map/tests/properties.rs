@@ -9,7 +9,7 @@ use vellum_testkit::Arena;
 
 /// Where the bounds begin; the last page of 64 bits is their last.
 const BASE: u64 = (1 << 52) - SPAN;
-const SPAN: u64 = 600;
+const SPAN: u64 = if cfg!(miri) { 60 } else { 600 };
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -123,7 +123,7 @@ proptest! {
 
     #[test]
     fn the_map_does_what_a_sorted_vector_does(
-        ops in prop::collection::vec(op(), 1..if cfg!(miri) { 60 } else { 700 }),
+        ops in prop::collection::vec(op(), 1..if cfg!(miri) { 30 } else { 700 }),
     ) {
         let arena = Arena::new(256);
         let bounds = pages(BASE, BASE + SPAN);

@@ -132,7 +132,7 @@ fn it_draws_itself() {
     let drawn = format!("{map:?}");
     let lines: Vec<_> =
         drawn.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
-    assert_eq!(lines[0].join(" "), "VmaMap, regions: 2, levels: 1, 8 KiB");
+    assert_eq!(lines[0].join(" "), "VmaMap, regions: 2, levels: 1, 4 KiB");
     assert_eq!(lines[1], ["0x400000..=0x402fff", "3", "pages", "\"text\""]);
     assert_eq!(lines[2], ["1", "page"]);
     assert_eq!(lines[3], ["0x404000..=0x404fff", "1", "page", "\"data\""]);

@@ -62,11 +62,19 @@ macro_rules! radix_rows {
     };
 }
 
+/// And for another.
+macro_rules! space_rows {
+    () => {
+        include_str!("../../crates/vellum-bench/src/space/rows.txt")
+    };
+}
+
 /// Each crate adds its line here.
 const BENCHES: &[Bench] = &[
     Bench { name: "designs", package: "vellum-bench", target: ["--bin", "designs"] },
     Bench { name: "frame", package: "vellum-bench", target: ["--bin", "frame"] },
     Bench { name: "radix", package: "vellum-bench", target: ["--bin", "radix"] },
+    Bench { name: "space", package: "vellum-bench", target: ["--bin", "space"] },
 ];
 
 /// Below the options that `--help` lists.
@@ -75,6 +83,7 @@ pub(crate) const EXAMPLES: &str = concat!(
   designs       hashed and inverted tables beside hashbrown (docs/bench-designs.md)
   frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
   radix         vellum-radix beside the published page-table crates (docs/bench-radix.md)
+  space         vellum-space's map of regions beside published maps of ranges (docs/bench-space.md)
 
 Rows of designs, for --only:
 ",
@@ -87,6 +96,10 @@ Rows of frame, for --only:
 Rows of radix, for --only:
 ",
     radix_rows!(),
+    "
+Rows of space, for --only:
+",
+    space_rows!(),
     "
 Examples:
   cargo xtask bench frame

@@ -15,6 +15,7 @@ const CRATES: &[&str] = &[
     "vellum-radix",
     "vellum-hashed",
     "vellum-inverted",
+    "vellum-space",
 ];
 
 /// Runs the tests of `only`, or of all of them.

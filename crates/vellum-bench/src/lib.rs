@@ -9,3 +9,4 @@ pub mod radix;
 pub mod random;
 pub mod report;
 pub mod rounds;
+pub mod space;

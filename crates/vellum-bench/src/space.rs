@@ -1,0 +1,75 @@
+//! `space`: `VmaMap` beside published maps of ranges.
+//!
+//! ```text
+//!   Map types --> turns: build, find, hole, gaps, pair, checked as they go --> least of each --> Report
+//!                 ours and the peers, interleaved
+//!        vma                 time, 10 to 1 Mi regions
+//!        vma-instructions    the same acts with 1,000 and 100,000 regions, counted by valgrind
+//! ```
+//!
+//! What each row does, how the maps are used, and why that is fair: docs/bench-space.md.
+
+mod huge;
+mod instructions;
+pub mod map;
+pub mod ours;
+pub mod peers;
+mod plan;
+pub mod rows;
+
+#[cfg(test)]
+mod tests;
+
+use crate::cli::{self, Bench};
+use std::ffi::OsString;
+
+/// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
+pub const ROWS: [&str; 2] = ["vma", "vma-instructions"];
+
+const BENCH: Bench = Bench {
+    name: "space",
+    about: "Measures the map of an address space's regions beside published maps of ranges",
+    examples: EXAMPLES,
+    rows: &ROWS,
+};
+
+const EXAMPLES: &str = concat!(
+    "Rows:\n",
+    include_str!("space/rows.txt"),
+    "
+Examples:
+  cargo xtask bench space
+      everything, as tables
+  cargo xtask bench space --only vma --rounds 100
+      time alone, more patiently
+  cargo xtask bench space --quick
+      whether the bench works; no figure means anything"
+);
+
+/// Runs the command line; the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let options = match cli::parse(&BENCH, args) {
+        Ok(options) => options,
+        Err(status) => return status,
+    };
+    let done = match options.pairs.as_deref() {
+        Some([what, count]) => instructions::child(what, count),
+        Some(_) => Err("--pairs takes a name and a number".to_owned()),
+        None => {
+            huge::begin();
+            let bar = cli::bar();
+            let mut plan = plan::Plan::new(&options, &bar);
+            plan.run();
+            bar.finish_and_clear();
+            plan.into_report().print();
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => 0,
+        Err(message) => {
+            eprintln!("space: {message}");
+            2
+        }
+    }
+}

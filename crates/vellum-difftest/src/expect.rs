@@ -10,7 +10,7 @@
 //!   ! rss 4
 //! ```
 //!
-//! A case runs from an empty arena. What follows ` = ` is the [`Outcome`](crate::trace::Outcome)
+//! A case runs from an empty arena. What follows ` = ` is the [`Outcome`]
 //! of the operation; a line with `!` is a line of the [state](State::line) behind the operation
 //! above it. Either may be left out.
 

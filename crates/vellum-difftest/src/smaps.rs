@@ -8,7 +8,7 @@
 //!   VmFlags: rd wr mr mw me ac sd
 //! ```
 //!
-//! Source: Documentation/filesystems/proc.rst, 3.4 "/proc/<pid>/smaps".
+//! Source: Documentation/filesystems/proc.rst, 3.4 `/proc/PID/smaps`.
 
 use crate::abi::PAGE;
 use crate::op::MARGIN;

@@ -19,7 +19,7 @@ use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{Attr, Batch, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, VirtAddr};
 
 mod cow;
-mod fault;
+pub mod fault;
 mod file;
 mod fork;
 mod punch;

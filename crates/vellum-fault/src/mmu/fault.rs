@@ -84,7 +84,7 @@ impl Fault<'_> {
 }
 
 impl<S: System> Mmu<'_, S> {
-    /// Resolves a fault at `va`, in `region`, which covers it. See the [module](self) for all cases.
+    /// Resolves a fault at `va`, in `region`, which covers it. See its [module](crate::mmu::fault) for all cases.
     ///
     /// It may be called from several CPUs at once.
     ///

@@ -25,7 +25,7 @@
 //!
 //! # Invariants
 //!
-//! - The slots of a frame below its count of filled ones hold a valid [`Slot`].
+//! - The slots of a frame below its count of filled ones hold a valid `Slot`.
 //! - Free slots of all frames, filled or not, are counted in `free`; a frame is in the list that its
 //!   count of slots in use says, a full one in none.
 //! - `free` is at least `kept`, the slots that were reserved and not taken since.

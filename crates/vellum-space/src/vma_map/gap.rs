@@ -104,7 +104,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
             }
         }
         if all.gap >= search.window.pages {
-            let found = self.lowest_below(self.root, self.height, search);
+            let found = match self.height {
+                0 => self.lowest_in(self.root, search),
+                levels => self.lowest_below(self.root, levels, search),
+            };
             if found.is_some() {
                 return found;
             }
@@ -123,7 +126,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         let is_above = search.window.high > all.end;
         let mut found = if is_above { search.highest(all.end, bounds.end_page()) } else { None };
         if found.is_none() && all.gap >= search.window.pages {
-            found = self.highest_below(self.root, self.height, search);
+            found = match self.height {
+                0 => self.highest_in(self.root, search),
+                levels => self.highest_below(self.root, levels, search),
+            };
         }
         let is_below = search.window.low < all.start;
         if found.is_some() || !is_below || search.highest(bounds.first_page(), all.start).is_none()
@@ -140,16 +146,13 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         start.saturating_sub(guard)
     }
 
-    /// The lowest place between two regions below a node with `levels` of inner nodes.
+    /// The lowest place between two regions below an inner node with `levels` of them, itself among them.
     fn lowest_below<G: Fn(&V) -> u64>(
         &self,
         node: u32,
         levels: usize,
         search: &Search<G>,
     ) -> Option<u64> {
-        if levels == 0 {
-            return self.lowest_in(node, search);
-        }
         let window = search.window;
         let mut next = None;
         loop {
@@ -168,7 +171,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
                 }
             }
             if inside {
-                let found = self.lowest_below(child, levels - 1, search);
+                let found = match levels {
+                    1 => self.lowest_in(child, search),
+                    _ => self.lowest_below(child, levels - 1, search),
+                };
                 if found.is_some() {
                     return found;
                 }
@@ -184,9 +190,6 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         levels: usize,
         search: &Search<G>,
     ) -> Option<u64> {
-        if levels == 0 {
-            return self.highest_in(node, search);
-        }
         let window = search.window;
         let mut next = None;
         loop {
@@ -197,7 +200,10 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
             })??;
             let Hint { at, between, inside } = hint;
             if inside {
-                let found = self.highest_below(child, levels - 1, search);
+                let found = match levels {
+                    1 => self.highest_in(child, search),
+                    _ => self.highest_below(child, levels - 1, search),
+                };
                 if found.is_some() {
                     return found;
                 }
@@ -214,6 +220,7 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         }
     }
 
+    #[inline(always)]
     fn lowest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
         let window = search.window;
         self.leaves.with(leaf, |leaf| {
@@ -229,6 +236,7 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         })?
     }
 
+    #[inline(always)]
     fn highest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
         let window = search.window;
         self.leaves.with(leaf, |leaf| {

@@ -61,6 +61,10 @@ pub type Region<V> = (PageRange, V);
 
 /// Regions of an address space, with values of type `V`, in frames of `M`.
 ///
+/// Values are kept beside their ranges, 16 of them in a leaf, and a leaf has to fit a frame: a value may
+/// have 232 bytes, which is checked when this is compiled, and is the cheaper the smaller it is. Up to
+/// 16 regions take one frame.
+///
 /// ```
 /// use vellum_core::VirtAddr;
 /// use vellum_space::{PageRange, VmaMap};

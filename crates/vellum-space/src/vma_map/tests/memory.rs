@@ -23,7 +23,7 @@ fn build(arena: &Arena, n: u64) -> Map<'_> {
 
 /// How many regions there are at first.
 fn fills() -> Vec<u64> {
-    if cfg!(miri) { vec![17] } else { vec![1, 15, 16, 17, 100, 300] }
+    if cfg!(miri) { vec![3] } else { vec![1, 15, 16, 17, 100, 300] }
 }
 
 /// One of those that may need memory, at the `k`th region.

@@ -104,6 +104,34 @@ fn a_guard_that_leaves_too_little_sends_the_search_on() {
 }
 
 #[test]
+fn several_threads_search_at_once() {
+    let n = scaled(800);
+    let arena = Arena::new(512);
+    let map = build(&arena, &shuffled(n));
+    std::thread::scope(|scope| {
+        for first in 0..3 {
+            let map = &map;
+            scope.spawn(move || {
+                for k in (first..n).step_by(3) {
+                    assert_eq!(map.find(va(2 * k + 1)).map(|(_, value)| value), Some(k));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_largest_value_fits() {
+    let arena = Arena::new(64);
+    let mut map = VmaMap::new(&arena, PageRange::ALL);
+    for k in 0..40 {
+        map.insert(pages(2 * k, 2 * k + 1), [k; 29]).unwrap();
+    }
+    map.check();
+    assert_eq!(map.find(va(60)), Some((pages(60, 61), [30; 29])));
+}
+
+#[test]
 fn the_whole_of_64_bits_can_be_one_region() {
     let arena = Arena::new(8);
     let mut map = VmaMap::new(&arena, PageRange::ALL);

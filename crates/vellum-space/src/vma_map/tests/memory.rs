@@ -33,7 +33,7 @@ fn act(map: &mut Map<'_>, which: usize, k: u64) -> Result<(), VmaMapError> {
         1 => map.split_at(va(4 * k + 1), |_, left| *left + 1),
         // Both ends of the region stay.
         2 => map.clear_range(pages(4 * k + 1, 4 * k + 2), |_, left, _| *left, |_, _| ()).map(drop),
-        _ => map.reserve(100),
+        _ => map.reserve(scaled(100) as u32),
     }
 }
 

@@ -66,8 +66,10 @@ impl State {
     pub const USED: Self = Self(1 << 5);
     /// Of a file that is in memory only.
     pub const MEMORY: Self = Self(1 << 6);
+    /// Its owner has given its contents up (`MADV_FREE`), unless a mapping has it dirty.
+    pub const LAZY: Self = Self(1 << 7);
     /// The bits of all of these.
-    const MASK: u32 = 0x7f;
+    const MASK: u32 = 0xff;
 
     /// Whether all of `other` holds.
     #[must_use]
@@ -96,6 +98,7 @@ impl fmt::Debug for State {
             (Self::FAILED, "failed "),
             (Self::USED, "used "),
             (Self::MEMORY, "memory "),
+            (Self::LAZY, "lazy "),
         ];
         for (bit, name) in names {
             if self.contains(bit) {

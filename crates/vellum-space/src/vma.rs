@@ -222,7 +222,7 @@ impl Vma {
             index: self.index,
             family: self.anon.map_or(0, |anon| anon.family),
             huge: self.flags.contains(VmFlags::HUGEPAGE) && self.is_anon(),
-            around: if self.flags.contains(VmFlags::RAND_READ) { 1 } else { around },
+            around,
         }
     }
 

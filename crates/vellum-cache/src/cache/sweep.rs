@@ -116,6 +116,13 @@ impl<P: Pages> Cache<P> {
         if files.is_memory(file) {
             return 0;
         }
+        self.drop_unwritten(file, pages)
+    }
+
+    /// The same for every file, also for one that is in memory only: who reads such a page of it again
+    /// gets zeros, as if it had never been there. Whoever fills pages of such a file has marked them
+    /// dirty.
+    pub fn drop_unwritten(&self, file: FileId, pages: PageRange) -> u64 {
         let mut removed = 0;
         self.each(file, pages, |index| {
             let dropped = self.remove_if(file, index, |_, info| {

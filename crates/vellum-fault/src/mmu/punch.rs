@@ -1,10 +1,10 @@
-//! Taking a file's pages out of a range, and leaving what was copied of them.
+//! Taking some pages out of a range, and leaving others: a file's, or those that can go.
 
-use super::Mmu;
+use super::{Mmu, each_frame};
 use crate::system::System;
 use core::ops::ControlFlow;
-use vellum_cache::page::State;
-use vellum_core::{Cause, Entry, PAGE_SIZE, PhysAddr, ReplaceError, VirtAddr};
+use vellum_cache::page::{PageInfo, State};
+use vellum_core::{Attr, Cause, Entry, PAGE_SIZE, ReplaceError, Run, VirtAddr};
 
 /// Pages that are looked up at a time, since a visit may not change the table.
 const PAGES: usize = 32;
@@ -16,12 +16,55 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// A range that the table cannot hold.
     pub fn zap_cached(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
+        self.zap_those(va, len, &|info, _| !info.state().contains(State::ANON))
+    }
+
+    /// Takes every page out of the range that is mapped here alone and whose contents are not lost by
+    /// that: the page cache's, and those that were [given up](Self::give_up) and not written since.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold.
+    pub fn let_go(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
+        self.zap_those(va, len, &|info, attr| {
+            let state = info.state();
+            let is_lazy = state.contains(State::LAZY) && !attr.contains(Attr::DIRTY);
+            info.maps() == 1 && (!state.contains(State::ANON) || is_lazy)
+        })
+    }
+
+    /// Notes that the contents of the range's private pages may go (`MADV_FREE`), until they are
+    /// written again.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold.
+    pub fn give_up(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
+        self.harvest(va, len, Attr::STATUS, &mut |_| {})?;
+        self.visit(va, len, &mut |span| {
+            if let Entry::Leaf(pa, attr) = span.entry {
+                each_frame(self.engine, Run::new(span.va, pa, span.len, attr), |info| {
+                    if info.state().contains(State::ANON) {
+                        info.set(State::LAZY);
+                    }
+                });
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    fn zap_those(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        which: &impl Fn(&PageInfo, Attr) -> bool,
+    ) -> Result<(), Cause> {
         let end = va.wrapping_add(len);
         let mut from = va;
         while from != end {
             let mut found: [Option<(VirtAddr, Entry)>; PAGES] = [None; PAGES];
             let rest = end.as_u64().wrapping_sub(from.as_u64());
-            let more = self.cached_pages(from, rest, &mut found)?;
+            let more = self.those_pages(from, rest, which, &mut found)?;
             let mut last = None;
             for (page, entry) in found.into_iter().flatten() {
                 match self.replace(page, PAGE_SIZE, entry, Entry::Hole) {
@@ -38,11 +81,12 @@ impl<S: System> Mmu<'_, S> {
         Ok(())
     }
 
-    /// The first pages of the range that are the cache's; whether there are more.
-    fn cached_pages(
+    /// The first pages of the range that are wanted; whether there are more.
+    fn those_pages(
         &self,
         va: VirtAddr,
         len: u64,
+        which: &impl Fn(&PageInfo, Attr) -> bool,
         found: &mut [Option<(VirtAddr, Entry)>],
     ) -> Result<bool, Cause> {
         let mut slots = found.iter_mut();
@@ -51,7 +95,8 @@ impl<S: System> Mmu<'_, S> {
             let Entry::Leaf(pa, attr) = span.entry else { return ControlFlow::Continue(()) };
             for offset in (0..span.len).step_by(PAGE_SIZE as usize) {
                 let at = pa.wrapping_add(offset);
-                if !self.is_of_file(at) {
+                let info = self.engine.system().info(at).filter(|_| at != self.engine.zeros());
+                if !info.is_some_and(|info| which(info, attr)) {
                     continue;
                 }
                 let Some(slot) = slots.next() else {
@@ -63,10 +108,5 @@ impl<S: System> Mmu<'_, S> {
             ControlFlow::Continue(())
         })?;
         Ok(more)
-    }
-
-    fn is_of_file(&self, pa: PhysAddr) -> bool {
-        let info = self.engine.system().info(pa);
-        pa != self.engine.zeros() && info.is_some_and(|info| !info.state().contains(State::ANON))
     }
 }

@@ -26,7 +26,7 @@ use crate::errno::Errno;
 use crate::vma::{VmFlags, Vma, pages};
 use lock_api::RawRwLock;
 use vellum_core::{Attr, VirtAddr};
-use vellum_fault::{Access, Backing, Sharing, System};
+use vellum_fault::{Access, Backing, System};
 
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Takes advice for `[addr, addr + len)`.
@@ -99,8 +99,8 @@ impl<S: System> Parts<'_, S> {
         advice: u64,
     ) -> Result<(), Errno> {
         let flags = found.vma.flags;
-        let is_read_only =
-            found.vma.sharing() == Sharing::Private && !flags.contains(VmFlags::WRITE);
+        // Of a file's pages there is a copy.
+        let is_read_only = found.vma.is_anon() && !flags.contains(VmFlags::WRITE);
         if discards(advice) && flags.contains(VmFlags::SEALED) && is_read_only {
             return Err(Errno::Eperm);
         }
@@ -116,11 +116,12 @@ impl<S: System> Parts<'_, S> {
             madv::FREE => {
                 refuse_if(flags.intersects(VmFlags::LOCKED | VmFlags::SPECIAL))?;
                 refuse_if(!found.vma.is_anon())?;
-                Ok(self.mmu.harvest(va, len, Attr::STATUS, &mut |_| {})?)
+                Ok(self.mmu.give_up(va, len)?)
             }
             madv::COLD | madv::PAGEOUT => {
                 refuse_if(flags.intersects(VmFlags::LOCKED | VmFlags::SPECIAL))?;
-                Ok(self.mmu.harvest(va, len, Attr::ACCESSED, &mut |_| {})?)
+                self.mmu.harvest(va, len, Attr::ACCESSED, &mut |_| {})?;
+                if advice == madv::PAGEOUT { self.page_out(found, start, end) } else { Ok(()) }
             }
             madv::WILLNEED => {
                 self.will_need(found, start, end);
@@ -129,10 +130,8 @@ impl<S: System> Parts<'_, S> {
             madv::REMOVE => self.remove(found, start, end),
             madv::GUARD_INSTALL => {
                 refuse_if(flags.intersects(VmFlags::LOCKED | VmFlags::SPECIAL))?;
-                if found.vma.sharing() == Sharing::Private {
-                    // So that a fork copies them.
-                    self.adopt(*found)?;
-                }
+                // So that a fork copies them.
+                self.adopt(*found)?;
                 self.mmu.guard(va, len).map_err(|e| Errno::from(e.cause))
             }
             madv::GUARD_REMOVE => {
@@ -143,6 +142,9 @@ impl<S: System> Parts<'_, S> {
             madv::COLLAPSE => Err(Errno::Einval),
             _ => {
                 let new = advised_flags(&found.vma, advice)?;
+                if new == flags {
+                    return Ok(());
+                }
                 self.modify(start, end, |vma: &mut Vma| vma.flags = new)
                     .map_err(|error| if error == Errno::Enomem { Errno::Eagain } else { error })
             }
@@ -151,11 +153,26 @@ impl<S: System> Parts<'_, S> {
 
     /// Reads the file's pages in, as far as there is memory.
     fn will_need(&self, found: &Found, start: u64, end: u64) {
-        if let Backing::File(file) = found.vma.backing {
+        // Of a file in memory there is nothing to read.
+        if let Backing::File(file) = found.vma.backing
+            && !self.files().is_memory(file)
+        {
             let first = found.vma.index + pages(start - found.start);
             let engine = self.mmu.engine();
             engine.cache().read_ahead(self.files(), file, first, pages(end - start));
         }
+    }
+
+    /// Lets go of pages that nobody else maps and whose contents are elsewhere: the page cache's, which
+    /// leaves it as well if it was never written, and those that `MADV_FREE` gave up.
+    fn page_out(&mut self, found: &Found, start: u64, end: u64) -> Result<(), Errno> {
+        self.note_peak();
+        self.mmu.let_go(VirtAddr::new(start), end - start)?;
+        if let Backing::File(file) = found.vma.backing {
+            let first = found.vma.index + pages(start - found.start);
+            self.mmu.engine().cache().drop_unwritten(file, first..first + pages(end - start));
+        }
+        Ok(())
     }
 
     /// Takes pages out of the file, and out of this space.
@@ -175,7 +192,7 @@ impl<S: System> Parts<'_, S> {
         let mut at = start;
         while at < end {
             let found = self.find(at).ok_or(Errno::Enomem)?;
-            let needed = if access == Access::Write { VmFlags::WRITE } else { VmFlags::ACCESS };
+            let needed = if access == Access::Write { VmFlags::WRITE } else { VmFlags::READ };
             let special = found.vma.flags.contains(VmFlags::SPECIAL);
             if special || !found.vma.flags.intersects(needed) {
                 return Err(Errno::Einval);

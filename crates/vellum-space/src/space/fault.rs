@@ -145,6 +145,11 @@ impl<S: System> Parts<'_, S> {
             let found = self.find(at).ok_or(Errno::Enomem)?;
             let until = found.end.min(end);
             let flags = found.vma.flags;
+            if flags.contains(VmFlags::LOCKONFAULT) {
+                // Such pages come when they are touched, whoever would have them now.
+                at = until;
+                continue;
+            }
             let writes = for_write || flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;
             let access = if writes {
                 Access::Write

@@ -3,6 +3,7 @@
 //! ```text
 //!   region                      the child's region          its pages
 //!   shared, or nobody's yet     the same                    a fault finds them again
+//!   shared, with guard pages    the same                    the same
 //!   private, with pages         the same family             shared read-only, until written
 //!   MADV_WIPEONFORK             the same, nobody's          none
 //!   MADV_DONTFORK               none
@@ -18,7 +19,7 @@ use crate::errno::Errno;
 use crate::vma::{Anon, VmFlags, Vma};
 use lock_api::{RawRwLock, RwLock};
 use vellum_core::VirtAddr;
-use vellum_fault::{Mmu, Sharing, System};
+use vellum_fault::{Mmu, System};
 
 impl<'e, S: System, L: RawRwLock> AddressSpace<'e, S, L> {
     /// A child of this space, with the translations `mmu`, which are new. O(regions + pages that are
@@ -67,12 +68,13 @@ impl<S: System> Parts<'_, S> {
         // From here on the child's drop takes everything back.
         child.note_file(&vma, true);
         child.used.count(vma.flags, found.count_pages(), true);
-        if anon.is_none() || vma.sharing() == Sharing::Shared {
+        // A shared region has a family only if it had guard pages, which a fault would not find again.
+        if anon.is_none() {
             return Ok(());
         }
         let (start, len) = (VirtAddr::new(found.start), found.end - found.start);
         self.mmu
-            .copy_to(&mut child.mmu, start, len, Sharing::Private)
+            .copy_to(&mut child.mmu, start, len, vma.sharing())
             .map_err(|e| Errno::from(e.cause))
     }
 }

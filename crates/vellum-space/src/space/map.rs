@@ -52,7 +52,8 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
         let end = start + request.len;
         parts.make(start, end, vma)?;
         let populate = flags & (map::POPULATE | map::NONBLOCK) == map::POPULATE;
-        if populate || vma.flags.contains(VmFlags::LOCKED) {
+        let comes_locked = parts.flags_to_come.contains(VmFlags::LOCKED);
+        if populate || comes_locked || vma.flags.contains(VmFlags::LOCKED) {
             parts.populate(start, end, false).unwrap_or(());
         }
         Ok(start)
@@ -258,6 +259,8 @@ fn anonymous_region(request: &Request, mut flags: VmFlags, start: u64) -> Result
             {
                 return Err(Errno::Einval);
             }
+            // It may be mapped where all that comes is locked, and is not.
+            flags = flags.without(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
             flags |=
                 VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
         }

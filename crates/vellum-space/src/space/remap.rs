@@ -127,7 +127,10 @@ impl<S: System> Parts<'_, S> {
         {
             return Err(Errno::Einval);
         }
-        if request.old_len > found.end - request.addr {
+        // What is cut off before a move may be anything.
+        if request.old_len.min(request.new_len.max(1)) > found.end - request.addr
+            || (!request.shrinks() && request.old_len > found.end - request.addr)
+        {
             return Err(Errno::Efault);
         }
         if request.new_len <= request.old_len {

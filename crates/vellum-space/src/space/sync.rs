@@ -11,7 +11,7 @@ use crate::vma::{VmFlags, Vma, pages};
 use core::ops::ControlFlow;
 use lock_api::RawRwLock;
 use vellum_core::{Entry, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
-use vellum_fault::{Backing, System};
+use vellum_fault::{Backing, Marker, System};
 
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Stores what was written to shared mappings of files in the range; with `MS_ASYNC`, that is left
@@ -160,7 +160,12 @@ impl<S: System> Parts<'_, S> {
         let _all = self.mmu.visit(VirtAddr::new(start), until - start, &mut |span| {
             let from = span.va.as_u64();
             for va in (from..from + span.len).step_by(1 << PAGE_SHIFT) {
-                mark(va, matches!(span.entry, Entry::Leaf(..)));
+                match span.entry {
+                    Entry::Leaf(..) => mark(va, true),
+                    // Of a guard as of a hole: whether the cache has the page.
+                    Entry::Soft(soft) if Marker::of(soft) == Some(Marker::Guard) => {}
+                    _ => mark(va, false),
+                }
             }
             ControlFlow::Continue(())
         });

@@ -37,7 +37,8 @@ fn region(line: &str, low: u64, base: u64) -> Option<Option<Region>> {
     let (start, end) = words.next()?.split_once('-')?;
     let hexadecimal = |digits| u64::from_str_radix(digits, 16).ok();
     let (start, end) = (hexadecimal(start)?, hexadecimal(end)?);
-    if start < low || start >= base + 2 * MARGIN {
+    // Of the heap, what lies below the arena may have become one with its first pages.
+    if end <= low || start >= base + 2 * MARGIN {
         return Some(None);
     }
     let perms: [u8; 4] = words.next()?.as_bytes().try_into().ok()?;
@@ -55,7 +56,7 @@ fn region(line: &str, low: u64, base: u64) -> Option<Option<Region>> {
         Some(_) => return Some(None),
     };
     let pages = |address: u64| address.wrapping_sub(base).cast_signed() / PAGE.cast_signed();
-    let (start, end) = (pages(start), pages(end));
+    let (start, end) = (pages(start.max(low)), pages(end));
     let (sizes, flags) = (Sizes::default(), Flags::default());
     Some(Some(Region { start, end, perms, offset, kind, sizes, flags }))
 }

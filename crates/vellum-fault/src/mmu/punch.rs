@@ -16,21 +16,28 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// A range that the table cannot hold.
     pub fn zap_cached(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
-        self.zap_those(va, len, &|info, _| !info.state().contains(State::ANON))
+        self.zap_those(va, len, &|info, _| !info.state().contains(State::ANON), &mut |_| {})
     }
 
     /// Takes every page out of the range that is mapped here alone and whose contents are not lost by
-    /// that: the page cache's, and those that were [given up](Self::give_up) and not written since.
+    /// that: the page cache's, and those that were [given up](Self::give_up) and not written since. `f`
+    /// is told of each.
     ///
     /// # Errors
     ///
     /// A range that the table cannot hold.
-    pub fn let_go(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
-        self.zap_those(va, len, &|info, attr| {
+    pub fn let_go(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        f: &mut impl FnMut(VirtAddr),
+    ) -> Result<(), Cause> {
+        let which = |info: &PageInfo, attr: Attr| {
             let state = info.state();
             let is_lazy = state.contains(State::LAZY) && !attr.contains(Attr::DIRTY);
             info.maps() == 1 && (!state.contains(State::ANON) || is_lazy)
-        })
+        };
+        self.zap_those(va, len, &which, f)
     }
 
     /// Notes that the contents of the range's private pages may go (`MADV_FREE`), until they are
@@ -58,6 +65,7 @@ impl<S: System> Mmu<'_, S> {
         va: VirtAddr,
         len: u64,
         which: &impl Fn(&PageInfo, Attr) -> bool,
+        f: &mut impl FnMut(VirtAddr),
     ) -> Result<(), Cause> {
         let end = va.wrapping_add(len);
         let mut from = va;
@@ -72,6 +80,7 @@ impl<S: System> Mmu<'_, S> {
                     // Nobody else has this space, so nothing can have changed.
                     Ok(()) | Err(_) => last = Some(page),
                 }
+                f(page);
             }
             match last {
                 Some(page) if more => from = page.wrapping_add(PAGE_SIZE),

@@ -25,6 +25,7 @@ use crate::abi::madv;
 use crate::errno::Errno;
 use crate::vma::{VmFlags, Vma, pages};
 use lock_api::RawRwLock;
+use vellum_cache::Files;
 use vellum_core::{Attr, VirtAddr};
 use vellum_fault::{Access, Backing, System};
 
@@ -164,14 +165,21 @@ impl<S: System> Parts<'_, S> {
     }
 
     /// Lets go of pages that nobody else maps and whose contents are elsewhere: the page cache's, which
-    /// leaves it as well if it was never written, and those that `MADV_FREE` gave up.
+    /// leaves it as well if it was never written; those that `MADV_FREE` gave up; droppable ones.
     fn page_out(&mut self, found: &Found, start: u64, end: u64) -> Result<(), Errno> {
         self.note_peak();
-        self.mmu.let_go(VirtAddr::new(start), end - start)?;
-        if let Backing::File(file) = found.vma.backing {
-            let first = found.vma.index + pages(start - found.start);
-            self.mmu.engine().cache().drop_unwritten(file, first..first + pages(end - start));
+        if found.vma.flags.contains(VmFlags::DROPPABLE) {
+            // No child shares these.
+            let gone = self.mmu.zap_pages(VirtAddr::new(start), end - start);
+            return gone.map_err(|e| Errno::from(e.cause));
         }
+        let cache = self.mmu.engine().cache();
+        self.mmu.let_go(VirtAddr::new(start), end - start, &mut |va| {
+            if let Backing::File(file) = found.vma.backing {
+                let index = found.vma.index + pages(va.as_u64() - found.start);
+                cache.drop_unwritten(file, index..index + 1);
+            }
+        })?;
         Ok(())
     }
 

@@ -112,10 +112,8 @@ impl<S: System> Parts<'_, S> {
         }
         match self.extend_down(found, to, index) {
             Ok(grown_to) => {
+                // What is locked and grows is filled as it is touched.
                 self.used.count(found.vma.flags, grown, true);
-                if found.vma.flags.contains(VmFlags::LOCKED) {
-                    self.populate(to, found.start, false).unwrap_or(());
-                }
                 Some(grown_to)
             }
             Err(_) => {

@@ -302,12 +302,15 @@ impl<S: System> Parts<'_, S> {
             return Ok(());
         }
         let locked = VmFlags::LOCKED | VmFlags::LOCKONFAULT;
-        let is_whole = request.addr == found.start && end == found.end;
+        // The new region may lie beside it, and have become one with it.
+        let now = self.find(request.addr).unwrap_or(*found);
+        let is_same = (now.start, now.end) == (found.start, found.end);
+        let is_whole = is_same && request.addr == found.start && end == found.end;
         if found.vma.flags.contains(VmFlags::LOCKED) {
-            self.used.locked = self.used.locked.saturating_sub(found.count_pages());
+            self.used.locked = self.used.locked.saturating_sub(now.count_pages());
         }
         // Of a part, the whole region loses its lock: it is one.
-        self.vmas.update(VirtAddr::new(found.start), |vma: &mut Vma| {
+        self.vmas.update(VirtAddr::new(now.start), |vma: &mut Vma| {
             vma.flags = vma.flags.without(locked);
             if is_whole {
                 vma.anon = None;

@@ -17,7 +17,7 @@ use crate::shrink;
 use crate::subject::{Subject, SubjectError};
 use crate::trace::{Outcome, Trace};
 use clap::Parser;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,9 @@ struct Options {
     /// Stop after so many differences
     #[arg(long, default_value_t = 1)]
     differences: u64,
-    /// What Linux is compared with: `linux`, for another run of the same
-    #[arg(long, default_value = "linux")]
+    /// What Linux is compared with: a design's name, `all` for all of them in turn, or `linux` for
+    /// another run of the same
+    #[arg(long, default_value = "all")]
     design: String,
     /// Only the sequence of this number, with every step shown
     #[arg(long)]
@@ -106,14 +107,15 @@ fn carried_out(options: &Options) -> Result<bool, Stop> {
         return record(path, options.all);
     }
     let mut linux = linux()?;
-    let mut other = subject(&options.design)?;
+    let mut others = subjects(&options.design)?;
     let mode = if options.strict { Mode::Strict } else { Mode::Normalised };
     if let Some(number) = options.sequence {
         let length = usize::from(options.sequence_length);
         let sequence = generate::sequence(options.seed, number, length);
-        return show(&sequence, linux.as_mut(), other.as_mut(), mode);
+        let other = in_turn(&mut others, number)?;
+        return show(&sequence, linux.as_mut(), other, mode);
     }
-    fuzz(options, linux.as_mut(), other.as_mut(), mode)
+    fuzz(options, linux.as_mut(), &mut others, mode)
 }
 
 /// The kernel of this host.
@@ -130,14 +132,28 @@ fn linux() -> Result<Box<dyn Subject>, Stop> {
     Err(Stop("this host is not a Linux on x86-64, with which to compare".to_owned()))
 }
 
-/// The one with this name.
-fn subject(design: &str) -> Result<Box<dyn Subject>, Stop> {
-    match design {
-        "linux" => linux(),
-        _ => ours::by_name(design).ok_or_else(|| {
+/// Those that the name stands for.
+fn subjects(design: &str) -> Result<Vec<Box<dyn Subject>>, Stop> {
+    let by_name = |name: &str| {
+        ours::by_name(name).ok_or_else(|| {
             let names = ours::names().join(", ");
-            Stop(format!("there is no design `{design}`; choose linux, {names}"))
-        }),
+            Stop(format!("there is no design `{name}`; choose all, linux, {names}"))
+        })
+    };
+    match design {
+        "linux" => Ok(vec![linux()?]),
+        "all" => ours::names().into_iter().map(by_name).collect(),
+        _ => Ok(vec![by_name(design)?]),
+    }
+}
+
+/// Whose turn it is.
+fn in_turn(subjects: &mut [Box<dyn Subject>], number: u64) -> Result<&mut dyn Subject, Stop> {
+    let count = subjects.len().max(1) as u64;
+    let at = usize::try_from(number % count).unwrap_or(0);
+    match subjects.get_mut(at) {
+        Some(subject) => Ok(subject.as_mut()),
+        None => Err(Stop("there is nothing to compare with".to_owned())),
     }
 }
 
@@ -196,7 +212,7 @@ fn show(
             say!("    {}", state.line("maps").unwrap_or_default());
         }
     }
-    match compare::difference(sequence, &one, &other, mode) {
+    match compare::difference(&one, &other, mode) {
         None => Ok(true),
         Some(found) => {
             tell(sequence, &found, left, right);
@@ -218,6 +234,8 @@ struct Tally {
     ops: u64,
     succeeded: u64,
     skipped: u64,
+    /// Sequences that ended at a known difference, by its name.
+    explained: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -237,7 +255,7 @@ impl Tally {
 fn fuzz(
     options: &Options,
     left: &mut dyn Subject,
-    right: &mut dyn Subject,
+    rights: &mut [Box<dyn Subject>],
     mode: Mode,
 ) -> Result<bool, Stop> {
     let length = usize::from(options.sequence_length);
@@ -249,11 +267,17 @@ fn fuzz(
     while tally.ops < ops && differences < options.differences {
         let number = tally.sequences;
         let sequence = generate::sequence(options.seed, number, length);
+        let right = in_turn(rights, number)?;
         let failed = |e: SubjectError| Stop(format!("sequence {number}: {e}\n{sequence}"));
         let one = left.run(&sequence).map_err(failed)?;
         let other = right.run(&sequence).map_err(failed)?;
         tally.add(&one);
-        if let Some(found) = compare::difference(&sequence, &one, &other, mode) {
+        let explained =
+            compare::first(&one, &other, mode).and_then(|found| compare::explanation(&one, &found));
+        if let Some(explained) = explained {
+            *tally.explained.entry(explained.name).or_default() += 1;
+        }
+        if let Some(found) = compare::difference(&one, &other, mode) {
             differences += 1;
             let (small, found) = shrunk(&sequence, &found, left, right, mode);
             if kinds.insert(kind(&small, &found)) {
@@ -263,8 +287,12 @@ fn fuzz(
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    let Tally { sequences, ops, succeeded, skipped } = tally;
-    let (left, right) = (left.name(), right.name());
+    let Tally { sequences, ops, succeeded, skipped, explained } = tally;
+    for (name, count) in explained {
+        say!("explained {count} times: {name}");
+    }
+    let names: Vec<_> = rights.iter().map(|right| right.name()).collect();
+    let (left, right) = (left.name(), names.join(", "));
     let share = succeeded as f64 * 100.0 / ops.max(1) as f64;
     let found = match differences {
         0 => "no difference".to_owned(),
@@ -301,7 +329,7 @@ fn shrunk(
         let (Ok(one), Ok(other)) = (left.run(candidate), right.run(candidate)) else {
             return false;
         };
-        match compare::difference(candidate, &one, &other, mode) {
+        match compare::difference(&one, &other, mode) {
             Some(found) if aspect(&found) == wanted => {
                 last = found;
                 true

@@ -11,7 +11,6 @@
 //! follow from it, and is not compared.
 
 use crate::explained::{EXPLAINED, Explained};
-use crate::op::Sequence;
 use crate::trace::{Kind, Last, Probe, Region, State, Trace};
 use core::fmt;
 
@@ -71,6 +70,8 @@ pub struct Difference {
     pub left: String,
     /// What the second one shows.
     pub right: String,
+    /// Whether regions differ in where they are cut, and in nothing else.
+    pub only_cuts: bool,
 }
 
 impl fmt::Display for Difference {
@@ -90,22 +91,17 @@ impl fmt::Display for Difference {
 
 /// The first difference of two runs, if there is one that nothing explains.
 #[must_use]
-pub fn difference(
-    sequence: &Sequence,
-    left: &Trace,
-    right: &Trace,
-    mode: Mode,
-) -> Option<Difference> {
+pub fn difference(left: &Trace, right: &Trace, mode: Mode) -> Option<Difference> {
     match first(left, right, mode) {
-        Some(found) if explanation(sequence, &found).is_some() => None,
+        Some(found) if explanation(left, &found).is_some() => None,
         found => found,
     }
 }
 
-/// What explains a difference.
+/// What explains a difference of a run from the one that shows `left`.
 #[must_use]
-pub fn explanation(sequence: &Sequence, difference: &Difference) -> Option<&'static Explained> {
-    EXPLAINED.iter().find(|explained| (explained.applies)(sequence, difference))
+pub fn explanation(left: &Trace, difference: &Difference) -> Option<&'static Explained> {
+    EXPLAINED.iter().find(|explained| (explained.applies)(left, difference))
 }
 
 /// The first difference, explained or not.
@@ -117,7 +113,8 @@ pub fn first(left: &Trace, right: &Trace, mode: Mode) -> Option<Difference> {
         let moment = Moment::Op(index);
         if left.outcome != right.outcome {
             let (left, right) = (left.outcome.to_string(), right.outcome.to_string());
-            return Some(Difference { process: 0, moment, aspect: "outcome".into(), left, right });
+            let aspect = "outcome".into();
+            return Some(Difference { process: 0, moment, aspect, left, right, only_cuts: false });
         }
         state(0, moment, left.state.as_ref()?, right.state.as_ref()?, mode)
     });
@@ -135,7 +132,15 @@ pub fn first(left: &Trace, right: &Trace, mode: Mode) -> Option<Difference> {
 fn count(left: usize, right: usize, aspect: &str) -> Option<Difference> {
     let (moment, aspect) = (Moment::Before, aspect.to_owned());
     let (l, r) = (left.to_string(), right.to_string());
-    (left != right).then_some(Difference { process: 0, moment, aspect, left: l, right: r })
+    let only_cuts = false;
+    (left != right).then_some(Difference {
+        process: 0,
+        moment,
+        aspect,
+        left: l,
+        right: r,
+        only_cuts,
+    })
 }
 
 fn last(process: usize, left: &Last, right: &Last, mode: Mode) -> Option<Difference> {
@@ -157,6 +162,7 @@ fn contents(process: usize, left: &[Probe], right: &[Probe]) -> Option<Differenc
         aspect: format!("page {page}"),
         left: left.to_string(),
         right: right.to_string(),
+        only_cuts: false,
     })
 }
 
@@ -170,19 +176,17 @@ fn state(
     if left == right {
         return None;
     }
-    let whole;
+    let whole = (merged(left), merged(right));
     let (left, right) = match mode {
         Mode::Strict => (left, right),
-        Mode::Normalised => {
-            whole = (merged(left), merged(right));
-            (&whole.0, &whole.1)
-        }
+        Mode::Normalised => (&whole.0, &whole.1),
     };
     let more: &[&str] = if mode == Mode::Strict { &STRICT } else { &[] };
     ALWAYS.iter().chain(more).find_map(|&aspect| {
         let (left, right) = (left.line(aspect)?, right.line(aspect)?);
+        let only_cuts = aspect == "maps" && whole.0.line(aspect) == whole.1.line(aspect);
         let aspect = aspect.to_owned();
-        (left != right).then_some(Difference { process, moment, aspect, left, right })
+        (left != right).then_some(Difference { process, moment, aspect, left, right, only_cuts })
     })
 }
 

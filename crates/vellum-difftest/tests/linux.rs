@@ -62,7 +62,7 @@ fn found(wrong: fn(&Sequence, &mut Trace)) -> Sequence {
     let mut differs = |sequence: &Sequence| {
         let left = linux.run(sequence).expect("it runs");
         let right = mutant.run(sequence).expect("it runs");
-        difference(sequence, &left, &right, Mode::Normalised).is_some()
+        difference(&left, &right, Mode::Normalised).is_some()
     };
     let sequence = (0..400)
         .map(|number| generate::sequence(13, number, 40))

@@ -78,6 +78,8 @@ impl VmFlags {
     pub const MAYBE_GUARD: Self = Self(1 << 23);
     /// It is of interest to KSM.
     pub const MERGEABLE: Self = Self(1 << 24);
+    /// It was mapped with `MAP_SYNC`, which means nothing without persistent memory.
+    pub const SYNC: Self = Self(1 << 26);
     /// Nobody but the kernel changes it: vvar, vdso, the embedder's.
     pub const SPECIAL: Self = Self(1 << 25);
     /// What may ever be allowed.

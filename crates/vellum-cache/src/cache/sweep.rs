@@ -80,6 +80,7 @@ impl<P: Pages> Cache<P> {
         });
         if let Some(page) = self.ready(file, keep - 1) {
             page.with_bytes(|bytes| bytes.zero_from(tail));
+            page.info().set(State::DIRTY);
         }
         removed + u64::from(unread)
     }

@@ -129,6 +129,10 @@ impl<S: System> Mmu<'_, S> {
         while done < len {
             let page = va.wrapping_add(done);
             self.fault(region, page, access).map_err(|e| (page, e))?;
+            if access == Access::Write {
+                // As if it had been written: it may have been there, and clean.
+                self.table.touch(page, access.attr() | Attr::USER, Attr::STATUS);
+            }
             let span = self.table.walk(page, &mut ()).map_err(|e| (page, e.into()))?;
             // A large leaf is all there.
             let behind = page.as_u64().wrapping_sub(span.va.as_u64());

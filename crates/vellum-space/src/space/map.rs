@@ -109,6 +109,7 @@ impl<S: System> Parts<'_, S> {
             (map::LOCKED, VmFlags::LOCKED),
             // A stack is touched page by page, from one end.
             (map::STACK, VmFlags::NOHUGEPAGE),
+            (map::SYNC, VmFlags::SYNC),
         ] {
             if request.flags & bit != 0 {
                 flags |= flag;

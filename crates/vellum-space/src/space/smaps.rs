@@ -14,7 +14,7 @@ use vellum_core::{PAGE_SHIFT, PageTable};
 use vellum_fault::{RssKind, System};
 
 /// Flags as `VmFlags` names them, in its order.
-const NAMES: [(VmFlags, &str); 25] = [
+const NAMES: [(VmFlags, &str); 26] = [
     (VmFlags::READ, "rd"),
     (VmFlags::WRITE, "wr"),
     (VmFlags::EXEC, "ex"),
@@ -33,6 +33,7 @@ const NAMES: [(VmFlags, &str); 25] = [
     (VmFlags::LOCKONFAULT, "lf"),
     (VmFlags::ACCOUNT, "ac"),
     (VmFlags::NORESERVE, "nr"),
+    (VmFlags::SYNC, "sf"),
     (VmFlags::WIPEONFORK, "wf"),
     (VmFlags::DONTDUMP, "dd"),
     (VmFlags::HUGEPAGE, "hg"),

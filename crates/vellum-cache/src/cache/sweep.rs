@@ -80,7 +80,10 @@ impl<P: Pages> Cache<P> {
         });
         if let Some(page) = self.ready(file, keep - 1) {
             page.with_bytes(|bytes| bytes.zero_from(tail));
-            page.info().set(State::DIRTY);
+            if files.is_memory(file) {
+                // What is stored elsewhere was cut there.
+                page.info().set(State::DIRTY);
+            }
         }
         removed + u64::from(unread)
     }

@@ -53,6 +53,8 @@
 //!
 //! *A scan sees every entry that is there throughout*, though kicks go in any direction: which lines
 //! went to a lower stripe is remembered (`moves`), and [`scan_moved`](Store::scan_moved) offers them.
+//! It holds the table's lock, so that no line comes, and the stripe of each line that it reads, so
+//! that it is before or after whoever changes that.
 //!
 //! # Invariants
 //!
@@ -64,7 +66,7 @@
 //! # Lock order
 //!
 //! The table's lock; then the stripe of the tag that a line is made for; then, one after the other,
-//! those of lines that are moved. Who holds a stripe without the table's lock takes nothing, so
+//! those of lines that are moved, or scanned. Who holds a stripe without the table's lock takes nothing, so
 //! those are all given back; and of those who hold the table's lock there is one. (A line that is
 //! moved may share the stripe that is held already.)
 //!

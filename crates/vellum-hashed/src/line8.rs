@@ -23,7 +23,8 @@
 //! another move there. So the homes double while the load rises by a sixteenth, no part of the table
 //! gets dense meanwhile, and no call moves more lines than a few homes have. A segment is as large as
 //! all before it and one block of memory; without it the table fills up to [`FULL`], and then refuses
-//! lines. `shrink` halves it, at a load of .2 or less.
+//! lines. (Once there is memory again, the first call that a line was refused to doubles the homes by
+//! itself, in one long pause.) `shrink` halves it, at a load of .2 or less.
 //!
 //! A walker reads whole lines, one after the other, up to the one that it looks for or an unused one.
 //! That the bases of the segments and the number of homes lie in registers is assumed.

@@ -83,13 +83,13 @@ impl<'t, M: Memory, const WAYS: usize> Locked<'t, M, WAYS> {
         self.step(ways, SLOTS);
     }
 
-    /// Offers the entries of a line that is there.
+    /// Offers the entries of a line that is there, under its stripe: who changes one of them, or gives
+    /// an empty line one, holds that and nothing else.
     fn offer(&self, ways: &Ways<WAYS>, spot: Spot, found: &mut Lowest) {
-        let Some(way) = ways.way(spot) else { return };
+        let (Some(way), Some(tag)) = (ways.way(spot), self.tag_at(ways, spot)) else { return };
+        let _held = self.hold(tag);
         way.line(&self.table.memory, spot.slot, |line| {
-            if let Some(tag) = line.tag() {
-                (0..ENTRIES).for_each(|slot| found.offer(tag.key(slot), line.entry(slot)));
-            }
+            (0..ENTRIES).for_each(|slot| found.offer(tag.key(slot), line.entry(slot)));
         });
     }
 

@@ -130,26 +130,28 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     }
 
     fn provide_alone(&self, room: bool) -> Result<(), OutOfFrames> {
-        loop {
+        let mut moved = 0;
+        let provided = loop {
             let (used, n) = (self.used.load(Ordering::Relaxed), self.lines.homes());
             let segment = self.lines.segment_of(n);
             if (room || self.is_due()) && !self.lines.has_segment(segment) {
                 if let Err(out) = self.lines.add_segment(segment) {
                     self.retry_at.store(used + n / 16, Ordering::Relaxed);
-                    return if room { Err(out) } else { Ok(()) };
+                    break if room { Err(out) } else { Ok(()) };
                 }
             }
             if !room {
-                return Ok(());
+                break Ok(());
             }
-            if self.split().is_none() {
-                return Err(OutOfFrames { order: 0 });
-            }
+            let Some(count) = self.split() else { break Err(OutOfFrames { order: 0 }) };
+            moved += count;
             let n = self.lines.homes();
             if n.is_power_of_two() && used * 10 < n * FULL {
-                return Ok(());
+                break Ok(());
             }
-        }
+        };
+        self.worst_pause.fetch_max(moved, Ordering::Relaxed);
+        provided
     }
 
     /// Up to `steps` splits, if they are due and their segment is there; does nothing while somebody
@@ -291,7 +293,8 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     }
 
     /// Gives memory back after many entries are gone: where at most two lines in ten are in use, as
-    /// few homes as hold them at six in ten or less, but no fewer than the table began with.
+    /// few homes as hold them at six in ten or less, but no fewer than the table began with. A segment
+    /// that no home is in goes as well.
     ///
     /// Costs a look at every line. It takes the table exclusively, hence no space may be open.
     ///
@@ -318,6 +321,15 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     /// # }
     /// ```
     pub fn shrink(&mut self) {
+        self.join();
+        // One may also have been taken for lines that never came.
+        let all = self.lines.homes().next_power_of_two();
+        let first_gone = self.lines.segment_of(all);
+        self.lines.free_from(first_gone);
+    }
+
+    /// Reduces the number of homes, if few enough lines are in use.
+    fn join(&mut self) {
         let (used, n) = (*self.used.get_mut(), self.lines.homes());
         if used * 10 > n * SPARSE {
             return;
@@ -344,8 +356,6 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
             self.insert(home, window.len - 1, fewer, |line| line.paste(copied));
             *self.moved.get_mut() += 1;
         }
-        let first_gone = self.lines.segment_of(fewer);
-        self.lines.free_from(first_gone);
         *self.retry_at.get_mut() = 0;
     }
 

@@ -133,6 +133,29 @@ fn without_memory_a_table_fills_up_and_then_refuses() {
     assert_eq!(map(60), Ok(()), "memory is back");
     assert_eq!(table.statistics().homes, 128);
     assert!((0..took).all(|n| table.walk(key(line(n)), &mut ()) != 0));
+    let statistics = table.statistics();
+    assert!(statistics.moved > 0);
+    assert_eq!(statistics.worst_pause, statistics.moved, "one call has moved them all");
+}
+
+#[test]
+fn a_segment_that_nothing_came_to_goes_when_the_table_shrinks() {
+    let arena = Arena::new(16);
+    let mut table = Linear::new(&arena).unwrap();
+    // Enough lines for a segment to be taken, but the one that it was taken for does not come.
+    let lines = (64 * DUE).div_ceil(10) + 1;
+    let refused = |n: u64| {
+        matches!(
+            table.update(key(line(n)), &mut (), |_| Ok::<_, ()>(leaf(1))),
+            Err(Refused::Need(_))
+        )
+    };
+    assert_eq!((0..lines).find(|&n| refused(n)), Some(lines - 1));
+    table.refill(&mut (), SEGMENT).unwrap();
+    assert_eq!((table.statistics().homes, arena.frames_in_use()), (64, 3));
+    (0..lines - 1).for_each(|n| assert_eq!(exchange(&table, line(n), 0, &mut ()), leaf(1)));
+    table.shrink();
+    assert_eq!((table.table_bytes(), arena.frames_in_use()), (2 * PAGE_SIZE, 2));
 }
 
 fn shrinks<const ROBIN_HOOD: bool>() {

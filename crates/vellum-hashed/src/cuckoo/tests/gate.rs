@@ -118,3 +118,26 @@ fn a_look_up_never_takes_the_entry_of_another_line() {
     };
     interrupt(put, exchange, &[RAW, 0]);
 }
+
+/// A line that has lost its last entry stays for a moment, and may be given another under its stripe
+/// alone. Whoever scans it by then has to be before that or after it, and not in the middle: so does a
+/// large leaf look for pages that it would overlap.
+#[test]
+fn a_scan_takes_the_stripe_of_each_line_even_of_an_empty_one() {
+    let arena = Arena::new(64);
+    let table = Cuckoo::new(&arena).unwrap();
+    set(&table, apart(0), RAW).unwrap();
+    let tag = Tag::of(apart(0));
+    let spot = table.find(&table.sizes[0], tag).unwrap();
+    let moves = table.moves();
+    table.moves.note(tag);
+    for raw in [RAW, 0] {
+        table.sizes[0].each[spot.way].line(&table.memory, spot.slot, |l| l.set_entry(0, raw));
+        let begun = table.stripes.begin(table.stripe_of(tag));
+        assert_eq!(scan(&table).len(), usize::from(raw != 0));
+        assert!(!table.stripes.is_current(begun), "it was read without its stripe");
+        let begun = table.stripes.begin(table.stripe_of(tag));
+        assert!(table.scan_moved(moves, &mut Lowest::new(Keys::all(asid(1)))));
+        assert!(!table.stripes.is_current(begun), "it was read without its stripe after a move");
+    }
+}

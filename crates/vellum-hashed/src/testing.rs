@@ -1,16 +1,10 @@
 //! What tests of several designs begin with.
 
-use core::cell::Cell;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicI64, Ordering};
-use std::sync::Barrier;
 use std::vec::Vec;
 use vellum_core::{
-    Attr, Direct, FrameSource, Gone, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PageTable,
-    PhysAddr, PhysMap, Ref, Run, VirtAddr, Walk,
+    Attr, Direct, Gone, PAGE_SHIFT, PAGE_SIZE, PageTable, PhysAddr, Ref, Run, VirtAddr, Walk,
 };
 use vellum_global::{Asid, Key, Lowest, Space, Store};
-use vellum_testkit::Arena;
 
 /// A frame that is only named.
 pub(crate) const RAM: PhysAddr = PhysAddr::new(0x1_0000_0000);
@@ -95,113 +89,25 @@ pub(crate) fn scanned<S: Store>(table: &S) -> Vec<u64> {
     pages
 }
 
-/// Where a look-up is stopped, for something else to happen in the middle of it.
-pub(crate) struct Pause {
-    /// Accesses of the look-up before it is stopped.
-    left: AtomicI64,
-    go: Barrier,
-    done: Barrier,
-}
-
-std::thread_local! {
-    /// This thread does the look-up.
-    static LOOKS: Cell<bool> = const { Cell::new(false) };
-}
-
-impl Pause {
-    pub(crate) fn new() -> Self {
-        Self { left: AtomicI64::new(-1), go: Barrier::new(2), done: Barrier::new(2) }
-    }
-
-    fn meet(&self) {
-        self.go.wait();
-        self.done.wait();
-    }
-
-    /// Does `look`, and all of `change` in another thread before access `n` of it; what it
-    /// returned, and whether it came that far.
-    pub(crate) fn at<R>(
-        &self,
-        n: i64,
-        look: impl FnOnce() -> R,
-        change: impl FnOnce() + Send,
-    ) -> (R, bool) {
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                self.go.wait();
-                change();
-                self.done.wait();
-            });
-            self.left.store(n, Ordering::Relaxed);
-            LOOKS.set(true);
-            let result = look();
-            LOOKS.set(false);
-            let came = self.left.load(Ordering::Relaxed) < 0;
-            if !came {
-                self.meet();
-            }
-            (result, came)
-        })
-    }
-}
-
-/// An arena whose words a look-up is stopped at.
-#[derive(Clone, Copy)]
-pub(crate) struct Stopped<'a>(pub(crate) &'a Arena, pub(crate) &'a Pause);
-
-impl PartialEq for Stopped<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-// SAFETY: the arena's.
-unsafe impl PhysMap for Stopped<'_> {
-    fn with<R>(&self, pa: PhysAddr, f: impl FnOnce(NonNull<u8>) -> R) -> R {
-        if LOOKS.get() && self.1.left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            self.1.meet();
-        }
-        self.0.with(pa, f)
-    }
-}
-
-// SAFETY: the arena's.
-unsafe impl FrameSource for Stopped<'_> {
-    fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
-        self.0.alloc(order)
-    }
-
-    unsafe fn free(&self, pa: PhysAddr, order: u8) {
-        // SAFETY: the caller's.
-        unsafe { self.0.free(pa, order) }
-    }
-}
-
-// SAFETY: one arena is behind both halves, and behind every clone and equal.
-unsafe impl Memory for Stopped<'_> {}
-
 /// Frames of an arena for that.
 pub(crate) const FRAMES: usize = 256;
 
-/// Looks page `n` up in a fresh table while that is changed: once for every access that the look-up
-/// makes, the change coming before it. What is found is one of `known`.
+/// Looks page `n` up in a fresh table while that is changed: once for every moment of the look-up. What
+/// is found is one of `known`.
 ///
 /// `table` makes the table; `change` changes it.
 macro_rules! whatever_comes_between {
     ($n:expr, $known:expr, |$memory:ident| $table:expr, |$shared:ident| $change:expr) => {
-        for access in 0.. {
-            let (arena, pause) =
-                (Arena::new($crate::testing::FRAMES), $crate::testing::Pause::new());
-            let $memory = $crate::testing::Stopped(&arena, &pause);
+        vellum_testkit::pause::at_each_moment(|moment| {
+            let arena = vellum_testkit::Arena::new($crate::testing::FRAMES);
+            let pause = vellum_testkit::Pause::new();
+            let $memory = vellum_testkit::Stopped(&arena, &pause);
             let table = $table;
             let ($shared, n) = (&table, $n);
-            let (raw, came) = pause.at(access, || table.walk(key(n), &mut ()), || $change);
-            assert!($known.contains(&raw), "{raw:#x} of page {n}, changed before access {access}");
-            if !came {
-                assert!(access >= 3, "it was stopped nowhere");
-                break;
-            }
-        }
+            let (raw, came) = pause.at(moment, || table.walk(key(n), &mut ()), || $change);
+            assert!($known.contains(&raw), "{raw:#x} of page {n}, changed at {moment:?}");
+            came
+        });
     };
 }
 pub(crate) use whatever_comes_between;

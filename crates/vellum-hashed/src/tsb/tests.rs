@@ -2,14 +2,15 @@
 //! after every operation is in `tests/conformance.rs`.
 
 use super::*;
-use crate::testing::{Pause, RAM, Stopped, asid, direct, page};
+use crate::testing::{RAM, asid, direct, page};
 use crate::{Asid, Chained, Cuckoo, Space};
 use core::cell::Cell;
 use std::thread;
 use std::vec::Vec;
 use vellum_core::{Direct, Flush, Gone, PAGE_SIZE, Ref};
 use vellum_radix::{Radix, X86_64};
-use vellum_testkit::Arena;
+use vellum_testkit::pause::Moment;
+use vellum_testkit::{Arena, Pause, Stopped};
 
 /// Entries of a buffer of one frame.
 const COUNT: u64 = 256;
@@ -236,7 +237,7 @@ fn overtake(access: i64, harmless: bool) -> bool {
         set(&table, 1 + COUNT, Entry::Hole, leaf(3));
         assert_eq!(entry(&table, 1 + COUNT), leaf(3));
     };
-    let (found, came) = pause.at(access, || entry(&table, 1), change);
+    let (found, came) = pause.at(Moment::before(access), || entry(&table, 1), change);
     assert!([leaf(1), leaf(2)].contains(&found), "{found:?}");
     let now = if harmless { leaf(1) } else { leaf(2) };
     for n in [1, 1] {

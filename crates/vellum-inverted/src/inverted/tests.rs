@@ -7,7 +7,8 @@ use std::vec::Vec;
 use vellum_core::{
     Attr, Change, Direct, Gone, PageTable, Ref, ReplaceError, Run, Soft, VirtAddr, Walk,
 };
-use vellum_testkit::Arena;
+use vellum_testkit::pause::at_each_moment;
+use vellum_testkit::{Arena, Pause, Stopped};
 
 /// The first of the frames that have entries: they are only named, and not the arena's.
 const FIRST: u64 = 0x10_0000;
@@ -313,4 +314,97 @@ fn look_ups_beside_changes_see_their_own_page() {
         }
     });
     space.retire(&mut direct());
+}
+
+/// The raw entry of a page that maps a frame: that of no other page.
+fn raw(n: u64, to: u64) -> u64 {
+    let attr = [Attr::RW, Attr::READ, Attr::RX, Attr::RW | Attr::USER][(n % 4) as usize];
+    pte::encode(Entry::Leaf(frame(to), attr), PAGE_SHIFT).unwrap()
+}
+
+fn key(n: u64) -> Key {
+    Key::new(asid(1), page(n))
+}
+
+/// Sets the raw entry of a page; nodes that this leaves go into the stock.
+fn put<'t, M: Memory>(table: &'t Inverted<M>, n: u64, raw: u64, stock: &mut Nodes<'t, M>) {
+    while let Err(refused) = table.update(key(n), stock, |_| Ok::<_, ()>(raw)) {
+        let Refused::Need(need) = refused else { panic!("{refused:?}") };
+        table.refill(stock, need).unwrap();
+    }
+}
+
+/// Pages of the chains of two anchors, of four: three of the one, of which the last is the first of its
+/// chain, and one of the other.
+fn two_chains() -> ([u64; 3], u64) {
+    let of = |anchor| (0..).filter(move |&n| n % 4 != 3 && key(n).hash() % 4 == anchor);
+    let mut pages = [0, 1, 2].map(|rights| of(0).find(|n| n % 4 == rights).unwrap());
+    pages.sort_unstable();
+    let mut others = (0..).filter(|&n| n % 4 == 3 && key(n).hash() % 4 == 1);
+    (pages, others.next().unwrap())
+}
+
+/// What becomes of the element of a page, while it or another page of its chain is looked up.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// The page goes, and another one maps its frame.
+    Goes,
+    /// The page goes, and what held it is free: a node is in its pool, with a number where its link was.
+    GoesForGood,
+    /// The page maps another frame, and another page the first one.
+    Leaves,
+}
+
+/// Looks a page up at each moment of such a change; frame `of[i]` is that of page i.
+fn while_an_element_changes_hands(looked: usize, changed: usize, of: [u64; 3], fate: Fate) {
+    let (pages, other) = two_chains();
+    let n = pages[looked];
+    let then = match fate {
+        Fate::Goes | Fate::GoesForGood => 0,
+        Fate::Leaves => raw(pages[changed], 3),
+    };
+    at_each_moment(|moment| {
+        let (arena, pause) = (Arena::new(16), Pause::new());
+        let memory = Stopped(&arena, &pause);
+        let table = Inverted::new(memory, Pfn::new(FIRST).unwrap(), 4).unwrap();
+        let mut stock = table.stock();
+        for (n, to) in pages.into_iter().zip(of) {
+            put(&table, n, raw(n, to), &mut stock);
+        }
+        drop(stock);
+        let (found, came) = pause.at(
+            moment,
+            || table.walk(key(n), &mut ()),
+            || {
+                let mut stock = table.stock();
+                put(&table, pages[changed], then, &mut stock);
+                if !matches!(fate, Fate::GoesForGood) {
+                    // It takes the frame's entry, or the node that the stock was given.
+                    put(&table, other, raw(other, of[changed]), &mut stock);
+                    assert_eq!(stock.count(), 0, "the element is not used again");
+                }
+            },
+        );
+        let was = raw(n, of[looked]);
+        assert!(
+            found == was || looked == changed && found == then,
+            "{found:#x} of page {looked}, not {was:#x}, when {changed} {fate:?} at {moment:?}"
+        );
+        came
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hundreds of tables; threads under Miri are above")]
+fn a_look_up_is_right_whenever_an_element_changes_hands() {
+    for (looked, changed) in (0..3).flat_map(|looked| [(looked, 0), (looked, 1), (looked, 2)]) {
+        for fate in [Fate::Goes, Fate::Leaves] {
+            // Each in its frame's entry.
+            while_an_element_changes_hands(looked, changed, [0, 1, 2], fate);
+        }
+        // The second and the third in nodes, so that the first is the owner.
+        for fate in [Fate::Goes, Fate::GoesForGood] {
+            while_an_element_changes_hands(looked, changed, [0, 0, 0], fate);
+        }
+    }
 }

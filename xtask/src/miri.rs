@@ -15,6 +15,8 @@ const CRATES: &[&str] = &[
     "vellum-radix",
     "vellum-hashed",
     "vellum-inverted",
+    "vellum-cache",
+    "vellum-fault",
     "vellum-space",
 ];
 

@@ -27,6 +27,7 @@
 //! Source: Linux, `struct page` and Documentation/mm/physical_memory.rst.
 
 use core::fmt;
+use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -267,10 +268,41 @@ pub unsafe trait Pages {
             self.memory().with(from, |from| {
                 // SAFETY: pointers to whole frames, of which the caller has shares; whoever else touches
                 // the bytes of `from` does it through `FrameBytes`, or is a program in user mode.
-                unsafe { FrameBytes::new(to).copy_from(FrameBytes::new(from)) }
+                unsafe { copy_frame(to, from) }
             });
         });
     }
+}
+
+/// Copies 4 KiB, word by word, as `FrameBytes::copy_from` does, in one instruction.
+///
+/// # Safety
+///
+/// As of `FrameBytes::new`, of both frames.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+unsafe fn copy_frame(to: NonNull<u8>, from: NonNull<u8>) {
+    // SAFETY: 512 words of two frames, at multiples of 8, by the caller; each is loaded and stored whole.
+    // The direction flag is clear, as the ABI has it, and no other flag changes.
+    unsafe {
+        core::arch::asm!(
+            "rep movsq",
+            inout("rcx") PAGE_SIZE / 8 => _,
+            inout("rsi") from.as_ptr() => _,
+            inout("rdi") to.as_ptr() => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies 4 KiB, word by word.
+///
+/// # Safety
+///
+/// As of `FrameBytes::new`, of both frames.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+unsafe fn copy_frame(to: NonNull<u8>, from: NonNull<u8>) {
+    // SAFETY: the caller's.
+    unsafe { FrameBytes::new(to).copy_from(FrameBytes::new(from)) }
 }
 
 // SAFETY: forwards to `P`, which keeps the contract.

@@ -30,7 +30,7 @@
 //! but for `Gather::{room, leaf, soft, stale}`.
 
 use crate::{
-    Attr, Canonical, Cause, Change, Entry, Gather, Need, OutOfFrames, RangeError, Reap,
+    Attr, Canonical, Cause, Change, Entry, Gather, Need, OutOfFrames, PhysAddr, RangeError, Reap,
     ReplaceError, Run, Span, VirtAddr, Walk,
 };
 use core::ops::ControlFlow;
@@ -193,14 +193,29 @@ pub trait PageTable: Walk {
         stock: &mut Self::Stock,
         gather: &mut G,
     ) -> Result<(), ReplaceError> {
-        loop {
-            match self.replace(va, len, expect, new, stock, gather) {
-                Err(ReplaceError::Need(need)) => {
-                    self.refill(stock, need).map_err(Cause::OutOfFrames)?;
-                }
-                done => return done,
+        // Most often nothing is missing: what a loop would work out beforehand is not worth it then.
+        match self.replace(va, len, expect, new, stock, gather) {
+            Err(ReplaceError::Need(need)) => {
+                refill_and_replace(self, (va, len), (expect, new), need, stock, gather)
             }
+            done => done,
         }
+    }
+
+    /// Puts leaves of the smallest size where nothing is: page `i` from `va` on gets `frames[i]`, if that is
+    /// some; of at most 64 pages. The bits of those that were put.
+    ///
+    /// Each of them is a [`replace_refilling`](Self::replace_refilling) of a hole: where anything else is in the
+    /// way, or memory is lacking, nothing is put. What a fault knows of the neighbours of its page is
+    /// mapped with this; a design that finds them all in one descent does better than one by one.
+    fn fill_holes<G: Gather<Self::Detached>>(
+        &self,
+        va: VirtAddr,
+        frames: &[Option<PhysAddr>],
+        attr: Attr,
+        gather: &mut G,
+    ) -> u64 {
+        fill_one_by_one(self, va, frames, attr, gather)
     }
 
     /// Gives `child` every entry of the range, with `change` made to the leaves of both: fork.
@@ -232,6 +247,49 @@ pub trait PageTable: Walk {
     {
         share_entries(self, (va, len), change, gather, (child, child_gather), f)
     }
+}
+
+/// Goes on with a replacement that lacks `need`, until it lacks nothing any more.
+#[cold]
+fn refill_and_replace<T: PageTable + ?Sized, G: Gather<T::Detached>>(
+    table: &T,
+    (va, len): (VirtAddr, u64),
+    (expect, new): (Entry, Entry),
+    mut need: Need,
+    stock: &mut T::Stock,
+    gather: &mut G,
+) -> Result<(), ReplaceError> {
+    loop {
+        table.refill(stock, need).map_err(Cause::OutOfFrames)?;
+        match table.replace(va, len, expect, new, stock, gather) {
+            Err(ReplaceError::Need(more)) => need = more,
+            done => return done,
+        }
+    }
+}
+
+/// What [`PageTable::fill_holes`] does where a design does not do better.
+pub fn fill_one_by_one<T: PageTable + ?Sized, G: Gather<T::Detached>>(
+    table: &T,
+    va: VirtAddr,
+    frames: &[Option<PhysAddr>],
+    attr: Attr,
+    gather: &mut G,
+) -> u64 {
+    let page = 1u64 << T::LEAVES.trailing_zeros();
+    let mut stock = table.stock();
+    let mut put = 0;
+    for (i, frame) in (0..u64::BITS).zip(frames) {
+        let Some(frame) = *frame else { continue };
+        let va = va.wrapping_add(u64::from(i) * page);
+        let leaf = Entry::Leaf(frame, attr);
+        match table.replace_refilling(va, page, Entry::Hole, leaf, &mut stock, gather) {
+            Ok(()) => put |= 1 << i,
+            Err(ReplaceError::Invalid(Cause::OutOfFrames(_))) => break,
+            Err(_) => {}
+        }
+    }
+    put
 }
 
 /// What [`PageTable::share`] does where a design does not do better: entry by entry, through the

@@ -14,7 +14,6 @@ use crate::soft::Marker;
 use crate::system::{Swap, System};
 use core::fmt;
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{Attr, Batch, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, VirtAddr};
 
@@ -25,80 +24,12 @@ mod fork;
 mod punch;
 mod ranges;
 mod relocate;
+mod rss;
 mod swap;
 
-/// What a resident page counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RssKind {
-    /// Anonymous: private, written to.
-    Anon,
-    /// Of a file.
-    File,
-    /// Of a file that is in memory only: shared anonymous memory.
-    Shmem,
-    /// Out in swap.
-    Swap,
-}
+use rss::Tally;
 
-impl RssKind {
-    pub(crate) fn of(state: State) -> Self {
-        if state.contains(State::ANON) {
-            Self::Anon
-        } else if state.contains(State::MEMORY) {
-            Self::Shmem
-        } else {
-            Self::File
-        }
-    }
-}
-
-/// How many pages a space maps, by kind.
-#[derive(Default)]
-pub struct Rss([AtomicU64; 4]);
-
-impl Rss {
-    /// Pages of this kind.
-    #[must_use]
-    pub fn pages(&self, kind: RssKind) -> u64 {
-        self.cell(kind).load(Relaxed)
-    }
-
-    /// Resident pages: all kinds but swap.
-    #[must_use]
-    pub fn resident(&self) -> u64 {
-        self.pages(RssKind::Anon) + self.pages(RssKind::File) + self.pages(RssKind::Shmem)
-    }
-
-    pub(crate) fn add(&self, kind: RssKind, pages: u64) {
-        self.cell(kind).fetch_add(pages, Relaxed);
-    }
-
-    pub(crate) fn sub(&self, kind: RssKind, pages: u64) {
-        let before = self.cell(kind).fetch_sub(pages, Relaxed);
-        debug_assert!(before >= pages, "more pages of {kind:?} left than came");
-    }
-
-    const fn cell(&self, kind: RssKind) -> &AtomicU64 {
-        let [anon, file, shmem, swap] = &self.0;
-        match kind {
-            RssKind::Anon => anon,
-            RssKind::File => file,
-            RssKind::Shmem => shmem,
-            RssKind::Swap => swap,
-        }
-    }
-}
-
-impl fmt::Debug for Rss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rss")
-            .field("anon", &self.pages(RssKind::Anon))
-            .field("file", &self.pages(RssKind::File))
-            .field("shmem", &self.pages(RssKind::Shmem))
-            .field("swap", &self.pages(RssKind::Swap))
-            .finish()
-    }
-}
+pub use rss::{Rss, RssKind};
 
 /// One space's translations. Through `&self` faults are resolved, by many CPUs at once; everything
 /// else takes `&mut self`.
@@ -192,31 +123,37 @@ fn mover<'a, S: System, const N: usize>(
 /// Takes back what one entry had.
 fn release<S: System>(engine: &Engine<S>, rss: &Rss, gone: Gone) {
     match gone {
-        Gone::Run(run) => {
-            let dirty = run.attr.contains(Attr::DIRTY);
-            let mut pa = run.pa;
-            for _ in 0..run.len / PAGE_SIZE {
-                if pa != engine.zeros() {
-                    // SAFETY: a leaf of this table mapped the frame and is flushed, so its share is here.
-                    if let Some(page) = unsafe { Page::from_pa(engine.system(), pa) } {
-                        let info = page.info();
-                        if dirty {
-                            note_dirty(info);
-                        }
-                        rss.sub(RssKind::of(info.state()), 1);
-                        info.unmapped();
-                    }
-                }
-                pa = pa.wrapping_add(PAGE_SIZE);
-            }
-        }
-        Gone::Soft(_, soft) => {
+        Gone::Run(run) => release_run(engine, rss, run),
+        Gone::Soft(va, soft) => {
             if let Some(Marker::Swap(entry)) = Marker::of(soft) {
-                rss.sub(RssKind::Swap, 1);
+                rss.sub(va, RssKind::Swap, 1);
                 engine.system().swap().release(entry);
             }
         }
     }
+}
+
+/// Takes back the shares that leaves had.
+fn release_run<S: System>(engine: &Engine<S>, rss: &Rss, run: Run) {
+    let dirty = run.attr.contains(Attr::DIRTY);
+    let mut left = Tally::default();
+    let mut pa = run.pa;
+    for _ in 0..run.len / PAGE_SIZE {
+        if pa != engine.zeros() {
+            // SAFETY: a leaf of this table mapped the frame and is flushed, so its share is here.
+            if let Some(page) = unsafe { Page::from_pa(engine.system(), pa) } {
+                let info = page.info();
+                let kind = RssKind::of(info.state());
+                if dirty && kind != RssKind::Anon {
+                    info.set(State::DIRTY);
+                }
+                left.note(kind);
+                info.unmapped();
+            }
+        }
+        pa = pa.wrapping_add(PAGE_SIZE);
+    }
+    left.each(|kind, pages| rss.sub(run.va, kind, pages));
 }
 
 /// Takes over what hardware noted: the page differs from its file. An anonymous page always does.

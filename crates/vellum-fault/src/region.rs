@@ -152,7 +152,7 @@ pub struct Region {
     pub family: u64,
     /// Whether 2 MiB of zeros at once are wanted where they fit.
     pub huge: bool,
-    /// How many pages around a file's page are mapped with it, a power of two; 1 for none but itself.
+    /// How many pages around a file's page are mapped with it, a power of two up to 16; 1 for none but itself.
     pub around: u64,
 }
 

@@ -1,15 +1,19 @@
-//! Each row of the table of cases, on every design.
+//! Each row of the table of cases, on every design. Miri runs these, swap and threads, on one design.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "faults/common.rs"]
 mod common;
+#[cfg(not(miri))]
 #[path = "faults/files.rs"]
 mod files;
+#[cfg(not(miri))]
 #[path = "faults/large.rs"]
 mod large;
+#[cfg(not(miri))]
 #[path = "faults/memory.rs"]
 mod memory;
+#[cfg(not(miri))]
 #[path = "faults/model.rs"]
 mod model;
 #[path = "faults/swap.rs"]

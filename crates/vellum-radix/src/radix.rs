@@ -32,6 +32,7 @@
 mod change;
 mod collapse;
 mod detached;
+mod fill;
 mod fork;
 mod frames;
 mod group;

@@ -1,7 +1,6 @@
 use super::*;
 use crate::testing::Ram;
 use core::sync::atomic::AtomicBool;
-use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Barrier, Mutex};
 use std::thread;
@@ -255,105 +254,112 @@ fn nothing_is_found_in_a_frame_that_nobody_has() {
     assert_eq!(next.duplicate().unwrap().info().owners(), 1);
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    Get(u64, u64),
-    Write(u64, u64, u8),
-    Store(u64, u64, u64),
-    Drop(u64, u64, u64),
-    Forget(u64),
-    Len(u64),
-}
+// Not under Miri, which takes minutes for one sequence; what it does there is in the tests around it.
+#[cfg(not(miri))]
+mod model {
+    use super::*;
+    use proptest::prelude::*;
 
-/// What is cached of each file, and whether it is dirty.
-type Cached = BTreeMap<(u64, u64), (u8, bool)>;
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Get(u64, u64),
+        Write(u64, u64, u8),
+        Store(u64, u64, u64),
+        Drop(u64, u64, u64),
+        Forget(u64),
+        Len(u64),
+    }
 
-fn apply(op: Op, cache: &Cache<Ram<'_>>, disk: &Disk, model: &mut Cached) {
-    let len = disk.len.load(SeqCst) / PAGE_SIZE;
-    let stretch = |model: &Cached, file, from, to| -> Vec<(u64, u64)> {
-        let range = (file, from)..(file, core::cmp::max(from, to));
-        model.range(range).map(|(&at, _)| at).collect()
-    };
-    match op {
-        Op::Get(file, index) => {
-            let known = model.get(&(file, index)).copied();
-            match cache.get(disk, FileId(file), index) {
-                Ok((page, new)) => {
-                    assert_eq!(new, known.is_none());
-                    let byte = known.map_or(disk.byte(FileId(file), index), |(byte, _)| byte);
-                    assert_eq!(first_byte(&page), byte);
-                    model.entry((file, index)).or_insert((byte, false));
-                }
-                Err(error) => assert!(error == CacheError::PastEnd && index >= len),
-            }
-        }
-        Op::Write(file, index, byte) => {
-            let page = cache.find(FileId(file), index);
-            assert_eq!(page.is_some(), model.contains_key(&(file, index)));
-            if let Some(page) = page {
-                page.with_bytes(|bytes| bytes.write(0, &[byte]));
-                assert!(cache.mark_dirty(FileId(file), index));
-                model.insert((file, index), (byte, true));
-            }
-        }
-        Op::Store(file, from, to) => {
-            let mut stored = 0;
-            for at in stretch(model, file, from, to) {
-                if let Some((_, is_dirty @ true)) = model.get_mut(&at) {
-                    *is_dirty = false;
-                    stored += 1;
+    /// What is cached of each file, and whether it is dirty.
+    type Cached = BTreeMap<(u64, u64), (u8, bool)>;
+
+    fn apply(op: Op, cache: &Cache<Ram<'_>>, disk: &Disk, model: &mut Cached) {
+        let len = disk.len.load(SeqCst) / PAGE_SIZE;
+        let stretch = |model: &Cached, file, from, to| -> Vec<(u64, u64)> {
+            let range = (file, from)..(file, core::cmp::max(from, to));
+            model.range(range).map(|(&at, _)| at).collect()
+        };
+        match op {
+            Op::Get(file, index) => {
+                let known = model.get(&(file, index)).copied();
+                match cache.get(disk, FileId(file), index) {
+                    Ok((page, new)) => {
+                        assert_eq!(new, known.is_none());
+                        let byte = known.map_or(disk.byte(FileId(file), index), |(byte, _)| byte);
+                        assert_eq!(first_byte(&page), byte);
+                        model.entry((file, index)).or_insert((byte, false));
+                    }
+                    Err(error) => assert!(error == CacheError::PastEnd && index >= len),
                 }
             }
-            assert_eq!(cache.write_back(disk, FileId(file), from..to), Ok(stored));
-        }
-        Op::Drop(file, from, to) => {
-            let clean: Vec<_> =
-                stretch(model, file, from, to).into_iter().filter(|at| !model[at].1).collect();
-            assert_eq!(cache.drop_clean(disk, FileId(file), from..to), clean.len() as u64);
-            model.retain(|at, _| !clean.contains(at));
-        }
-        Op::Forget(file) => {
-            let all = stretch(model, file, 0, u64::MAX);
-            assert_eq!(cache.forget(FileId(file)), all.len() as u64);
-            model.retain(|at, _| !all.contains(at));
-        }
-        Op::Len(pages) => {
-            disk.len.store(pages * PAGE_SIZE, SeqCst);
-            for file in 0..3 {
-                let gone = stretch(model, file, pages, u64::MAX);
-                assert_eq!(cache.truncate(disk, FileId(file)), gone.len() as u64);
-                model.retain(|at, _| !gone.contains(at));
+            Op::Write(file, index, byte) => {
+                let page = cache.find(FileId(file), index);
+                assert_eq!(page.is_some(), model.contains_key(&(file, index)));
+                if let Some(page) = page {
+                    page.with_bytes(|bytes| bytes.write(0, &[byte]));
+                    assert!(cache.mark_dirty(FileId(file), index));
+                    model.insert((file, index), (byte, true));
+                }
+            }
+            Op::Store(file, from, to) => {
+                let mut stored = 0;
+                for at in stretch(model, file, from, to) {
+                    if let Some((_, is_dirty @ true)) = model.get_mut(&at) {
+                        *is_dirty = false;
+                        stored += 1;
+                    }
+                }
+                assert_eq!(cache.write_back(disk, FileId(file), from..to), Ok(stored));
+            }
+            Op::Drop(file, from, to) => {
+                let clean: Vec<_> =
+                    stretch(model, file, from, to).into_iter().filter(|at| !model[at].1).collect();
+                assert_eq!(cache.drop_clean(disk, FileId(file), from..to), clean.len() as u64);
+                model.retain(|at, _| !clean.contains(at));
+            }
+            Op::Forget(file) => {
+                let all = stretch(model, file, 0, u64::MAX);
+                assert_eq!(cache.forget(FileId(file)), all.len() as u64);
+                model.retain(|at, _| !all.contains(at));
+            }
+            Op::Len(pages) => {
+                disk.len.store(pages * PAGE_SIZE, SeqCst);
+                for file in 0..3 {
+                    let gone = stretch(model, file, pages, u64::MAX);
+                    assert_eq!(cache.truncate(disk, FileId(file)), gone.len() as u64);
+                    model.retain(|at, _| !gone.contains(at));
+                }
             }
         }
     }
-}
 
-fn op() -> impl Strategy<Value = Op> {
-    let (file, index) = (0..3u64, 0..40u64);
-    // Short stretches are looked up page by page, long ones by a pass over all records.
-    let stretch = (0..40u64, prop_oneof![0..40u64, Just(u64::MAX)]);
-    prop_oneof![
-        8 => (file.clone(), index.clone()).prop_map(|(f, i)| Op::Get(f, i)),
-        4 => (file.clone(), index, any::<u8>()).prop_map(|(f, i, b)| Op::Write(f, i, b)),
-        2 => (file.clone(), stretch.clone()).prop_map(|(f, (a, b))| Op::Store(f, a, b)),
-        2 => (file.clone(), stretch).prop_map(|(f, (a, b))| Op::Drop(f, a, b)),
-        1 => file.prop_map(Op::Forget),
-        1 => (0..40u64).prop_map(Op::Len),
-    ]
-}
+    fn op() -> impl Strategy<Value = Op> {
+        let (file, index) = (0..3u64, 0..40u64);
+        // Short stretches are looked up page by page, long ones by a pass over all records.
+        let stretch = (0..40u64, prop_oneof![0..40u64, Just(u64::MAX)]);
+        prop_oneof![
+            8 => (file.clone(), index.clone()).prop_map(|(f, i)| Op::Get(f, i)),
+            4 => (file.clone(), index, any::<u8>()).prop_map(|(f, i, b)| Op::Write(f, i, b)),
+            2 => (file.clone(), stretch.clone()).prop_map(|(f, (a, b))| Op::Store(f, a, b)),
+            2 => (file.clone(), stretch).prop_map(|(f, (a, b))| Op::Drop(f, a, b)),
+            1 => file.prop_map(Op::Forget),
+            1 => (0..40u64).prop_map(Op::Len),
+        ]
+    }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 128 }, ..ProptestConfig::default() })]
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    #[test]
-    fn random_sequences_do_what_a_map_does(ops in prop::collection::vec(op(), 1..120)) {
-        with_cache(256, |_, cache| {
-            let (disk, mut model) = (Disk::of(40 * PAGE_SIZE), Cached::new());
-            for op in ops {
-                apply(op, cache, &disk, &mut model);
-                assert_eq!(cache.count_pages(), model.len() as u64);
-            }
-        });
+        #[test]
+        fn random_sequences_do_what_a_map_does(ops in prop::collection::vec(op(), 1..120)) {
+            with_cache(256, |_, cache| {
+                let (disk, mut model) = (Disk::of(40 * PAGE_SIZE), Cached::new());
+                for op in ops {
+                    apply(op, cache, &disk, &mut model);
+                    assert_eq!(cache.count_pages(), model.len() as u64);
+                }
+            });
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, Span, Walk};
 
 impl<S: System> Mmu<'_, S> {
     /// A store to a leaf of a private region that is not writable.
+    #[inline(never)]
     pub(super) fn break_cow(&self, fault: &Fault<'_>, span: Span) -> Step {
         let Entry::Leaf(pa, attr) = span.entry else { return Ok(None) };
         let system = self.engine.system();

@@ -99,28 +99,43 @@ impl<S: System> Mmu<'_, S> {
             return Err(FaultError::Hook(number));
         }
         let fault = Fault { region, va, access };
-        for _ in 0..TRIES {
-            let span = self.table.walk(fault.page(), &mut ())?;
-            let step = match span.entry {
-                Entry::Hole => self.fill(&fault, span)?,
-                Entry::Soft(soft) => match Marker::of(soft) {
-                    Some(Marker::Swap(entry)) => self.swap_in(&fault, span, entry)?,
-                    Some(Marker::Guard) => return Err(FaultError::Deny(Deny::Unmapped(va))),
-                    None => return Err(fault.deny_page()),
-                },
-                Entry::Leaf(_, attr) if attr.contains(access.attr()) => Some(Cost::Minor),
-                Entry::Leaf(..) if fault.writes() && region.is_private() => {
-                    self.break_cow(&fault, span)?
-                }
-                Entry::Leaf(_, attr) => {
-                    self.grant(&fault, span, fault.attr(fault.writes()) | attr)?
-                }
-            };
-            if let Some(cost) = step {
+        match self.step(&fault)? {
+            Some(cost) => Ok(cost),
+            None => self.try_again(&fault),
+        }
+    }
+
+    /// Somebody else was at the entry, and may be again.
+    #[cold]
+    fn try_again(&self, fault: &Fault<'_>) -> Result<Cost, FaultError> {
+        for _ in 1..TRIES {
+            if let Some(cost) = self.step(fault)? {
                 return Ok(cost);
             }
         }
         Err(FaultError::Retry)
+    }
+
+    /// Does what the entry that is there now asks for. Each row is a function that is not inlined, so that
+    /// none pays for what another computes beforehand.
+    fn step(&self, fault: &Fault<'_>) -> Step {
+        let span = self.table.walk(fault.page(), &mut ())?;
+        match span.entry {
+            Entry::Hole => match fault.region.backing {
+                Backing::File(file) => self.fill_from_file(fault, file),
+                _ => self.fill(fault, span),
+            },
+            Entry::Soft(soft) => match Marker::of(soft) {
+                Some(Marker::Swap(entry)) => self.swap_in(fault, span, entry),
+                Some(Marker::Guard) => Err(FaultError::Deny(Deny::Unmapped(fault.va))),
+                None => Err(fault.deny_page()),
+            },
+            Entry::Leaf(_, attr) if attr.contains(fault.access.attr()) => Ok(Some(Cost::Minor)),
+            Entry::Leaf(..) if fault.writes() && fault.region.is_private() => {
+                self.break_cow(fault, span)
+            }
+            Entry::Leaf(_, attr) => self.grant(fault, span, fault.attr(fault.writes()) | attr),
+        }
     }
 
     /// The same for who has the space to himself, after [`FaultError::Exclusive`]: a large leaf that is
@@ -143,11 +158,9 @@ impl<S: System> Mmu<'_, S> {
         self.fault(region, va, access)
     }
 
-    /// Nothing is there yet.
+    /// Nothing is there yet, and nothing is behind it but zeros.
+    #[inline(never)]
     fn fill(&self, fault: &Fault<'_>, span: Span) -> Step {
-        if let Backing::File(file) = fault.region.backing {
-            return self.fill_from_file(fault, file);
-        }
         if !fault.writes() {
             let zeros = Entry::Leaf(self.engine.zeros(), fault.attr(false));
             return self.exchange(fault.page(), PAGE_SIZE, Entry::Hole, zeros);
@@ -163,6 +176,7 @@ impl<S: System> Mmu<'_, S> {
     }
 
     /// 2 MiB of zeros in one leaf, if nothing is there and memory has such a block.
+    #[cold]
     fn fill_large(
         &self,
         fault: &Fault<'_>,
@@ -188,13 +202,13 @@ impl<S: System> Mmu<'_, S> {
         });
         let Ok(pa) = made else { return Ok(None) };
         let pages = bytes / PAGE_SIZE;
-        self.rss.add(RssKind::Anon, pages);
+        self.rss.add(block, RssKind::Anon, pages);
         let leaf = Entry::Leaf(pa, fault.attr(true));
         match self.replace(block, bytes, Entry::Hole, leaf) {
             Ok(()) => Ok(Some(Some(Cost::Minor))),
             // Something is there, or the table has no such leaf at this place: by pages, then.
             Err(_) => {
-                self.rss.sub(RssKind::Anon, pages);
+                self.rss.sub(block, RssKind::Anon, pages);
                 for i in 0..pages {
                     // SAFETY: `block` gave one share in each of its frames, and no leaf has them.
                     let page = unsafe { Page::from_pa(system, pa.wrapping_add(i * PAGE_SIZE)) };
@@ -214,6 +228,7 @@ impl<S: System> Mmu<'_, S> {
     }
 
     /// Gives a leaf more rights. Nobody has to be flushed for that.
+    #[inline(never)]
     pub(super) fn grant(&self, fault: &Fault<'_>, span: Span, attr: Attr) -> Step {
         let Entry::Leaf(pa, _) = span.entry else { return Ok(None) };
         if !fault.region.covers(span.va, span.len) {
@@ -228,12 +243,12 @@ impl<S: System> Mmu<'_, S> {
         let info = page.info();
         let kind = RssKind::of(info.state());
         info.mapped();
-        self.rss.add(kind, 1);
+        self.rss.add(va, kind, 1);
         let step = self.exchange(va, PAGE_SIZE, old, Entry::Leaf(page.pa(), attr));
         if let Ok(Some(_)) = step {
             let _the_leaf_has_it = page.into_pa();
         } else {
-            self.rss.sub(kind, 1);
+            self.rss.sub(va, kind, 1);
             info.unmapped();
         }
         step

@@ -12,21 +12,26 @@
 //! In whatever order these come, no leaf is left: with (1) before (b), it is found there; else (a) is
 //! before (2). A full fence on both sides makes "before" mean one thing.
 
-use super::Mmu;
 use super::fault::{Fault, Step};
+use super::rss::Tally;
+use super::{Mmu, RssKind, gather};
 use crate::outcome::{Cost, FaultError};
 use crate::region::Region;
 use crate::system::System;
 use core::sync::atomic::{Ordering::SeqCst, fence};
 use vellum_cache::page::{PageInfo, State};
 use vellum_cache::{CacheError, FileId, Files, Page};
-use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, VirtAddr, Walk};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, VirtAddr, Walk};
+
+/// The most pages that a fault maps: a window of 64 KiB, as Linux has it.
+const WINDOW: usize = 16;
 
 /// A window ends where another lowest table of x86-64 begins, whatever the design.
 const TABLE_SHIFT: u32 = 21;
 
 impl<S: System> Mmu<'_, S> {
     /// Nothing is there yet, and a file is what it shows.
+    #[inline(never)]
     pub(super) fn fill_from_file(&self, fault: &Fault<'_>, file: FileId) -> Step {
         let region = fault.region;
         let index = region.index_of(fault.page());
@@ -75,17 +80,24 @@ impl<S: System> Mmu<'_, S> {
         if matches!(step, Ok(Some(_))) {
             fence(SeqCst);
             if !cached.state().contains(State::CACHED) {
-                // It may have got rights meanwhile; if it is another page's, that came behind this.
-                loop {
-                    let old = self.table.walk(va, &mut ())?.entry;
-                    let still = matches!(old, Entry::Leaf(now, _) if now == pa);
-                    if !still || self.exchange(va, PAGE_SIZE, old, Entry::Hole)?.is_some() {
-                        return Ok(None);
-                    }
-                }
+                self.take_away(va, pa)?;
+                return Ok(None);
             }
         }
         step
+    }
+
+    /// Removes the leaf of `pa`. It may have got rights since it was made; if another page is there, that came
+    /// behind this.
+    #[cold]
+    fn take_away(&self, va: VirtAddr, pa: PhysAddr) -> Result<(), FaultError> {
+        loop {
+            let old = self.table.walk(va, &mut ())?.entry;
+            let still = matches!(old, Entry::Leaf(now, _) if now == pa);
+            if !still || self.exchange(va, PAGE_SIZE, old, Entry::Hole)?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Maps what the cache has of the window around a page that is read: a program that has read one
@@ -94,27 +106,47 @@ impl<S: System> Mmu<'_, S> {
     /// `do_fault_around`). Only holes are filled, and nothing is read or allocated but for the table; who
     /// has no memory for that goes without.
     fn map_around(&self, region: &Region, va: VirtAddr, file: FileId) {
-        let window = region.around * PAGE_SIZE;
-        let aligned = va.as_u64() & !(window - 1);
+        let most = region.around.clamp(1, WINDOW as u64);
+        let aligned = va.as_u64() & !(most * PAGE_SIZE - 1);
         let first = VirtAddr::new(aligned.max(region.start.as_u64()));
-        let table = va.as_u64() >> TABLE_SHIFT;
-        let files = self.engine.system().files();
-        let end = files.len_bytes(file).div_ceil(PAGE_SIZE);
+        let left = (1 << TABLE_SHIFT) - (first.as_u64() & ((1 << TABLE_SHIFT) - 1));
+        let pages = most.min(left / PAGE_SIZE);
+        let end = self.engine.system().files().len_bytes(file).div_ceil(PAGE_SIZE);
         let attr = region.rights.attr();
         let attr = if region.is_private() { attr - Attr::WRITE } else { attr };
-        for i in 0..region.around {
+        let mut found = [const { None }; WINDOW];
+        let mut frames = [None; WINDOW];
+        for (i, (found, frame)) in (0..pages).zip(found.iter_mut().zip(&mut frames)) {
             let page = first.wrapping_add(i * PAGE_SIZE);
-            if page.as_u64() >> TABLE_SHIFT != table {
-                return;
+            let index = region.index_of(page);
+            if page != va && region.covers(page, PAGE_SIZE) && index < end {
+                *found = self.engine.cache().ready(file, index);
+                *frame = found.as_ref().map(Page::pa);
             }
-            if page == va || !region.covers(page, PAGE_SIZE) || region.index_of(page) >= end {
+        }
+        let mut came = Tally::default();
+        for page in found.iter().flatten() {
+            page.info().mapped();
+            came.note(RssKind::of(page.info().state()));
+        }
+        came.each(|kind, pages| self.rss.add(va, kind, pages));
+        let mut gather = gather::<S, 2>(self.engine, &self.cpus, &self.rss);
+        let frames = frames.get(..pages as usize).unwrap_or_default();
+        let put = self.table.fill_holes(first, frames, attr, &mut gather);
+        gather.finish();
+        fence(SeqCst);
+        for (i, page) in (0..pages).zip(found) {
+            let Some(page) = page else { continue };
+            let (info, pa) = (page.info(), page.pa());
+            if put >> i & 1 == 0 {
+                self.rss.sub(va, RssKind::of(info.state()), 1);
+                info.unmapped();
                 continue;
             }
-            let Some(cached) = self.engine.cache().ready(file, region.index_of(page)) else {
-                continue;
-            };
-            if self.map_cached(page, cached, attr).is_err() {
-                return;
+            let _the_leaf_has_it = page.into_pa();
+            if !info.state().contains(State::CACHED) {
+                // Whatever this says: the page is gone, and a fault will say the same.
+                let _ = self.take_away(first.wrapping_add(i * PAGE_SIZE), pa);
             }
         }
     }

@@ -9,6 +9,7 @@
 //! Which ranges are worth giving is the space's business: what a fault could find again in a file need
 //! not be copied.
 
+use super::rss::Tally;
 use super::{Mmu, RssKind, each_frame, gather};
 use crate::region::Sharing;
 use crate::soft::Marker;
@@ -62,16 +63,18 @@ fn given<S: System>(engine: &super::Engine<S>, rss: &super::Rss, span: Span) {
         Entry::Hole => {}
         Entry::Leaf(pa, attr) => {
             let run = Run::new(span.va, pa, span.len, attr);
+            let mut came = Tally::default();
             each_frame(engine, run, |info: &PageInfo| {
                 info.mapped_again();
-                rss.add(RssKind::of(info.state()), 1);
+                came.note(RssKind::of(info.state()));
             });
+            came.each(|kind, pages| rss.add(span.va, kind, pages));
         }
         Entry::Soft(soft) => {
             if let Some(Marker::Swap(entry)) = Marker::of(soft) {
                 let shared = engine.system().swap().share(entry);
                 debug_assert!(shared, "the parent's entry has a share");
-                rss.add(RssKind::Swap, 1);
+                rss.add(span.va, RssKind::Swap, 1);
             }
         }
     }

@@ -56,10 +56,10 @@ impl<S: System> Mmu<'_, S> {
             system.swap().release(place);
             return Err(Cause::SoftTooWide(place.0));
         };
-        self.rss.add(RssKind::Swap, 1);
+        self.rss.add(page, RssKind::Swap, 1);
         let old = Entry::Leaf(pa, read_only.apply(attr));
         self.replace(page, PAGE_SIZE, old, Entry::Soft(soft)).map(|()| true).or_else(|error| {
-            self.rss.sub(RssKind::Swap, 1);
+            self.rss.sub(page, RssKind::Swap, 1);
             system.swap().release(place);
             match error {
                 ReplaceError::Invalid(cause) => Err(cause),
@@ -69,6 +69,7 @@ impl<S: System> Mmu<'_, S> {
     }
 
     /// The page is in swap: reads it, and is alone with it from then on.
+    #[inline(never)]
     pub(super) fn swap_in(&self, fault: &Fault<'_>, span: Span, entry: SwapEntry) -> Step {
         let system = self.engine.system();
         // A share while it is read, so that its place is not another page's by the time of the exchange.

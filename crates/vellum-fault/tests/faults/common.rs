@@ -126,7 +126,7 @@ pub(crate) fn audit<T: PageTable>(engine: &Engine<Host<'_, T>>, spaces: &[&Mmu<'
 pub(crate) fn run<D: Design>(
     test: impl for<'e, 's> FnOnce(&'e Engine<SystemOf<'s, D>>, [Mmu<'e, SystemOf<'s, D>>; 3]),
 ) {
-    let ram = Ram::new(1 << 13);
+    let ram = Ram::new(if cfg!(miri) { 1 << 9 } else { 1 << 13 });
     let before = ram.frames_in_use();
     {
         let shared = D::shared(&ram).unwrap();

@@ -45,7 +45,34 @@ impl<F: Format, M: Memory> Radix<F, M> {
         stock: &mut Stock<F, M>,
         gather: &mut G,
     ) -> Result<(), ReplaceError> {
-        let depth = leaf_depth::<F>(len)?;
+        let lowest = const { F::LEVELS.len() - 1 };
+        if len == const { 1 << F::LEVELS[F::LEVELS.len() - 1].shift } {
+            // Nearly all faults: the levels on the way are constants.
+            return self.replace_at(lowest, (va, len), (expect, new), stock, gather);
+        }
+        self.replace_large((va, len), (expect, new), stock, gather)
+    }
+
+    #[inline(never)]
+    fn replace_large<G: Gather<Detached<F, M>>>(
+        &self,
+        (va, len): (VirtAddr, u64),
+        change: (Entry, Entry),
+        stock: &mut Stock<F, M>,
+        gather: &mut G,
+    ) -> Result<(), ReplaceError> {
+        self.replace_at(leaf_depth::<F>(len)?, (va, len), change, stock, gather)
+    }
+
+    #[inline(always)]
+    fn replace_at<G: Gather<Detached<F, M>>>(
+        &self,
+        depth: usize,
+        (va, len): (VirtAddr, u64),
+        (expect, new): (Entry, Entry),
+        stock: &mut Stock<F, M>,
+        gather: &mut G,
+    ) -> Result<(), ReplaceError> {
         let level = F::LEVELS[depth];
         F::CANONICAL.check(va, len, level.shift)?;
         self.half.check::<F>(va, len)?;
@@ -70,6 +97,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
 
     /// The entry at level `target` for the request, with every node on the way to it; `None` where
     /// a hole is to stay one.
+    #[inline(always)]
     fn descend<G: Gather<Detached<F, M>>>(
         &self,
         request: &Request,
@@ -143,6 +171,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Ok(())
     }
 
+    #[inline(always)]
     fn exchange<G: Gather<Detached<F, M>>>(
         &self,
         target: &Target<'_, F, M>,
@@ -224,7 +253,7 @@ fn break_and_make<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
 
 /// Tells the gather what left the table or lost something.
 #[inline]
-fn settle<F: Format, D, G: Gather<D>>(
+pub(super) fn settle<F: Format, D, G: Gather<D>>(
     (va, level): (VirtAddr, Level),
     old: Entry,
     new: Entry,

@@ -4,7 +4,7 @@ use super::{Detached, Radix, Stock};
 use crate::format::{self, Format};
 use core::ops::ControlFlow;
 use vellum_core::{
-    Attr, Canonical, Cause, Change, Entry, Gather, Memory, Need, OutOfFrames, PageTable,
+    Attr, Canonical, Cause, Change, Entry, Gather, Memory, Need, OutOfFrames, PageTable, PhysAddr,
     RangeError, ReplaceError, Run, Span, VirtAddr,
 };
 
@@ -48,6 +48,16 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
         gather: &mut G,
     ) -> Result<(), ReplaceError> {
         self.replace_one((va, len), expect, new, stock, gather)
+    }
+
+    fn fill_holes<G: Gather<Self::Detached>>(
+        &self,
+        va: VirtAddr,
+        frames: &[Option<PhysAddr>],
+        attr: Attr,
+        gather: &mut G,
+    ) -> u64 {
+        self.fill_some(va, frames, attr, gather)
     }
 
     #[inline]

@@ -56,6 +56,13 @@ macro_rules! designs_rows {
 }
 
 /// And for another.
+macro_rules! fault_rows {
+    () => {
+        include_str!("../../crates/vellum-bench/src/fault/rows.txt")
+    };
+}
+
+/// And for another.
 macro_rules! radix_rows {
     () => {
         include_str!("../../crates/vellum-bench/src/radix/rows.txt")
@@ -72,6 +79,7 @@ macro_rules! space_rows {
 /// Each crate adds its line here.
 const BENCHES: &[Bench] = &[
     Bench { name: "designs", package: "vellum-bench", target: ["--bin", "designs"] },
+    Bench { name: "fault", package: "vellum-bench", target: ["--bin", "fault"] },
     Bench { name: "frame", package: "vellum-bench", target: ["--bin", "frame"] },
     Bench { name: "radix", package: "vellum-bench", target: ["--bin", "radix"] },
     Bench { name: "space", package: "vellum-bench", target: ["--bin", "space"] },
@@ -81,6 +89,7 @@ const BENCHES: &[Bench] = &[
 pub(crate) const EXAMPLES: &str = concat!(
     "Benches:
   designs       hashed and inverted tables beside hashbrown (docs/bench-designs.md)
+  fault         the paging engine: faults and range operations, a page (docs/bench-fault.md)
   frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
   radix         vellum-radix beside the published page-table crates (docs/bench-radix.md)
   space         vellum-space's map of regions beside published maps of ranges (docs/bench-space.md)
@@ -88,6 +97,10 @@ pub(crate) const EXAMPLES: &str = concat!(
 Rows of designs, for --only:
 ",
     designs_rows!(),
+    "
+Rows of fault, for --only:
+",
+    fault_rows!(),
     "
 Rows of frame, for --only:
 ",

@@ -4,6 +4,7 @@ pub mod callgrind;
 pub mod cli;
 pub mod clock;
 pub mod designs;
+pub mod fault;
 pub mod frame;
 pub mod radix;
 pub mod random;

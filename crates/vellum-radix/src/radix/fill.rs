@@ -27,7 +27,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
     ) -> u64 {
         let last = const { F::LEVELS.len() - 1 };
         let level = F::LEVELS[last];
-        let (first, count) = (index(va, level), (frames.len() as u64).min(64));
+        let (first, count) = (index(va, level), u64::try_from(frames.len()).unwrap_or(64).min(64));
         let len = count << level.shift;
         if last == 0 || first + count > 1 << level.bits {
             // More nodes than one.

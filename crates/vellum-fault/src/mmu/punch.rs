@@ -20,8 +20,8 @@ impl<S: System> Mmu<'_, S> {
     }
 
     /// Takes every page out of the range that is mapped here alone and whose contents are not lost by
-    /// that: the page cache's, and those that were [given up](Self::give_up) and not written since. `f`
-    /// is told of each.
+    /// that: the page cache's, and those that were [given up](Self::give_up) and not written since, or
+    /// are `droppable`. `f` is told of each.
     ///
     /// # Errors
     ///
@@ -30,11 +30,13 @@ impl<S: System> Mmu<'_, S> {
         &mut self,
         va: VirtAddr,
         len: u64,
+        droppable: bool,
         f: &mut impl FnMut(VirtAddr),
     ) -> Result<(), Cause> {
         let which = |info: &PageInfo, attr: Attr| {
             let state = info.state();
-            let is_lazy = state.contains(State::LAZY) && !attr.contains(Attr::DIRTY);
+            let given_up = state.contains(State::LAZY) && !attr.contains(Attr::DIRTY);
+            let is_lazy = droppable || given_up;
             info.maps() == 1 && (!state.contains(State::ANON) || is_lazy)
         };
         self.zap_those(va, len, &which, f)

@@ -168,13 +168,9 @@ impl<S: System> Parts<'_, S> {
     /// leaves it as well if it was never written; those that `MADV_FREE` gave up; droppable ones.
     fn page_out(&mut self, found: &Found, start: u64, end: u64) -> Result<(), Errno> {
         self.note_peak();
-        if found.vma.flags.contains(VmFlags::DROPPABLE) {
-            // No child shares these.
-            let gone = self.mmu.zap_pages(VirtAddr::new(start), end - start);
-            return gone.map_err(|e| Errno::from(e.cause));
-        }
+        let droppable = found.vma.flags.contains(VmFlags::DROPPABLE);
         let cache = self.mmu.engine().cache();
-        self.mmu.let_go(VirtAddr::new(start), end - start, &mut |va| {
+        self.mmu.let_go(VirtAddr::new(start), end - start, droppable, &mut |va| {
             if let Backing::File(file) = found.vma.backing {
                 let index = found.vma.index + pages(va.as_u64() - found.start);
                 cache.drop_unwritten(file, index..index + 1);

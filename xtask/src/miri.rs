@@ -22,7 +22,11 @@ const CRATES: &[&str] = &[
 
 /// Crates of which a part is run: their other tests take long, and have no unsafe code below them that
 /// is not run already.
-const PARTS: &[(&str, &[&str])] = &[("vellum-space", &["--lib", "--", "vma_map"])];
+const PARTS: &[(&str, &[&str])] = &[
+    ("vellum-cache", &["--lib", "--", "--skip", "threads", "--skip", "readers"]),
+    ("vellum-fault", &["--test", "faults", "--", "--skip", "threads"]),
+    ("vellum-space", &["--lib", "--", "vma_map"]),
+];
 
 /// Runs the tests of `only`, or of all of them.
 pub(crate) fn run(only: &[String]) -> Result {

@@ -110,12 +110,11 @@ fn mover<'a, S: System, const N: usize>(
 ) -> Batch<&'a S::Cpus, impl FnMut(Gone) + use<'a, S, N>, Detached<S>, N> {
     // SAFETY: as in `gather`.
     unsafe {
-        Batch::new(cpus, move |gone| {
-            if let Gone::Run(run) = gone
-                && run.attr.contains(Attr::DIRTY)
-            {
+        Batch::new(cpus, move |gone| match gone {
+            Gone::Run(run) if run.attr.contains(Attr::DIRTY) => {
                 each_frame(engine, run, note_dirty);
             }
+            _ => {}
         })
     }
 }
@@ -167,10 +166,8 @@ fn note_dirty(info: &PageInfo) {
 fn each_frame<S: System>(engine: &Engine<S>, run: Run, mut f: impl FnMut(&PageInfo)) {
     let mut pa = run.pa;
     for _ in 0..run.len / PAGE_SIZE {
-        if pa != engine.zeros()
-            && let Some(info) = engine.system().info(pa)
-        {
-            f(info);
+        if pa != engine.zeros() {
+            engine.system().info(pa).map(&mut f);
         }
         pa = pa.wrapping_add(PAGE_SIZE);
     }

@@ -165,10 +165,10 @@ impl<S: System> Mmu<'_, S> {
             let zeros = Entry::Leaf(self.engine.zeros(), fault.attr(false));
             return self.exchange(fault.page(), PAGE_SIZE, Entry::Hole, zeros);
         }
-        if fault.region.huge
-            && let Some(step) = self.fill_large(fault, span)?
-        {
-            return Ok(step);
+        if fault.region.huge {
+            if let Some(step) = self.fill_large(fault, span)? {
+                return Ok(step);
+            }
         }
         let page = Page::zeroed(self.engine.system())?;
         self.adopt(fault, page.info());

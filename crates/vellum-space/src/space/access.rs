@@ -78,10 +78,9 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
             {
                 let parts = self.parts.read();
                 let entry = parts.mmu.table().touch(va.align_down(PAGE_SHIFT), need, status);
-                if let Entry::Leaf(_, attr) = entry
-                    && attr.contains(need)
-                    && let Some(pa) = parts.mmu.table().translate(va)
-                {
+                let is_granted = matches!(entry, Entry::Leaf(_, attr) if attr.contains(need));
+                let pa = parts.mmu.table().translate(va).filter(|_| is_granted);
+                if let Some(pa) = pa {
                     let system = parts.mmu.engine().system();
                     if let Some(page) = Page::found(system, pa) {
                         return Ok(f(&page));

@@ -155,9 +155,8 @@ impl<S: System> Parts<'_, S> {
     /// Reads the file's pages in, as far as there is memory.
     fn will_need(&self, found: &Found, start: u64, end: u64) {
         // Of a file in memory there is nothing to read.
-        if let Backing::File(file) = found.vma.backing
-            && !self.files().is_memory(file)
-        {
+        let Backing::File(file) = found.vma.backing else { return };
+        if !self.files().is_memory(file) {
             let first = found.vma.index + pages(start - found.start);
             let engine = self.mmu.engine();
             engine.cache().read_ahead(self.files(), file, first, pages(end - start));

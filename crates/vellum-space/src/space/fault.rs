@@ -91,11 +91,12 @@ impl<S: System> Parts<'_, S> {
         }
         let grown = pages(found.start.checked_sub(to)?);
         // Who may touch what lies before it could mistake the one for the other.
-        if let Some(prev) = self.prev(to)
-            && !prev.vma.flags.contains(VmFlags::GROWSDOWN)
-            && prev.vma.flags.intersects(VmFlags::ACCESS)
-            && to - prev.end < self.rules.stack_guard_gap
-        {
+        let is_mistakable = |prev: Found| {
+            !prev.vma.flags.contains(VmFlags::GROWSDOWN)
+                && prev.vma.flags.intersects(VmFlags::ACCESS)
+                && to - prev.end < self.rules.stack_guard_gap
+        };
+        if self.prev(to).is_some_and(is_mistakable) {
             return None;
         }
         let index = found.vma.index.checked_sub(grown)?;
@@ -181,10 +182,9 @@ impl<S: System> Parts<'_, S> {
                 }
             }
             let va = refused.err().map_or(VirtAddr::new(at), |(va, _)| va);
-            if let Some((_, error)) = refused.err()
-                && error != FaultError::Exclusive
-            {
-                return Err(errno_of(error));
+            match refused {
+                Err((_, error)) if error != FaultError::Exclusive => return Err(errno_of(error)),
+                _ => {}
             }
             self.fault_exclusive(va, access).map_err(errno_of)?;
             at = va.as_u64() + PAGE_SIZE;

@@ -136,9 +136,7 @@ impl<S: System> Parts<'_, S> {
             self.vmas.remove(VirtAddr::new(new.start))?;
             self.note_file(&new.vma, false);
         }
-        if let Some(right) = join.right
-            && kept != right.start
-        {
+        if let Some(right) = join.right.filter(|right| kept != right.start) {
             self.vmas.remove(VirtAddr::new(right.start))?;
             self.note_file(&right.vma, false);
         }

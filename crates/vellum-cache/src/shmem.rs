@@ -116,9 +116,12 @@ impl<M: Memory> Shmem<M> {
 
     /// Makes the file longer or shorter. Its cache and its mappings are the caller's to truncate.
     pub fn resize(&self, file: FileId, len_bytes: u64) {
+        // A slot comes into the list of free ones under the lock only, so that this is no link of it.
+        let first = lock::acquire(&self.free);
         if let Some(slot) = self.live(file) {
             self.with(slot.wrapping_add(8), |len| len.store(len_bytes, Relaxed));
         }
+        lock::release(&self.free, first);
     }
 
     /// How many owners the file has.

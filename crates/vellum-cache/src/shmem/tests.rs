@@ -114,3 +114,37 @@ fn threads_that_create_and_release_never_get_one_file_twice() {
         }
     });
 }
+
+#[test]
+fn who_resizes_a_file_that_goes_meanwhile_leaves_the_list_of_free_ones_alone() {
+    // What a link to the first slot would be.
+    const LINK: u64 = 2;
+    let rounds = if cfg!(miri) { 20 } else { 100_000 };
+    let arena = Arena::new(64);
+    let shmem = Shmem::new(&arena, 0).unwrap();
+    let cache = Cache::new(Ram::new(&arena), 0).unwrap();
+    let kept = shmem.create(7).unwrap();
+    let going = shmem.create(1).unwrap();
+    shmem.release(going, &cache);
+    let done = core::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                shmem.resize(going, LINK);
+            }
+        });
+        let mut distinct = true;
+        for _ in 0..rounds {
+            let files = [shmem.create(1).unwrap(), shmem.create(1).unwrap()];
+            distinct &= files[0] != files[1] && !files.contains(&kept);
+            for file in files {
+                if file != kept {
+                    shmem.release(file, &cache);
+                }
+            }
+        }
+        done.store(true, Relaxed);
+        assert!(distinct, "a file was dealt out twice");
+    });
+    assert_eq!(shmem.len_bytes(kept), 7);
+}

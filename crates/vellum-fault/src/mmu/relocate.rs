@@ -35,15 +35,28 @@ impl<S: System> Mmu<'_, S> {
         if len == 0 {
             return Ok(());
         }
-        let last = from.wrapping_add(len - PAGE_SIZE);
-        self.split_outside(from, (from, last)).map_err(|e| e.cause)?;
-        self.split_outside(last, (from, last)).map_err(|e| e.cause)?;
+        self.split_ends(from, len).map_err(|e| e.cause)?;
         if let Err(error) = self.alias(from, to, len) {
             self.drop_aliases(to, error.done)?;
             return Err(error.cause);
         }
         // No leaf reaches out of the range, so none has to be split, and no memory is needed.
         self.forget(from, len).map_err(|e| e.cause)
+    }
+
+    /// Splits the large leaves that reach out of the range, so that what is done to the range after this
+    /// takes no memory for its ends.
+    ///
+    /// # Errors
+    ///
+    /// Out of memory; one of the two may have been split.
+    pub fn split_ends(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        if len == 0 || S::Table::LEAVES == PAGE_SIZE {
+            return Ok(());
+        }
+        let last = va.wrapping_add(len - PAGE_SIZE);
+        self.split_outside(va, (va, last))?;
+        self.split_outside(last, (va, last))
     }
 
     /// Splits the leaf at `page`, if it reaches out of the range of these first and last pages.

@@ -24,8 +24,9 @@ use super::{AddressSpace, is_aligned, page_align};
 use crate::abi::madv;
 use crate::errno::Errno;
 use crate::vma::{VmFlags, Vma, pages};
+use core::ops::Range;
 use lock_api::RawRwLock;
-use vellum_cache::Files;
+use vellum_cache::{FileId, Files};
 use vellum_core::{Attr, VirtAddr};
 use vellum_fault::{Access, Backing, System};
 
@@ -49,12 +50,36 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
         if end == addr {
             return Ok(());
         }
+        if advice == madv::REMOVE {
+            return self.remove(addr, end);
+        }
         let mut parts = self.parts.write();
         match advice {
             madv::POPULATE_READ => parts.populate_advised(addr, end, Access::Read),
             madv::POPULATE_WRITE => parts.populate_advised(addr, end, Access::Write),
             _ => parts.advise(addr, end, advice),
         }
+    }
+
+    /// `MADV_REMOVE`: a region at a time, since the file hears of each hole with the space unlocked. Who
+    /// hears of it tells other spaces, in which the same may be under way.
+    fn remove(&self, start: u64, end: u64) -> Result<(), Errno> {
+        let mut holes = Holes::new(start);
+        let mut at = start;
+        while at < end {
+            let (files, file, pages) = {
+                let mut parts = self.parts.write();
+                let Some(found) = parts.first_in(at, end) else { break };
+                holes.pass(&found);
+                let from = found.start.max(at);
+                at = found.end.min(end);
+                check_seal(&found, madv::REMOVE)?;
+                let (file, pages) = parts.remove(&found, from, at)?;
+                (parts.files(), file, pages)
+            };
+            files.punched(file, pages);
+        }
+        holes.end(end)
     }
 }
 
@@ -100,17 +125,14 @@ impl<S: System> Parts<'_, S> {
         advice: u64,
     ) -> Result<(), Errno> {
         let flags = found.vma.flags;
-        // Of a file's pages there is a copy.
-        let is_read_only = found.vma.is_anon() && !flags.contains(VmFlags::WRITE);
-        if discards(advice) && flags.contains(VmFlags::SEALED) && is_read_only {
-            return Err(Errno::Eperm);
-        }
+        check_seal(found, advice)?;
         let refuse_if = |refused: bool| if refused { Err(Errno::Einval) } else { Ok(()) };
         let (va, len) = (VirtAddr::new(start), end - start);
         match advice {
             madv::DONTNEED | madv::DONTNEED_LOCKED => {
                 let locked = advice == madv::DONTNEED && flags.contains(VmFlags::LOCKED);
                 refuse_if(locked || flags.contains(VmFlags::SPECIAL))?;
+                self.split_leaves(start, end)?;
                 self.note_peak();
                 self.mmu.zap_pages(va, len).map_err(|e| Errno::from(e.cause))
             }
@@ -128,11 +150,11 @@ impl<S: System> Parts<'_, S> {
                 self.will_need(found, start, end);
                 Ok(())
             }
-            madv::REMOVE => self.remove(found, start, end),
             madv::GUARD_INSTALL => {
                 refuse_if(flags.intersects(VmFlags::LOCKED | VmFlags::SPECIAL))?;
                 // So that a fork copies them.
                 self.adopt(*found)?;
+                self.note_peak();
                 self.mmu.guard(va, len).map_err(|e| Errno::from(e.cause))
             }
             madv::GUARD_REMOVE => {
@@ -178,8 +200,13 @@ impl<S: System> Parts<'_, S> {
         Ok(())
     }
 
-    /// Takes pages out of the file, and out of this space.
-    fn remove(&mut self, found: &Found, start: u64, end: u64) -> Result<(), Errno> {
+    /// Takes pages out of the page cache, and out of this space; which ones of which file.
+    fn remove(
+        &mut self,
+        found: &Found,
+        start: u64,
+        end: u64,
+    ) -> Result<(FileId, Range<u64>), Errno> {
         if found.vma.flags.contains(VmFlags::LOCKED) {
             return Err(Errno::Einval);
         }
@@ -188,7 +215,10 @@ impl<S: System> Parts<'_, S> {
             return Err(Errno::Eacces);
         }
         let first = found.vma.index + pages(start - found.start);
-        self.punch(file, first..first + pages(end - start))
+        let shown = first..first + pages(end - start);
+        self.mmu.engine().cache().punch(file, shown.clone());
+        self.zap_file(file, shown.clone())?;
+        Ok((file, shown))
     }
 
     fn populate_advised(&mut self, start: u64, end: u64, access: Access) -> Result<(), Errno> {
@@ -206,6 +236,17 @@ impl<S: System> Parts<'_, S> {
         }
         Ok(())
     }
+}
+
+/// Whether the region's seal allows the advice.
+fn check_seal(found: &Found, advice: u64) -> Result<(), Errno> {
+    let flags = found.vma.flags;
+    // Of a file's pages there is a copy.
+    let is_read_only = found.vma.is_anon() && !flags.contains(VmFlags::WRITE);
+    if discards(advice) && flags.contains(VmFlags::SEALED) && is_read_only {
+        return Err(Errno::Eperm);
+    }
+    Ok(())
 }
 
 /// A region's flags after advice that is only a flag.

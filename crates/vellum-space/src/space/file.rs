@@ -29,6 +29,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     pub fn truncate_file(&self, file: FileId) -> Result<(), Errno> {
         let mut parts = self.parts.write();
         let end = parts.files().len_bytes(file).div_ceil(PAGE_SIZE);
+        parts.note_peak();
         parts.each_mapping(file, end..u64::MAX, |parts, va, len| {
             parts.mmu.zap_pages(va, len).map_err(|e| Errno::from(e.cause))
         })
@@ -45,15 +46,8 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
 }
 
 impl<S: System> Parts<'_, S> {
-    /// Makes a hole in a file: in the page cache, in this space, and then whoever is told.
-    pub(crate) fn punch(&mut self, file: FileId, pages: Range<u64>) -> Result<(), Errno> {
-        self.mmu.engine().cache().punch(file, pages.clone());
-        self.zap_file(file, pages.clone())?;
-        self.files().punched(file, pages);
-        Ok(())
-    }
-
-    fn zap_file(&mut self, file: FileId, pages: Range<u64>) -> Result<(), Errno> {
+    pub(crate) fn zap_file(&mut self, file: FileId, pages: Range<u64>) -> Result<(), Errno> {
+        self.note_peak();
         self.each_mapping(file, pages, |parts, va, len| Ok(parts.mmu.zap_cached(va, len)?))
     }
 

@@ -99,6 +99,13 @@ impl<'e, S: System> Parts<'e, S> {
         self.peak.rss = self.peak.rss.max(self.mmu.rss().resident());
     }
 
+    /// Splits the large leaves at both ends of a range, before anything in it changes: without memory for
+    /// that nothing has changed.
+    pub(crate) fn split_leaves(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        let split = self.mmu.split_ends(VirtAddr::new(start), end - start);
+        split.map_err(|e| Errno::from(e.cause))
+    }
+
     pub(crate) fn files(&self) -> &'e S::Files {
         self.mmu.engine().system().files()
     }

@@ -87,6 +87,7 @@ impl<S: System> Parts<'_, S> {
         if new == old {
             return Ok(());
         }
+        self.split_leaves(start, end)?;
         let count = pages(end - start);
         let mut promised = false;
         if new.contains(VmFlags::WRITE) {

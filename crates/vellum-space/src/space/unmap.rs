@@ -54,9 +54,10 @@ impl<S: System> Parts<'_, S> {
             self.check_unmap(start, end)?;
             self.vmas.reserve(1)?;
         }
-        self.note_peak();
         // From the first region on: what lies before it has no pages.
         let from = first.start.max(start);
+        self.split_leaves(from, end)?;
+        self.note_peak();
         self.mmu.zap(VirtAddr::new(from), end - from).map_err(|e| Errno::from(e.cause))?;
         if !is_one {
             return self.forget(start, end);

@@ -19,7 +19,7 @@ use crate::vma_map::PageRange;
 use core::ops::{AddAssign, ControlFlow};
 use lock_api::RawRwLock;
 use vellum_cache::page::State;
-use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, VirtAddr};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, VirtAddr, Walk};
 use vellum_fault::{Marker, System};
 
 /// Bits behind the point of a share.
@@ -146,7 +146,13 @@ impl<S: System> Parts<'_, S> {
         // A region lies in what the table translates, so this cannot fail.
         let _visited = self.mmu.visit(va, len, &mut |span| {
             match span.entry {
-                Entry::Leaf(pa, attr) => self.add_run(&mut usage, pa, attr, span.len, is_locked),
+                Entry::Leaf(pa, attr) => {
+                    let anonymous = usage.anonymous;
+                    self.add_run(&mut usage, pa, attr, span.len, is_locked);
+                    if self.is_large(span.va) {
+                        usage.anon_huge += usage.anonymous - anonymous;
+                    }
+                }
                 Entry::Soft(soft) => {
                     if let Some(Marker::Swap(_)) = Marker::of(soft) {
                         usage.swap += PAGE_SIZE;
@@ -157,6 +163,13 @@ impl<S: System> Parts<'_, S> {
             ControlFlow::Continue(())
         });
         usage
+    }
+
+    /// Whether the leaf at `va` is more than a page.
+    fn is_large(&self, va: VirtAddr) -> bool {
+        let table = self.mmu.table();
+        S::Table::LEAVES != PAGE_SIZE
+            && table.walk(va, &mut ()).is_ok_and(|leaf| leaf.len > PAGE_SIZE)
     }
 
     fn add_run(&self, usage: &mut Usage, pa: PhysAddr, attr: Attr, len: u64, is_locked: bool) {

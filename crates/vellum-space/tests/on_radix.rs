@@ -1,0 +1,7 @@
+//! Address spaces over one design: what depends on large leaves, on what the embedder does when it is
+//! called, and on what changes meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "on_radix/large.rs"]
+mod large;

@@ -52,7 +52,9 @@ pub struct FileLabel {
     pub inode: u64,
 }
 
-/// The files of a system. They are called without a lock held, and may wait.
+/// The files of a system. They may wait. Nothing of the page cache is locked when they are called; the
+/// space that is faulting, or is being changed, may be, so that they must not touch it, but in
+/// [`punched`](Self::punched).
 pub trait Files {
     /// The file's length in bytes.
     fn len_bytes(&self, file: FileId) -> u64;
@@ -102,7 +104,9 @@ pub trait Files {
     }
 
     /// A hole was made in the file by a program that maps it (`MADV_REMOVE`): the cache and that program's
-    /// space have let go of these pages. What is stored of them goes now, and other spaces' mappings.
+    /// space have let go of these pages. What is stored of them goes now; then the cache lets go of them
+    /// once more ([`Cache::punch`](crate::Cache::punch)), for who has read them meanwhile, and every space
+    /// that maps the file. No space is locked.
     fn punched(&self, file: FileId, pages: Range<u64>) {
         let _ = (file, pages);
     }

@@ -3,5 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "on_radix/calls.rs"]
+mod calls;
 #[path = "on_radix/large.rs"]
 mod large;

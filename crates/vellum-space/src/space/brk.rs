@@ -45,7 +45,7 @@ impl<S: System> Parts<'_, S> {
         if to < self.layout.heap || to > self.layout.end {
             return Err(Errno::Enomem);
         }
-        let data = self.layout.data.1 - self.layout.data.0;
+        let data = self.layout.data.1.saturating_sub(self.layout.data.0);
         if (to - self.layout.heap).saturating_add(data) > self.limits.data {
             return Err(Errno::Enomem);
         }

@@ -151,7 +151,8 @@ impl<S: System> Parts<'_, S> {
         while at < end {
             let found = self.find(at).ok_or(Errno::Enomem)?;
             let until = found.end.min(end);
-            if !found.vma.flags.contains(VmFlags::LOCKONFAULT) {
+            // The embedder's is not memory to fault in.
+            if !found.vma.flags.intersects(VmFlags::LOCKONFAULT | VmFlags::SPECIAL) {
                 self.populate(at, until, false)?;
             }
             at = until;

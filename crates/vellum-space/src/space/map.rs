@@ -174,10 +174,15 @@ impl<S: System> Parts<'_, S> {
         if is_shared_memory {
             vma.backing = Backing::File(self.files().create_shared(end - start)?);
         }
-        if !is_free {
-            self.unmap(start, end)?;
+        let unmapped = if is_free { Ok(()) } else { self.unmap(start, end) };
+        if let Err(error) = unmapped.and_then(|()| self.insert(start, end, vma)) {
+            if is_shared_memory {
+                // Nobody else knows of the file: shown once, and not any more, it goes.
+                self.note_file(&vma, true);
+                self.note_file(&vma, false);
+            }
+            return Err(error);
         }
-        self.insert(start, end, vma)?;
         self.used.count(vma.flags, pages(end - start), true);
         Ok(())
     }

@@ -58,8 +58,7 @@ impl<S: System> Parts<'_, S> {
             letter(VmFlags::EXEC, 'x'),
         )?;
         line.write_char(' ')?;
-        let column = line.column;
-        let mut name = Name { line, column };
+        let mut name = Name { line, is_begun: false };
         self.write_name(found, vma, &mut name)?;
         to.write_char('\n')
     }
@@ -91,10 +90,11 @@ impl Write for Counted<'_> {
     }
 }
 
-/// A name, before which the line is filled with spaces: only if there is one.
+/// A name, before which the line is filled with spaces, at least one: only if there is one. It stays in
+/// its line, whatever its file is called.
 struct Name<'a> {
     line: Counted<'a>,
-    column: usize,
+    is_begun: bool,
 }
 
 impl Write for Name<'_> {
@@ -102,10 +102,19 @@ impl Write for Name<'_> {
         if s.is_empty() {
             return Ok(());
         }
-        while self.column < NAME_COLUMN {
+        if !self.is_begun {
+            while self.line.column + 1 < NAME_COLUMN {
+                self.line.write_char(' ')?;
+            }
             self.line.write_char(' ')?;
-            self.column += 1;
+            self.is_begun = true;
         }
-        self.line.write_str(s)
+        for (i, part) in s.split('\n').enumerate() {
+            if i > 0 {
+                self.line.write_str("\\012")?;
+            }
+            self.line.write_str(part)?;
+        }
+        Ok(())
     }
 }

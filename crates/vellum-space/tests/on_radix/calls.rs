@@ -1,0 +1,256 @@
+//! What the embedder hears, and when.
+
+use core::cell::Cell;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use lock_api::{GuardNoSend, RawRwLock};
+use vellum_cache::{FileError, FileId, Files, PageInfo, Pages};
+use vellum_core::{FrameBytes, OutOfFrames, PAGE_SIZE, PhysAddr, VirtAddr};
+use vellum_fault::host::{HostSystem, MemoryFiles, MemorySwap, NoTlb, Ram};
+use vellum_fault::{Engine, System};
+use vellum_radix::{Radix, X86_64};
+use vellum_space::abi::{madv, map, mlock, prot};
+use vellum_space::{AddressSpace, FileMap, Layout, Limits, Rules};
+
+type Table<'r> = Radix<X86_64<4>, &'r Ram>;
+type Space<'e, 'r> = AddressSpace<'e, Watched<'r>, Lock>;
+
+const RW: u64 = prot::READ | prot::WRITE;
+const BASE: u64 = 0x7000_0000_0000;
+const AT: VirtAddr = VirtAddr::new(BASE);
+
+thread_local! {
+    /// Locks of spaces that this thread holds.
+    static HELD: Cell<i32> = const { Cell::new(0) };
+}
+
+/// A lock that counts who holds it.
+struct Lock(spin::RwLock<()>);
+
+// SAFETY: forwards to spin's.
+unsafe impl RawRwLock for Lock {
+    #[allow(clippy::declare_interior_mutable_const, reason = "what a lock begins as")]
+    const INIT: Self = Self(<spin::RwLock<()> as RawRwLock>::INIT);
+    type GuardMarker = GuardNoSend;
+
+    fn lock_shared(&self) {
+        RawRwLock::lock_shared(&self.0);
+        HELD.set(HELD.get() + 1);
+    }
+
+    fn try_lock_shared(&self) -> bool {
+        let locked = RawRwLock::try_lock_shared(&self.0);
+        HELD.set(HELD.get() + i32::from(locked));
+        locked
+    }
+
+    unsafe fn unlock_shared(&self) {
+        HELD.set(HELD.get() - 1);
+        // SAFETY: the caller's.
+        unsafe { RawRwLock::unlock_shared(&self.0) }
+    }
+
+    fn lock_exclusive(&self) {
+        RawRwLock::lock_exclusive(&self.0);
+        HELD.set(HELD.get() + 1);
+    }
+
+    fn try_lock_exclusive(&self) -> bool {
+        let locked = RawRwLock::try_lock_exclusive(&self.0);
+        HELD.set(HELD.get() + i32::from(locked));
+        locked
+    }
+
+    unsafe fn unlock_exclusive(&self) {
+        HELD.set(HELD.get() - 1);
+        // SAFETY: the caller's.
+        unsafe { RawRwLock::unlock_exclusive(&self.0) }
+    }
+}
+
+/// Files that count holes they heard of, with no space's lock held.
+#[derive(Default)]
+struct Heard {
+    files: MemoryFiles,
+    holes: AtomicU64,
+}
+
+impl Files for Heard {
+    fn len_bytes(&self, file: FileId) -> u64 {
+        self.files.len_bytes(file)
+    }
+
+    fn read(&self, file: FileId, index: u64, to: FrameBytes<'_>) -> Result<(), FileError> {
+        self.files.read(file, index, to)
+    }
+
+    fn write(&self, file: FileId, index: u64, from: FrameBytes<'_>) -> Result<(), FileError> {
+        self.files.write(file, index, from)
+    }
+
+    fn is_memory(&self, file: FileId) -> bool {
+        self.files.is_memory(file)
+    }
+
+    fn create_shared(&self, len: u64) -> Result<FileId, OutOfFrames> {
+        self.files.create_shared(len)
+    }
+
+    fn punched(&self, file: FileId, pages: Range<u64>) {
+        assert_eq!(HELD.get(), 0, "other spaces cannot be told with this one locked");
+        self.holes.fetch_add(1, Relaxed);
+        self.files.punched(file, pages);
+    }
+
+    fn write_name(&self, file: FileId, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        self.files.write_name(file, to)
+    }
+}
+
+/// The host's system, with these files.
+struct Watched<'r> {
+    host: HostSystem<'r, Table<'r>>,
+    files: Heard,
+}
+
+// SAFETY: forwards to the host's.
+unsafe impl<'r> Pages for Watched<'r> {
+    type Memory = &'r Ram;
+
+    fn memory(&self) -> &Self::Memory {
+        self.host.memory()
+    }
+
+    fn info(&self, pa: PhysAddr) -> Option<&PageInfo> {
+        self.host.info(pa)
+    }
+
+    fn each_info(&self, f: &mut impl FnMut(&PageInfo)) {
+        self.host.each_info(f);
+    }
+}
+
+impl<'r> System for Watched<'r> {
+    type Table = Table<'r>;
+    type Cpus = NoTlb;
+    type Files = Heard;
+    type Swap = MemorySwap;
+
+    fn files(&self) -> &Heard {
+        &self.files
+    }
+
+    fn swap(&self) -> &MemorySwap {
+        self.host.swap()
+    }
+}
+
+fn run(test: impl for<'e, 'r> FnOnce(&Space<'e, 'r>, &'e Heard)) {
+    let ram = Ram::new(1 << 12);
+    let rules = Rules::new(ram.count_frames());
+    let system = Watched { host: HostSystem::new(&ram), files: Heard::default() };
+    let engine = Engine::new(system, 0).unwrap();
+    // SAFETY: a new table, over a processor that caches nothing.
+    let mmu = unsafe { engine.mmu(Table::new(&ram).unwrap(), NoTlb) };
+    let space = Space::new(mmu, &rules, Layout::default(), Limits::default());
+    test(&space, &engine.system().files);
+}
+
+fn file_of(heard: &Heard, pages: u64) -> FileMap {
+    let file = heard.files.create(&vec![7; (pages * PAGE_SIZE) as usize]);
+    FileMap { file, descriptor: 3, offset: 0, readable: true, writable: true }
+}
+
+fn status(space: &Space<'_, '_>, name: &str) -> u64 {
+    let mut text = String::new();
+    space.write_status(&mut text).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn files_hear_of_holes_with_no_space_locked() {
+    run(|space, heard| {
+        let (one, other) = (file_of(heard, 4), file_of(heard, 4));
+        let fixed = map::SHARED | map::FIXED;
+        space.mmap(BASE, 4 * PAGE_SIZE, RW, fixed, Some(one)).unwrap();
+        space.mmap(BASE + 4 * PAGE_SIZE, 4 * PAGE_SIZE, RW, fixed, Some(other)).unwrap();
+        space.write(VirtAddr::new(BASE + 3 * PAGE_SIZE), &[1]).unwrap();
+        space.madvise(BASE + 2 * PAGE_SIZE, 4 * PAGE_SIZE, madv::REMOVE).unwrap();
+        assert_eq!(heard.holes.load(Relaxed), 2);
+        let punched = heard.files.take_punched();
+        assert_eq!(punched, [(one.file, 2..4), (other.file, 0..2)]);
+        let mut bytes = [9];
+        space.read(VirtAddr::new(BASE + 3 * PAGE_SIZE), &mut bytes).unwrap();
+        assert_eq!(bytes, [0]);
+    });
+}
+
+#[test]
+fn no_name_of_a_file_makes_a_line_of_its_own() {
+    run(|space, heard| {
+        let file = file_of(heard, 1);
+        heard.files.set_name(file.file, "/a\n7000-8000 rwxp\n");
+        space.mmap(BASE, PAGE_SIZE, RW, map::SHARED | map::FIXED, Some(file)).unwrap();
+        let mut text = String::new();
+        space.write_maps(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(text.get(73..), Some("/a\\0127000-8000 rwxp\\012\n"));
+    });
+}
+
+#[test]
+fn locking_passes_over_what_is_not_memory() {
+    run(|space, _| {
+        let fixed = map::PRIVATE | map::ANONYMOUS | map::FIXED;
+        space.map_hook(BASE, PAGE_SIZE, prot::READ, 5).unwrap();
+        space.mmap(BASE + PAGE_SIZE, PAGE_SIZE, RW, fixed, None).unwrap();
+        assert_eq!(space.mlock(BASE, 2 * PAGE_SIZE), Ok(()));
+        assert_eq!((space.locked_bytes(), space.usage().rss), (PAGE_SIZE, PAGE_SIZE));
+        assert_eq!(space.mlockall(mlock::CURRENT), Ok(()));
+        assert_eq!(space.locked_bytes(), PAGE_SIZE);
+    });
+}
+
+#[test]
+fn what_was_resident_before_a_file_shrank_is_remembered() {
+    run(|space, heard| {
+        let file = file_of(heard, 4);
+        space.mmap(BASE, 4 * PAGE_SIZE, RW, map::SHARED | map::FIXED, Some(file)).unwrap();
+        space.write(AT, &[1; 4 * PAGE_SIZE as usize]).unwrap();
+        heard.files.set_len(file.file, PAGE_SIZE);
+        space.with_mmu(|mmu| mmu.engine().cache().truncate(heard, file.file));
+        space.truncate_file(file.file).unwrap();
+        assert_eq!((status(space, "VmRSS"), status(space, "VmHWM")), (4, 16));
+    });
+}
+
+#[test]
+fn guards_and_holes_leave_the_highest_count_of_pages() {
+    run(|space, heard| {
+        let fixed = map::PRIVATE | map::ANONYMOUS | map::FIXED;
+        space.mmap(BASE, 4 * PAGE_SIZE, RW, fixed, None).unwrap();
+        space.write(AT, &[1; 4 * PAGE_SIZE as usize]).unwrap();
+        space.madvise(BASE, 4 * PAGE_SIZE, madv::GUARD_INSTALL).unwrap();
+        assert_eq!((status(space, "VmRSS"), status(space, "VmHWM")), (0, 16));
+        let (file, at) = (file_of(heard, 8), BASE + 8 * PAGE_SIZE);
+        space.mmap(at, 8 * PAGE_SIZE, RW, map::SHARED | map::FIXED, Some(file)).unwrap();
+        space.write(VirtAddr::new(at), &[1; 8 * PAGE_SIZE as usize]).unwrap();
+        space.madvise(at, 8 * PAGE_SIZE, madv::REMOVE).unwrap();
+        assert_eq!((status(space, "VmRSS"), status(space, "VmHWM")), (0, 32));
+    });
+}
+
+#[test]
+fn a_layout_whose_data_ends_before_it_begins_has_a_heap() {
+    let ram = Ram::new(1 << 10);
+    let rules = Rules::new(ram.count_frames());
+    let system = Watched { host: HostSystem::new(&ram), files: Heard::default() };
+    let engine = Engine::new(system, 0).unwrap();
+    // SAFETY: a new table, over a processor that caches nothing.
+    let mmu = unsafe { engine.mmu(Table::new(&ram).unwrap(), NoTlb) };
+    let layout = Layout { data: (PAGE_SIZE, 0), ..Layout::default() };
+    let space = Space::new(mmu, &rules, layout, Limits::default());
+    let top = space.brk(0) + PAGE_SIZE;
+    assert_eq!(space.brk(top), top);
+}

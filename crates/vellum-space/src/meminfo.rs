@@ -81,6 +81,16 @@ pub struct Process<'a, 'e, S: System, L: RawRwLock> {
     pub name: &'a str,
     /// Its space.
     pub space: &'a AddressSpace<'e, S, L>,
+    /// Its resident pages, as they were when the table was begun: who sorts by what changes meanwhile has no
+    /// order.
+    pages: u64,
+}
+
+impl<'a, 'e, S: System, L: RawRwLock> Process<'a, 'e, S, L> {
+    /// A process.
+    pub const fn new(pid: u32, name: &'a str, space: &'a AddressSpace<'e, S, L>) -> Self {
+        Self { pid, name, space, pages: 0 }
+    }
 }
 
 /// Writes a table of processes, those with the most resident memory first; the slice is put in that
@@ -99,15 +109,17 @@ pub fn write_processes<S: System, L: RawRwLock>(
     total_pages: u64,
     to: &mut dyn Write,
 ) -> fmt::Result {
-    let resident = |p: &Process<'_, '_, S, L>| p.space.with_mmu(|mmu| mmu.rss().resident());
-    processes.sort_unstable_by_key(|p| (core::cmp::Reverse(resident(p)), p.pid));
+    for process in processes.iter_mut() {
+        process.pages = process.space.with_mmu(|mmu| mmu.rss().resident());
+    }
+    processes.sort_unstable_by_key(|p| (core::cmp::Reverse(p.pages), p.pid));
     writeln!(
         to,
         "{:>7} {:>10} {:>10} {:>10} {:>10} {:>5} COMMAND",
         "PID", "VSZ", "RSS", "PSS", "SWAP", "%MEM"
     )?;
     for process in processes.iter() {
-        let pages = resident(process);
+        let pages = process.pages;
         let permille = pages.saturating_mul(1000) / total_pages.max(1);
         let swap = process.space.with_mmu(|mmu| mmu.rss().pages(RssKind::Swap));
         writeln!(

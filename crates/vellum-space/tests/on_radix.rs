@@ -7,3 +7,5 @@
 mod calls;
 #[path = "on_radix/large.rs"]
 mod large;
+#[path = "on_radix/processes.rs"]
+mod processes;

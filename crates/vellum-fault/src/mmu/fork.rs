@@ -15,7 +15,7 @@ use crate::region::Sharing;
 use crate::soft::Marker;
 use crate::system::{Swap, System};
 use vellum_cache::page::PageInfo;
-use vellum_core::{Attr, Change, Entry, PageTable, RangeError, Run, Span, VirtAddr};
+use vellum_core::{Attr, Cause, Change, Entry, PageTable, RangeError, Run, Span, VirtAddr};
 
 impl<S: System> Mmu<'_, S> {
     /// Gives `child`, which maps nothing there, every page of the range.
@@ -26,6 +26,7 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// Out of memory. The child has exactly `[va, va + done)`, which the caller zaps or retires; the
     /// parent's pages may be read-only, which costs their next stores a fault.
+    /// [`Cause::NonCanonical`] for a child of another engine, which would give the pages back elsewhere.
     pub fn copy_to(
         &mut self,
         child: &mut Self,
@@ -33,6 +34,9 @@ impl<S: System> Mmu<'_, S> {
         len: u64,
         sharing: Sharing,
     ) -> Result<(), RangeError> {
+        if !core::ptr::eq(self.engine, child.engine) {
+            return Err(RangeError { cause: Cause::NonCanonical(va), done: 0 });
+        }
         let change = match sharing {
             Sharing::Private => Change::clearing(Attr::WRITE),
             Sharing::Shared => Change::default(),
@@ -40,7 +44,6 @@ impl<S: System> Mmu<'_, S> {
         let Self { engine, table, cpus, rss } = self;
         let Self { table: child_table, cpus: child_cpus, rss: child_rss, engine: child_engine } =
             child;
-        debug_assert!(core::ptr::eq(*engine, *child_engine), "a child is of its parent's engine");
         let mut gather_parent = gather::<S, 8>(engine, cpus, rss);
         let mut gather_child = gather::<S, 2>(child_engine, child_cpus, child_rss);
         let shared = table.share(

@@ -27,9 +27,13 @@ impl<'e, S: System, L: RawRwLock> AddressSpace<'e, S, L> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; there is no child then, and this space is as it was.
+    /// `ENOMEM`, or `EINVAL` for translations of another engine; there is no child then, and this space
+    /// is as it was.
     pub fn fork(&self, mmu: Mmu<'e, S>) -> Result<Self, Errno> {
         let mut parent = self.parts.write();
+        if !core::ptr::eq(parent.mmu.engine(), mmu.engine()) {
+            return Err(Errno::Einval);
+        }
         let mut child = Parts::new(mmu, parent.rules, parent.layout, parent.limits);
         child.brk = parent.brk;
         let mut from = 0;

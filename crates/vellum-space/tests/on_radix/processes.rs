@@ -1,14 +1,14 @@
-//! The table of processes.
+//! Processes: their table, and whose children they can be.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use vellum_core::{PAGE_SIZE, VirtAddr};
-use vellum_fault::Engine;
 use vellum_fault::host::designs::mmu;
 use vellum_fault::host::{HostSystem, Ram};
+use vellum_fault::{Engine, Sharing};
 use vellum_radix::{Radix, X86_64};
 use vellum_space::abi::{madv, map, prot};
-use vellum_space::{AddressSpace, Layout, Limits, Process, Rules, write_processes};
+use vellum_space::{AddressSpace, Errno, Layout, Limits, Process, Rules, write_processes};
 
 type Table<'r> = Radix<X86_64<4>, &'r Ram>;
 type Space<'e, 'r> = AddressSpace<'e, HostSystem<'r, Table<'r>>, spin::RwLock<()>>;
@@ -85,4 +85,28 @@ fn the_table_is_in_order_whatever_processes_do_meanwhile() {
             assert!(is_ordered);
         });
     });
+}
+
+#[test]
+fn no_child_is_of_another_engine() {
+    let (ram, other) = (Ram::new(1 << 10), Ram::new(1 << 10));
+    let before = other.frames_in_use();
+    let rules = Rules::new(ram.count_frames());
+    {
+        let engines = [&ram, &other].map(|ram| Engine::new(HostSystem::new(ram), 0).unwrap());
+        let [own, foreign] = &engines;
+        let table = mmu(own, Table::new(&ram).unwrap());
+        let space = Space::new(table, &rules, Layout::default(), Limits::default());
+        let rw = prot::READ | prot::WRITE;
+        space.mmap(BASE, PAGE_SIZE, rw, map::PRIVATE | map::ANONYMOUS, None).unwrap();
+        space.write(VirtAddr::new(BASE), &[1]).unwrap();
+        let child = space.fork(mmu(foreign, Table::new(&other).unwrap()));
+        assert_eq!(child.err(), Some(Errno::Einval));
+        let mut parent = mmu(own, Table::new(&ram).unwrap());
+        let mut child = mmu(foreign, Table::new(&other).unwrap());
+        let at = VirtAddr::new(BASE);
+        assert!(parent.copy_to(&mut child, at, PAGE_SIZE, Sharing::Private).is_err());
+        assert_eq!(rules.committed(), 1);
+    }
+    assert_eq!((other.frames_in_use(), rules.committed()), (before, 0));
 }

@@ -221,6 +221,28 @@ fn a_look_up_finds_a_line_that_moves_before_any_of_its_accesses() {
     );
 }
 
+/// Lines of one home near the end of its region, of which those behind come over from the next.
+#[test]
+fn a_look_up_finds_a_line_that_comes_back_from_the_next_region() {
+    let homed = (0..).filter(|&n| Tag::of(key(line(n))).hash(0) & 127 == 62);
+    let lines: Vec<u64> = homed.take(4).collect();
+    for &n in &lines[1..] {
+        whatever_comes_between!(
+            line(n),
+            [leaf(n + 1)],
+            |memory| {
+                let table = Line8::<_>::with_capacity(memory, 128 * 4).unwrap();
+                assert_eq!(table.statistics().homes, 128);
+                for &n in &lines {
+                    assert_eq!(exchange(&table, line(n), leaf(n + 1), &mut ()), 0);
+                }
+                table
+            },
+            |table| assert_eq!(exchange(table, line(lines[0]), 0, &mut ()), leaf(lines[0] + 1))
+        );
+    }
+}
+
 #[test]
 fn a_look_up_finds_a_line_that_several_splits_move_at_once() {
     let (_, second) = neighbours();

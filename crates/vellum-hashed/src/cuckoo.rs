@@ -59,7 +59,8 @@
 //! # Invariants
 //!
 //! - A line is in one slot, of those that its tag's hashes name. Only empty lines are removed.
-//! - A slot without a line is all zeros, also in segments that n does not reach.
+//! - A slot below n without a line is all zeros. From n on it may hold anything, and nobody reads it
+//!   but who saw a larger n, before the way shrank: that slot is zeros, and written as such again.
 //! - A segment, once there, stays for as long as the table is shared, but for
 //!   [`reclaim`](Cuckoo::reclaim).
 //!
@@ -193,7 +194,7 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
             while way.slots() < slots {
                 if let Some(segment) = way.missing() {
                     // On failure, dropping the table gives back what it has got.
-                    way.install(segment, Way::alloc(&table.memory, segment)?);
+                    way.install(segment, Way::alloc(&table.memory, segment, true)?);
                 }
                 // All of the segment at once: there is nothing in it that could move.
                 way.set_slots(if way.slots() == 0 { FIRST } else { 2 * way.slots() });

@@ -22,8 +22,9 @@
 //! line is followed by [`STEPS`] splits, of each of which the lines of one home that now belong to
 //! another move there. So the homes double while the load rises by a sixteenth, no part of the table
 //! gets dense meanwhile, and no call moves more lines than a few homes have. A segment is as large as
-//! all before it and one block of memory; without it the table fills up to [`FULL`], and then refuses
-//! lines. (Once there is memory again, the first call that a line was refused to doubles the homes by
+//! all before it and one block of memory, of which each split zeroes as many lines as it makes homes,
+//! a few regions ahead (`lines`); without it the table fills up to [`FULL`], and then refuses lines.
+//! (Once there is memory again, the first call that a line was refused to doubles the homes by
 //! itself, in one long pause.) `shrink` halves it, at a load of .2 or less.
 //!
 //! A walker reads whole lines, one after the other, up to the one that it looks for or an unused one.
@@ -74,7 +75,8 @@ pub const SPARSE: u64 = 2;
 /// from some place on is so long is about e<sup>-20</sup> (.0231 a line: load - 1 - ln load).
 pub const MOST: u64 = 14 * lines::REGION;
 
-/// What a table lacks: a segment; or room, and then log2 of its homes is added.
+/// What a table lacks: zeroed lines; a segment; or room, and then log2 of its homes is added.
+const ZEROS: Need = Need::new(0);
 const SEGMENT: Need = Need::new(1);
 const ROOM: u32 = 2;
 

@@ -6,6 +6,10 @@ use vellum_core::{
 };
 use vellum_global::{Asid, Key, Lowest, Space, Store};
 
+mod stale;
+
+pub(crate) use stale::{Stale, Written};
+
 /// A frame that is only named.
 pub(crate) const RAM: PhysAddr = PhysAddr::new(0x1_0000_0000);
 

@@ -11,7 +11,8 @@
 //!
 //! Once begun, a way goes on to the next power of two: every insertion of a line first takes each
 //! way that is not there past at least one line, in at most [`SLOTS`] slots. So a call moves at most
-//! one line a way for growth, and its kicks; where a table doubles from .6, it is done at .4.
+//! one line a way for growth, and its kicks, and writes no more than those slots; where a table doubles
+//! from .6, it is done at .4.
 //!
 //! Only a new segment takes memory, by [`refill`](super::Cuckoo), outside of all locks. Without it the
 //! table gets fuller; it is asked for again after a sixteenth more lines, and for good when no room
@@ -20,7 +21,7 @@
 use super::kick::Spot;
 use super::way::{FIRST, Way, parent, slot_of};
 use super::{Cuckoo, Locked, Ways};
-use crate::line::Tag;
+use crate::line::{Line, Tag};
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, Need, OutOfFrames};
 use vellum_global::Size;
@@ -110,7 +111,10 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
     fn grow(&self, ways: &Ways<WAYS>, index: usize, way: &Way) -> bool {
         let n = way.slots();
         let spot = Spot { way: index, slot: parent(n) };
+        // Whatever the memory held goes before n lets anybody read it.
+        let clear_new = || way.line(&self.table.memory, n, Line::clear);
         let Some(tag) = self.tag_at(ways, spot) else {
+            clear_new();
             way.set_slots(n + 1);
             return false;
         };
@@ -123,6 +127,7 @@ impl<M: Memory, const WAYS: usize> Locked<'_, M, WAYS> {
             way.line(&self.table.memory, spot.slot, |line| line.clear());
             self.table.counts.moved.add(1);
         } else {
+            clear_new();
             way.set_slots(n + 1);
         }
         true
@@ -195,7 +200,7 @@ impl<M: Memory, const WAYS: usize> Cuckoo<M, WAYS> {
                 }
             }
             if let (true, Some(segment)) = (lacks_segment(way), way.missing()) {
-                match Way::alloc(&self.memory, segment) {
+                match Way::alloc(&self.memory, segment, false) {
                     Err(out) => failed = Some(out),
                     Ok(block) => {
                         let locked = self.lock();

@@ -2,7 +2,7 @@
 //! `tests/conformance.rs`.
 
 use super::*;
-use crate::testing::{RAM, asid, direct, key, leaf};
+use crate::testing::{RAM, Stale, Written, asid, direct, key, leaf};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
@@ -64,7 +64,7 @@ fn segments_hold_every_slot_once() {
     let mut blocks = Vec::new();
     for _ in 0..4 {
         let segment = way.missing().unwrap();
-        let block = Way::alloc(&&arena, segment).unwrap();
+        let block = Way::alloc(&&arena, segment, false).unwrap();
         blocks.push((block, segment));
         assert!(way.install(segment, block) && !way.install(segment, block));
         way.set_slots((2 * way.slots()).max(FIRST));
@@ -209,6 +209,23 @@ fn a_resize_takes_a_bounded_step_a_call() {
     assert!(shrunk.slots < 4 * grown.slots / 10, "{shrunk:?}");
     assert_eq!(shrunk.full, 0);
     assert!(shrunk.worst_pause <= 3, "one line of each way: {shrunk:?}");
+}
+
+#[test]
+fn no_call_writes_lines_by_the_size_of_the_table() {
+    let (lines, frames) = if cfg!(miri) { (150, 16) } else { (3000, 256) };
+    let arena = Arena::new(frames);
+    let table = Cuckoo::new(Stale(&arena)).unwrap();
+    let mut written = Written::new(&arena);
+    for n in 0..lines {
+        set(&table, apart(n), RAW).unwrap();
+        // Eight slots a way, with one line that moves, and a few kicks and stripes.
+        let count = written.count();
+        assert!(count <= 64, "{count} lines for line {n}");
+    }
+    assert!(table.statistics().slots > 2 * lines, "it did not take a large segment");
+    assert!((0..lines).all(|n| get(&table, apart(n)) == RAW));
+    assert_eq!(scan(&table).len() as u64, lines, "it found what the memory held before");
 }
 
 #[test]

@@ -18,6 +18,9 @@
 //! stays where it is or goes to the slot 2^k above, which is free. No memory is replaced while the
 //! table is shared, and none is needed twice.
 //!
+//! A segment comes as it is and is not filled with zeros first, which would be half of the way in one
+//! call: slot n gets its line, or zeros, before n passes it, and nobody reads a slot from n on.
+//!
 //! Source: in-place resizing and chunks as in J. Stojkovic, N. Mantri, D. Skarlatos, T. Xu, J.
 //! Torrellas, "Memory-Efficient Hashed Page Tables", HPCA 2023.
 
@@ -101,7 +104,7 @@ impl Way {
         self.slots.load(Ordering::Acquire)
     }
 
-    /// Makes it n, whose last slot has its segment.
+    /// Makes it n, whose last slot has its segment; every slot below has been written.
     pub(super) fn set_slots(&self, n: u64) {
         self.slots.store(n, Ordering::Release);
     }
@@ -161,13 +164,15 @@ impl Way {
         (word.load(Ordering::Relaxed) & THERE == 0).then_some(segment)
     }
 
-    /// Takes a block for a segment from the memory.
+    /// Takes a block for a segment from the memory: of zeros if it is the first, which is used whole
+    /// at once, or if `zeroed`; else each slot is written before n reaches it.
     pub(super) fn alloc<M: PhysMap + FrameSource>(
         memory: &M,
         segment: usize,
+        zeroed: bool,
     ) -> Result<PhysAddr, OutOfFrames> {
         let order = segment_order(segment).ok_or(OutOfFrames { order: u8::MAX })?;
-        alloc_zeroed(memory, order)
+        if zeroed || segment == 0 { alloc_zeroed(memory, order) } else { memory.alloc(order) }
     }
 
     /// Gives a block from [`alloc`](Self::alloc) back, which was not installed.

@@ -10,9 +10,9 @@
 //! may be among them: a look-up from there has found the region before full to its end, and that
 //! current when it came here, so it finds the line wherever in this region that is.
 
-use super::Line8;
 use super::lines::home_of;
 use super::probe::Window;
+use super::{Line8, ZEROS};
 use crate::line::{Line, Tag};
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, Need};
@@ -197,7 +197,9 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         let Some((slot, raw)) = wanted else {
             return Outcome::Done(result, After::Nothing);
         };
-        if let Some(need) = self.lacks() {
+        // What is near is usable; here a full stretch may lead on to where nothing is zeroed behind.
+        let unusable = (steps >= self.lines.usable(window.home)).then_some(ZEROS);
+        if let Some(need) = self.lacks().or(unusable) {
             return Outcome::Done(update.refuse(need), After::Nothing);
         }
         self.insert(window.home, steps, self.lines.homes(), |line| {

@@ -6,9 +6,9 @@
 //!        . A C D . . .                                   . b b .         b: s before, n after
 //! ```
 
-use super::lines::{REGION, home_of};
+use super::lines::{AHEAD, REGION, home_of};
 use super::probe::Window;
-use super::{DUE, FULL, Line8, ROOM, SEGMENT, SPARSE};
+use super::{DUE, FULL, Line8, ROOM, SEGMENT, SPARSE, ZEROS};
 use crate::line::{Copied, Line};
 use core::sync::atomic::Ordering;
 use vellum_core::{Memory, Need, OutOfFrames};
@@ -124,9 +124,21 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
             core::hint::spin_loop();
             return Ok(());
         }
-        let provided = self.provide_alone(need == self.room());
+        let provided = if need == ZEROS {
+            self.zero_more();
+            Ok(())
+        } else {
+            self.provide_alone(need == self.room())
+        };
         self.splitting.store(false, Ordering::Release);
         provided
+    }
+
+    /// Zeroes a region more of the segment that homes come from, if that is there: by the holder of
+    /// `splitting`; whether there was one.
+    fn zero_more(&self) -> bool {
+        let is_there = self.lines.has_segment(self.lines.segment_of(self.lines.homes()));
+        is_there && self.lines.zero_to(self.lines.zeroed() + REGION)
     }
 
     fn provide_alone(&self, room: bool) -> Result<(), OutOfFrames> {
@@ -185,6 +197,7 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     /// that region and the next, and places for them in two. How many homes, and how many lines moved.
     pub(super) fn split_some(&self, most: u64) -> (u64, u64) {
         let n = self.lines.homes();
+        self.lines.zero_to(n + AHEAD);
         let parent = n - (1 << n.ilog2());
         // The new home is as far from the end of its region.
         let rest = REGION - n % REGION;
@@ -231,11 +244,15 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     /// lines moved. `None` if there is no place for them.
     pub(super) fn split(&self) -> Option<u64> {
         let n = self.lines.homes();
+        self.lines.zero_to(n + AHEAD);
         let parent = n - (1 << n.ilog2());
         loop {
             let from = self.window(parent, |line| !line.is_used());
             let movers = self.movers(from, n).count() as u64;
             let to = self.room_for(n, movers);
+            if to.len < self.most(n) && !self.has_room(to, movers) && self.zero_more() {
+                continue;
+            }
             let split = self.under([from, to], || {
                 if !self.is_complete(from) {
                     return Err(from.len < self.most(parent));
@@ -273,9 +290,10 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         })
     }
 
-    /// The window from `home` to the unused place number `count`, at least one line.
+    /// The window from `home` to the unused place number `count` of those that may be used, at least
+    /// one line.
     fn room_for(&self, home: u64, count: u64) -> Window {
-        let most = self.most(home);
+        let most = self.most(home).min(self.lines.usable(home));
         let mut unused = 0;
         let end = (0..most).find(|&steps| {
             unused += u64::from(self.is_unused(home, steps));
@@ -345,10 +363,7 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
         }
         // What is above goes into what is below, where every line is at its home already.
         self.lines.set_homes(fewer);
-        for line in fewer..all {
-            if !self.lines.has_segment(self.lines.segment_of(line)) {
-                break;
-            }
+        for line in fewer..all.min(self.lines.zeroed()) {
             let (copied, tag) = self.lines.with(line, |line| (line.copy(), line.tag()));
             let Some(tag) = tag else { continue };
             let home = home_of(tag.hash(0), fewer);

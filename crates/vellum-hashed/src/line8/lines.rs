@@ -12,9 +12,27 @@
 //! is where line 0 would be if that segment had lines down to it, so that an address is one shift
 //! and one sum from there.
 //!
+//! ```text
+//!   the newest segment, in regions of 64 lines; z moves on with n
+//!  +---------+---------+---------+---------+- - - - -+---------+
+//!  |  homes  | h .     | zeros   | zeros   |  0      | garbage |
+//!  +---------+----^----+---------+---------+---^- - -+---------+
+//!                 n       may get           z: zeros up to here
+//!                         lines
+//! ```
+//!
+//! A segment comes as it is: to zero it first would be half of the table in one call. Instead z lines
+//! are known to be zeroed, [`AHEAD`] more than there are homes, and a line goes only to a region behind
+//! which there is another below z. A look-up comes to that one only over a region that is full
+//! from some place to its end; so it finds an unused line there, without knowing of z. Where z is
+//! the end of the segment, all of the circle is zeroed.
+//!
 //! # Invariants
 //!
 //! - A segment, once there, stays while the table is shared; n reaches into no other.
+//! - A region that has a home, or a line in use, and the one behind it in its circle, were zeroed as a
+//!   whole before. Whoever acquired n, z, or the stripe of the first since then sees those zeros.
+//! - z moves by the holder of `splitting`, before the n or the line that needs it.
 
 use crate::line::{LINE_BYTES, Line, with_array, with_line, with_lines};
 use core::num::NonZeroU64;
@@ -32,6 +50,9 @@ pub(super) const FEW: usize = 4;
 const MOST_BITS: u8 = 45;
 /// One for each logarithm.
 const SEGMENTS: usize = 64;
+/// Lines that are zeroed beyond the homes: what is left of the region of the last one, where the lines
+/// that a split moves may go behind it, and an end for what is read from there.
+pub(super) const AHEAD: u64 = 3 * REGION;
 /// In a segment's word: it is there. (Its address may be 0.)
 const THERE: u64 = 1;
 
@@ -39,6 +60,8 @@ pub(super) struct Lines<M: Memory> {
     memory: M,
     /// n.
     homes: AtomicU64,
+    /// z: lines below are zeroed, or were, in the segments up to that of n.
+    zeroed: AtomicU64,
     /// 2^f - 1: the last line of the first segment.
     last_of_first: NonZeroU64,
     /// Where line 0 would be by each segment, with [`THERE`].
@@ -53,6 +76,7 @@ impl<M: Memory> Lines<M> {
         let lines = Self {
             memory,
             homes: AtomicU64::new(lines),
+            zeroed: AtomicU64::new(lines),
             last_of_first: NonZeroU64::MIN.saturating_add(lines - 2),
             segments: [const { AtomicU64::new(0) }; SEGMENTS],
             count_frames: AtomicU64::new(0),
@@ -131,7 +155,7 @@ impl<M: Memory> Lines<M> {
         PhysAddr::new(word.wrapping_add(line * LINE_BYTES).wrapping_sub(THERE))
     }
 
-    /// Calls `f` with a line whose segment is there.
+    /// Calls `f` with a line whose segment is there; what it holds means something below z only.
     #[inline]
     pub(super) fn with<R>(&self, line: u64, f: impl FnOnce(&Line) -> R) -> R {
         // SAFETY: a line of a segment, which is ours and stays until nobody shares the table; its
@@ -161,11 +185,54 @@ impl<M: Memory> Lines<M> {
         self.segments.get(segment).is_some_and(|word| word.load(Ordering::Relaxed) & THERE != 0)
     }
 
-    /// Takes a segment from the memory: by one at a time.
+    /// z.
+    pub(super) fn zeroed(&self) -> u64 {
+        self.zeroed.load(Ordering::Acquire)
+    }
+
+    /// Zeroes lines of the segment of the next home, which is there, until `want` are, or all of it;
+    /// whether it zeroed any. By the holder of `splitting`.
+    pub(super) fn zero_to(&self, want: u64) -> bool {
+        let before = self.zeroed();
+        let (mut z, end) = (before, want.min(self.end(self.homes())));
+        while z < end {
+            let count = (end - z).min(REGION - z % REGION);
+            self.with_rest(z, |lines| lines.iter().take(count as usize).for_each(Line::clear));
+            z += count;
+        }
+        // With it come the zeros.
+        self.zeroed.store(z, Ordering::Release);
+        z > before
+    }
+
+    /// How many lines may be read from `home` on, without a look at what is in them.
+    pub(super) fn readable(&self, home: u64) -> u64 {
+        let (z, circle) = (self.zeroed(), self.circle(home));
+        if z >= self.end(home) { circle } else { z.saturating_sub(home) }
+    }
+
+    /// How many lines may be used from `home` on: those of regions behind which is a zeroed one.
+    pub(super) fn usable(&self, home: u64) -> u64 {
+        let (z, circle) = (self.zeroed(), self.circle(home));
+        let regions = (z / REGION).saturating_sub(1);
+        if z >= self.end(home) { circle } else { (regions * REGION).saturating_sub(home) }
+    }
+
+    /// The line after the last one of the segment of `line`.
+    fn end(&self, line: u64) -> u64 {
+        let (len, first) = self.extent(self.segment_of(line));
+        first + len
+    }
+
+    /// Takes a segment from the memory: by one at a time. The first is zeroed, for n is its end.
     pub(super) fn add_segment(&self, segment: usize) -> Result<(), OutOfFrames> {
         let order = self.order(segment).ok_or(OutOfFrames { order: u8::MAX })?;
         let Some(word) = self.segments.get(segment) else { return Ok(()) };
-        let block = alloc_zeroed(&self.memory, order)?;
+        let block = if segment == self.segment_of(0) {
+            alloc_zeroed(&self.memory, order)?
+        } else {
+            self.memory.alloc(order)?
+        };
         self.count_frames.fetch_add(1 << order, Ordering::Relaxed);
         let (_, first) = self.extent(segment);
         let line_0 = block.as_u64().wrapping_sub(first * LINE_BYTES);
@@ -176,6 +243,9 @@ impl<M: Memory> Lines<M> {
 
     /// Gives back every segment from this one on: n reaches into none of them, or the table goes.
     pub(super) fn free_from(&mut self, segment: usize) {
+        let (_, first_gone) = self.extent(segment);
+        let zeroed = self.zeroed.get_mut();
+        *zeroed = first_gone.min(*zeroed);
         for segment in segment..SEGMENTS {
             let (_, first) = self.extent(segment);
             let order = self.order(segment);

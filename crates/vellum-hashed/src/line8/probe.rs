@@ -40,9 +40,9 @@ impl<M: Memory, const ROBIN_HOOD: bool> Line8<M, ROBIN_HOOD> {
     }
 
     /// The window from `home` to the first line that is the end, or as far as a look-up goes. What
-    /// it is by a look without locks, it need not be any more.
+    /// it is by a look without locks, it need not be any more: also if it ends where zeros did then.
     pub(super) fn window(&self, home: u64, is_end: impl Fn(&Line) -> bool) -> Window {
-        let most = self.most(home);
+        let most = self.most(home).min(self.lines.readable(home));
         let end = (0..most).find(|&steps| self.lines.with(self.lines.after(home, steps), &is_end));
         Window { home, len: end.map_or(most, |steps| steps + 1) }
     }

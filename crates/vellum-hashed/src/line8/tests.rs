@@ -1,9 +1,10 @@
 //! Probes, removal, growth and threads of the table of lines; what every table promises is in
 //! `tests/conformance.rs`.
 
+use super::lines::AHEAD;
 use super::*;
 use crate::testing::{
-    asid, direct, exchange, key, leaf, page, refs, scanned, whatever_comes_between,
+    Stale, Written, asid, direct, exchange, key, leaf, page, refs, scanned, whatever_comes_between,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -115,6 +116,70 @@ fn a_table_grows_at_six_tenths_by_a_few_lines_a_call() {
     let statistics = table.statistics();
     assert!(statistics.moved > 0 && statistics.worst_pause <= 4 * STEPS, "{statistics:?}");
     assert_eq!(table.table_bytes(), arena.frames_in_use() * PAGE_SIZE);
+}
+
+fn writes_few_lines_a_call<const ROBIN_HOOD: bool>() {
+    let (lines, frames) = if cfg!(miri) { (40, 8) } else { (2600, 256) };
+    let arena = Arena::new(frames);
+    let mut table = Line8::<_, ROBIN_HOOD>::new(Stale(&arena)).unwrap();
+    let mut written = Written::new(&arena);
+    for n in 0..lines {
+        exchange(&table, line(n), leaf(n + 1), &mut ());
+        // Where the segment comes: three regions, and the next as homes are made; what moves is
+        // written twice, and again by what closes gaps and makes way.
+        let (count, most) = (written.count() as u64, AHEAD + 4 * STEPS);
+        assert!(count <= most, "{count} lines for line {n}");
+        let (homes, z) = (table.statistics().homes, table.lines.zeroed());
+        assert!(z >= homes && z <= homes + AHEAD, "{z} for {homes}");
+    }
+    let homes = table.statistics().homes;
+    assert!(homes >= 2 * lines && !homes.is_power_of_two(), "{homes} fill no half of a segment");
+    check_order(&table);
+    assert_eq!(scanned(&table).len() as u64, lines);
+    let left = lines / 26;
+    (left..lines).for_each(|n| assert_eq!(exchange(&table, line(n), 0, &mut ()), leaf(n + 1)));
+    table.shrink();
+    assert!(table.statistics().homes < homes);
+    check_order(&table);
+    assert_eq!(scanned(&table).len() as u64, left);
+}
+
+#[test]
+fn no_call_writes_lines_by_the_size_of_the_table() {
+    writes_few_lines_a_call::<false>();
+    writes_few_lines_a_call::<true>();
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hundreds of thousands of hashes")]
+fn a_stretch_that_leads_far_gets_zeros_to_end_in() {
+    let (homes, lines) = (512, 300);
+    let arena = Arena::new(64);
+    let table = RobinHood::with_capacity(&arena, homes * 4).unwrap();
+    table.splitting.store(true, Ordering::Relaxed);
+    table.lines.add_segment(table.lines.segment_of(homes)).unwrap();
+    assert_eq!(table.split_some(1), (1, 0));
+    assert_eq!(table.lines.zeroed(), homes + AHEAD);
+    let homed = |n: &u64| Tag::of(key(line(*n))).hash(0) & (2 * homes - 1) == homes;
+    let mut asked = 0;
+    for n in (0..).filter(homed).take(lines) {
+        let put = || table.update(key(line(n)), &mut (), |_| Ok::<_, ()>(leaf(n + 1)));
+        while let Err(Refused::Need(need)) = put() {
+            assert_eq!(need, ZEROS);
+            table.splitting.store(false, Ordering::Relaxed);
+            table.refill(&mut (), need).unwrap();
+            table.splitting.store(true, Ordering::Relaxed);
+            asked += 1;
+        }
+        assert_eq!(table.walk(key(line(n)), &mut ()), leaf(n + 1));
+    }
+    // Two regions may be used at first, and one more each time.
+    assert_eq!(asked, (lines as u64 - 2 * lines::REGION).div_ceil(lines::REGION));
+    assert_eq!(table.lines.zeroed(), homes + AHEAD + asked * lines::REGION);
+    check_order(&table);
+    assert_eq!(scanned(&table).len(), lines);
+    assert!((0..).filter(homed).take(lines).all(|n| exchange(&table, line(n), 0, &mut ()) != 0));
+    assert_eq!(table.statistics().lines, 0);
 }
 
 #[test]
@@ -264,7 +329,7 @@ fn a_look_up_finds_a_line_that_several_splits_move_at_once() {
 
 /// No look-up would end before its line; and where lines make way, none is nearer to its home than
 /// that which stands before it has left room for.
-fn check_order<const ROBIN_HOOD: bool>(table: &Line8<&Arena, ROBIN_HOOD>) {
+fn check_order<M: Memory, const ROBIN_HOOD: bool>(table: &Line8<M, ROBIN_HOOD>) {
     let n = table.lines.homes();
     let distance = |at: u64| {
         let tag = table.lines.with(at, Line::tag)?;
@@ -273,9 +338,10 @@ fn check_order<const ROBIN_HOOD: bool>(table: &Line8<&Arena, ROBIN_HOOD>) {
         Some(table.lines.distance(home, at))
     };
     let mut used = 0;
-    for at in (0..).take_while(|&at| table.lines.has_segment(table.lines.segment_of(at))) {
+    for at in 0..table.lines.zeroed() {
         let Some(steps) = distance(at) else { continue };
         used += 1;
+        assert!(table.lines.usable(at) > 0, "{at} of {n} has nothing zeroed behind");
         let back = |steps| {
             let mask = table.lines.circle(at) - 1;
             at & !mask | at.wrapping_sub(steps) & mask
@@ -321,9 +387,16 @@ fn growth_and_removal_leave_no_gap_before_a_line() {
 #[test]
 fn a_crowded_home_is_split_like_any_other() {
     let hash = |n: u64| Tag::of(key(line(n))).hash(0);
-    for (homes, home, go, stay) in
-        [(128, 0, 20, 4), (128, 5, 20, 4), (128, 62, 20, 4), (64, 61, 8, 3), (64, 63, 5, 0)]
-    {
+    let cases = [
+        (128, 0, 20, 4),
+        (128, 5, 20, 4),
+        (128, 62, 20, 4),
+        (64, 61, 8, 3),
+        (64, 63, 5, 0),
+        // More than there are zeros for.
+        (512, 0, 150, 4),
+    ];
+    for (homes, home, go, stay) in cases.into_iter().take(if cfg!(miri) { 5 } else { 6 }) {
         let arena = Arena::new(64);
         let table = Linear::with_capacity(&arena, homes * 4).unwrap();
         table.splitting.store(true, Ordering::Relaxed);

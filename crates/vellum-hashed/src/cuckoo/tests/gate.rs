@@ -78,7 +78,7 @@ fn a_look_up_finds_a_line_that_migrates_meanwhile() {
         set(table, apart(0), RAW).unwrap();
         for way in &table.sizes[0].each {
             let segment = way.missing().unwrap();
-            way.install(segment, Way::alloc(&table.memory, segment).unwrap());
+            way.install(segment, Way::alloc(&table.memory, segment, false).unwrap());
         }
     };
     let grow = |table: &Table<'_>, locked: &Lock<'_, '_>| {

@@ -147,6 +147,7 @@ impl<S: System> Parts<'_, S> {
             added -= self.count_in(start, end);
         }
         if !self.may_expand(vma.flags, added) {
+            self.cut(start, end);
             return Err(Errno::Enomem);
         }
         let is_shared_memory = vma.is_anon() && vma.flags.contains(VmFlags::SHARED);
@@ -185,6 +186,15 @@ impl<S: System> Parts<'_, S> {
         }
         self.used.count(vma.flags, pages(end - start), true);
         Ok(())
+    }
+
+    /// Cuts regions at the borders of a range that is refused for a limit, as Linux has done by then: a
+    /// fault maps nothing around itself beyond its region. Where they cannot be cut they stay whole.
+    fn cut(&mut self, start: u64, end: u64) {
+        for at in [start, end] {
+            let is_cut = self.may_split().and_then(|()| self.split(at));
+            is_cut.unwrap_or(());
+        }
     }
 
     /// Pages of regions in the range.

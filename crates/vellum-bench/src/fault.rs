@@ -13,9 +13,9 @@
 //! takes 512, one for each word of a `rep movsq` as callgrind counts it.
 
 mod acts;
-mod designs;
+pub(crate) mod designs;
 mod plan;
-mod ram;
+pub(crate) mod ram;
 
 #[cfg(test)]
 mod tests;

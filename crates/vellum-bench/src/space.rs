@@ -1,10 +1,13 @@
-//! `space`: `VmaMap` beside published maps of ranges.
+//! `space`: `VmaMap` beside published maps of ranges, and `AddressSpace` beside Linux.
 //!
 //! ```text
 //!   Map types --> turns: build, find, hole, gaps, pair, checked as they go --> least of each --> Report
 //!                 ours and the peers, interleaved
 //!        vma                 time, 10 to 1 Mi regions
 //!        vma-instructions    the same acts with 1,000 and 100,000 regions, counted by valgrind
+//!
+//!   Act --> faults, calls, forks, in a world of their own --> Report                   (space/ops.rs)
+//!        ops, pages, threads, and their instructions
 //! ```
 //!
 //! What each row does, how the maps are used, and why that is fair: docs/bench-space.md.
@@ -12,6 +15,7 @@
 mod huge;
 mod instructions;
 pub mod map;
+mod ops;
 pub mod ours;
 pub mod peers;
 mod plan;
@@ -24,11 +28,19 @@ use crate::cli::{self, Bench};
 use std::ffi::OsString;
 
 /// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
-pub const ROWS: [&str; 2] = ["vma", "vma-instructions"];
+pub const ROWS: [&str; 7] = [
+    "vma",
+    "vma-instructions",
+    "ops",
+    "ops-instructions",
+    "pages",
+    "pages-instructions",
+    "threads",
+];
 
 const BENCH: Bench = Bench {
     name: "space",
-    about: "Measures the map of an address space's regions beside published maps of ranges",
+    about: "Measures address spaces beside Linux, and their map of regions beside published maps",
     examples: EXAMPLES,
     rows: &ROWS,
 };
@@ -53,7 +65,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(status) => return status,
     };
     let done = match options.pairs.as_deref() {
-        Some([what, count]) => instructions::child(what, count),
+        Some([what, count]) => match what.strip_prefix("op:") {
+            Some(what) => ops::child(what, count),
+            None => instructions::child(what, count),
+        },
         Some(_) => Err("--pairs takes a name and a number".to_owned()),
         None => {
             huge::begin();

@@ -14,7 +14,7 @@ use vellum_hashed::{Asid, Chained, Clustered16, Space};
 use vellum_radix::{Radix, X86_64};
 
 /// One of them.
-pub(super) trait Design {
+pub(crate) trait Design {
     const NAME: &'static str;
     /// What all spaces have in common.
     type Shared: Sync;
@@ -25,10 +25,10 @@ pub(super) trait Design {
 }
 
 /// The system of a design.
-pub(super) type SystemOf<'s, D> = Machine<<D as Design>::Table<'s>>;
+pub(crate) type SystemOf<'s, D> = Machine<<D as Design>::Table<'s>>;
 
 /// The translations of a new space.
-pub(super) fn mmu<'e, 's, D: Design>(
+pub(crate) fn mmu<'e, 's, D: Design>(
     engine: &'e Engine<SystemOf<'s, D>>,
     shared: &'s D::Shared,
     space: u16,
@@ -38,7 +38,7 @@ pub(super) fn mmu<'e, 's, D: Design>(
     unsafe { engine.mmu(table, NoTlb) }
 }
 
-pub(super) struct Hierarchy;
+pub(crate) struct Hierarchy;
 
 impl Design for Hierarchy {
     const NAME: &'static str = "radix4";
@@ -56,7 +56,7 @@ impl Design for Hierarchy {
 
 macro_rules! hashed {
     ($design:ident, $name:literal, $store:ty) => {
-        pub(super) struct $design;
+        pub(crate) struct $design;
 
         impl Design for $design {
             const NAME: &'static str = $name;
@@ -78,15 +78,15 @@ hashed!(Chains, "chained", Chained<Zone>);
 hashed!(Clusters, "clustered16", Clustered16<Zone>);
 
 /// What is done with a design.
-pub(super) trait Visit {
+pub(crate) trait Visit {
     fn visit<D: Design>(&mut self);
 }
 
 /// Their names; the first is the yardstick.
-pub(super) const NAMES: [&str; 3] = [Hierarchy::NAME, Chains::NAME, Clusters::NAME];
+pub(crate) const NAMES: [&str; 3] = [Hierarchy::NAME, Chains::NAME, Clusters::NAME];
 
 /// Calls `visit` with the design of this name.
-pub(super) fn with_design(name: &str, visit: &mut impl Visit) {
+pub(crate) fn with_design(name: &str, visit: &mut impl Visit) {
     match name {
         Hierarchy::NAME => visit.visit::<Hierarchy>(),
         Chains::NAME => visit.visit::<Chains>(),

@@ -2,7 +2,7 @@
 //! cache for each CPU, records of frames in a static array.
 //!
 //! ```text
-//!   pa   2 MiB                    130 MiB          pointer = BASE | pa
+//!   pa   2 MiB                    4.5 GiB          pointer = BASE | pa
 //!        |-------- FRAMES --------|                CPU n = a thread that has said so
 //! ```
 //!
@@ -26,8 +26,8 @@ use vellum_frame::{FrameAllocator, Shared};
 const BASE: usize = 7 << 40;
 /// Where RAM begins.
 const ORIGIN: u64 = 2 << 20;
-/// 128 MiB, of which the acts use two thirds.
-const COUNT: usize = 1 << 15;
+/// 4.5 GiB, as the widest row of `space` wants it; what is not touched costs nothing.
+const COUNT: usize = (1 << 20) + (1 << 17);
 /// CPUs that there are caches for.
 const CPUS_MOST: usize = 2;
 
@@ -44,12 +44,12 @@ std::thread_local! {
 
 /// What one thread of the program has at a time: all CPUs, of which it is the first.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     _held: MutexGuard<'static, ()>,
 }
 
 /// Waits for the machine.
-pub(super) fn turn_of() -> Turn {
+pub(crate) fn turn_of() -> Turn {
     let held = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     OPEN.call_once(open);
     CPU.set(0);
@@ -63,7 +63,7 @@ impl Turn {
     ///
     /// The caller is a thread of its own, started by who has the turn and waits for it without taking
     /// a frame, and no two have the same number.
-    pub(super) unsafe fn worker(cpu: usize) {
+    pub(crate) unsafe fn worker(cpu: usize) {
         CPU.set(cpu);
     }
 }
@@ -102,7 +102,7 @@ fn pointer(pa: usize) -> NonNull<u8> {
 
 /// The handle of that memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Zone;
+pub(crate) struct Zone;
 
 // SAFETY: all of RAM is mapped at `BASE | pa` for good, and exposed; the constant is a multiple of more than
 // its size, so that offsets and alignment carry over.
@@ -134,13 +134,13 @@ unsafe impl Memory for Zone {}
 
 /// The machine's parts, with tables of type `T`.
 #[derive(Debug)]
-pub(super) struct Machine<T> {
+pub(crate) struct Machine<T> {
     files: MemoryFiles,
     table: PhantomData<fn() -> T>,
 }
 
 impl<T> Machine<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { files: MemoryFiles::default(), table: PhantomData }
     }
 }

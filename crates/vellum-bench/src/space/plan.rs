@@ -5,9 +5,12 @@
 //!   usual    10, 100, ... 1,000,000        25      who had his seconds sits out, after two turns
 //!   quick    100                           2       (instructions of one contender)
 //! ```
+//!
+//! Behind them come the rows of address spaces (space/ops/plan.rs).
 
 use super::instructions;
 use super::map::{self, Map, OURS, Visit};
+use super::ops;
 use super::rows::{Act, Regions};
 use crate::callgrind;
 use crate::cli::Options;
@@ -61,6 +64,9 @@ impl<'a> Plan<'a> {
         if self.options.wants("vma-instructions") {
             self.instructions(if quick { &[QUICK_SIZE] } else { &COUNTED });
         }
+        let outcome = ops::run(self.options, self.limits, self.bar);
+        self.rows.extend(outcome.rows);
+        self.notes.extend(outcome.notes);
     }
 
     pub(super) fn into_report(mut self) -> Report {

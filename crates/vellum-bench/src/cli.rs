@@ -71,7 +71,7 @@ pub struct Bench {
 /// # Errors
 ///
 /// The status.
-pub fn parse(bench: &Bench, args: impl IntoIterator<Item = OsString>) -> Result<Options, u8> {
+fn parse(bench: &Bench, args: impl IntoIterator<Item = OsString>) -> Result<Options, u8> {
     let &Bench { name, about, examples, rows } = bench;
     // What the options are for is said by the bench, not by the comment at `Options`.
     let parsed = Options::augment_args(Command::new(name))
@@ -96,6 +96,33 @@ pub fn parse(bench: &Bench, args: impl IntoIterator<Item = OsString>) -> Result<
             let text = e.to_string();
             let line = text.lines().next().unwrap_or_default();
             Err(complain(line.trim_start_matches("error: ")))
+        }
+    }
+}
+
+/// Runs a bench: `child` if it is to repeat one act for counting instructions, otherwise `measure`. The
+/// status.
+pub fn run(
+    bench: &Bench,
+    args: impl IntoIterator<Item = OsString>,
+    child: impl FnOnce(&str, &str) -> Result<(), String>,
+    measure: impl FnOnce(&Options) -> Result<(), String>,
+) -> u8 {
+    let options = match parse(bench, args) {
+        Ok(options) => options,
+        Err(status) => return status,
+    };
+    let done = match options.pairs.as_deref() {
+        Some([name, count]) => child(name, count).map_err(|message| (2, message)),
+        // clap takes two words or none.
+        Some(_) => Err((2, "--pairs takes a name and a number".to_owned())),
+        None => measure(&options).map_err(|message| (1, message)),
+    };
+    match done {
+        Ok(()) => 0,
+        Err((status, message)) => {
+            eprintln!("{}: {message}", bench.name);
+            status
         }
     }
 }

@@ -21,7 +21,7 @@ pub mod rows;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::{self, Bench};
+use crate::cli::{self, Bench, Options};
 use std::ffi::OsString;
 
 /// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
@@ -49,27 +49,14 @@ Examples:
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let options = match cli::parse(&BENCH, args) {
-        Ok(options) => options,
-        Err(status) => return status,
-    };
-    let done = match options.pairs.as_deref() {
-        Some([what, count]) => instructions::child(what, count),
-        Some(_) => Err("--pairs takes a name and a number".to_owned()),
-        None => {
-            let bar = cli::bar();
-            let mut plan = plan::Plan::new(&options, &bar);
-            plan.run();
-            bar.finish_and_clear();
-            plan.into_report().print();
-            Ok(())
-        }
-    };
-    match done {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("designs: {message}");
-            2
-        }
-    }
+    cli::run(&BENCH, args, instructions::child, measure)
+}
+
+fn measure(options: &Options) -> Result<(), String> {
+    let bar = cli::bar();
+    let mut plan = plan::Plan::new(options, &bar);
+    plan.run();
+    bar.finish_and_clear();
+    plan.into_report().print();
+    Ok(())
 }

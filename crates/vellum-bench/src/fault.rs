@@ -48,23 +48,8 @@ Examples:
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let options = match cli::parse(&BENCH, args) {
-        Ok(options) => options,
-        Err(status) => return status,
-    };
-    let done = match options.pairs.as_deref() {
-        Some([design, count]) => acts::child(design, count),
-        Some(_) => Err("--pairs takes a name and a number".to_owned()),
-        None => {
-            plan::run(&options).print();
-            Ok(())
-        }
-    };
-    match done {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("fault: {message}");
-            2
-        }
-    }
+    cli::run(&BENCH, args, acts::child, |options| {
+        plan::run(options).print();
+        Ok(())
+    })
 }

@@ -54,33 +54,14 @@ Examples:
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let options = match cli::parse(&BENCH, args) {
-        Ok(options) => options,
-        Err(status) => return status,
-    };
-    let done = match &options.pairs {
-        Some(words) => match &words[..] {
-            [name, count] => instructions::child(name, count).map_err(|message| (2, message)),
-            _ => Err((2, "--pairs takes a name and a number".to_owned())),
-        },
-        None => {
-            measure(&options);
-            Ok(())
-        }
-    };
-    match done {
-        Ok(()) => 0,
-        Err((status, message)) => {
-            eprintln!("frame: {message}");
-            status
-        }
-    }
+    cli::run(&BENCH, args, instructions::child, measure)
 }
 
-fn measure(options: &Options) {
+fn measure(options: &Options) -> Result<(), String> {
     let bar = cli::bar();
     let mut plan = plan::Plan::new(options, &bar);
     plan.run();
     bar.finish_and_clear();
     plan.into_report().print();
+    Ok(())
 }

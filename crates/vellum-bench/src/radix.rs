@@ -73,22 +73,7 @@ Examples:
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let options = match cli::parse(&BENCH, args) {
-        Ok(options) => options,
-        Err(status) => return status,
-    };
-    let done = match options.pairs.as_deref() {
-        Some([what, count]) => instructions::child(what, count).map_err(|message| (2, message)),
-        Some(_) => Err((2, "--pairs takes a name and a number".to_owned())),
-        None => measure(&options).map_err(|message| (1, message)),
-    };
-    match done {
-        Ok(()) => 0,
-        Err((status, message)) => {
-            eprintln!("radix: {message}");
-            status
-        }
-    }
+    cli::run(&BENCH, args, instructions::child, measure)
 }
 
 fn measure(options: &Options) -> Result<(), String> {

@@ -24,7 +24,7 @@ pub mod rows;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::{self, Bench};
+use crate::cli::{self, Bench, Options};
 use std::ffi::OsString;
 
 /// The rows, for `--only`; `rows.txt` says what each is, here and to `cargo xtask bench --help`.
@@ -60,31 +60,22 @@ Examples:
 
 /// Runs the command line; the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let options = match cli::parse(&BENCH, args) {
-        Ok(options) => options,
-        Err(status) => return status,
-    };
-    let done = match options.pairs.as_deref() {
-        Some([what, count]) => match what.strip_prefix("op:") {
-            Some(what) => ops::child(what, count),
-            None => instructions::child(what, count),
-        },
-        Some(_) => Err("--pairs takes a name and a number".to_owned()),
-        None => {
-            huge::begin();
-            let bar = cli::bar();
-            let mut plan = plan::Plan::new(&options, &bar);
-            plan.run();
-            bar.finish_and_clear();
-            plan.into_report().print();
-            Ok(())
-        }
-    };
-    match done {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("space: {message}");
-            2
-        }
+    cli::run(&BENCH, args, child, measure)
+}
+
+fn child(name: &str, count: &str) -> Result<(), String> {
+    match name.strip_prefix("op:") {
+        Some(name) => ops::child(name, count),
+        None => instructions::child(name, count),
     }
+}
+
+fn measure(options: &Options) -> Result<(), String> {
+    huge::begin();
+    let bar = cli::bar();
+    let mut plan = plan::Plan::new(options, &bar);
+    plan.run();
+    bar.finish_and_clear();
+    plan.into_report().print();
+    Ok(())
 }

@@ -9,7 +9,7 @@
 //!   +------+-+
 //!     hash(file, page)
 //!
-//!   a page:   absent --get--> BUSY (being read) --> READY  --mark_dirty--> DIRTY --write_back--> READY
+//!   a page:   absent --get--> CACHED (being read) --> READY  --mark_dirty--> DIRTY --write_back--> READY
 //!                                 `--error--> absent
 //! ```
 //!
@@ -167,7 +167,6 @@ impl<P: Pages> Cache<P> {
             }
             Ok(()) => Ok((page, true)),
             Err(error) => {
-                page.info().set(State::FAILED);
                 self.remove(file, index, &page);
                 Err(CacheError::File(error))
             }

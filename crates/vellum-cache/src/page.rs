@@ -5,7 +5,7 @@
 //!  +---------+---------+--------------+----------------+---------------+----------+
 //!  | count   | maps    | state        | link           | owner         | index    |
 //!  | owners  | leaves  | READY DIRTY  | next in its    | file, or      | page in  |
-//!  |         |         | BUSY  ANON.. | chain, or left | family        | either   |
+//!  |         |         | CACHED ANON  | chain, or left | family        | either   |
 //!  +---------+---------+--------------+----------------+---------------+----------+
 //!     ^          ^
 //!     |          `- what a reverse map and PSS count: leaves only
@@ -25,6 +25,10 @@
 //! - `owner` and `index` are written by who took the frame, before anybody else can find it.
 //!
 //! Source: Linux, `struct page` and Documentation/mm/physical_memory.rst.
+
+mod state;
+
+pub use state::State;
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -48,67 +52,9 @@ pub struct PageInfo {
     index: AtomicU64,
 }
 
-/// Facts about a page, as a set.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct State(u32);
-
-impl State {
-    /// The contents are valid.
-    pub const READY: Self = Self(1);
-    /// The contents differ from what is stored, in file or swap.
-    pub const DIRTY: Self = Self(1 << 1);
-    /// It is in the page cache.
-    pub const CACHED: Self = Self(1 << 2);
-    /// It belongs to an anonymous region's family, not to a file.
-    pub const ANON: Self = Self(1 << 3);
-    /// Reading it failed.
-    pub const FAILED: Self = Self(1 << 4);
-    /// It was used since somebody last asked.
-    pub const USED: Self = Self(1 << 5);
-    /// Of a file that is in memory only.
-    pub const MEMORY: Self = Self(1 << 6);
-    /// Its owner has given its contents up (`MADV_FREE`), unless a mapping has it dirty.
-    pub const LAZY: Self = Self(1 << 7);
-    /// The bits of all of these.
-    const MASK: u32 = 0xff;
-
-    /// Whether all of `other` holds.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both sets together.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
 /// Where in a record's state the order of the block is that the frame is part of. No [`State`] has
 /// these bits, so nobody but [`Page::block`] writes them.
 const ORDER_SHIFT: u32 = 8;
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::READY, "ready "),
-            (Self::DIRTY, "dirty "),
-            (Self::CACHED, "cached "),
-            (Self::ANON, "anon "),
-            (Self::FAILED, "failed "),
-            (Self::USED, "used "),
-            (Self::MEMORY, "memory "),
-            (Self::LAZY, "lazy "),
-        ];
-        for (bit, name) in names {
-            if self.contains(bit) {
-                f.write_str(name)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 impl PageInfo {
     /// A frame that nobody owns.

@@ -155,9 +155,12 @@ fn release_run<S: System>(engine: &Engine<S>, rss: &Rss, run: Run) {
     left.each(|kind, pages| rss.sub(run.va, kind, pages));
 }
 
-/// Takes over what hardware noted: the page differs from its file. An anonymous page always does.
+/// Takes over what hardware noted: the page differs from its file. An anonymous page always does; if
+/// its contents were given up, they are wanted again.
 fn note_dirty(info: &PageInfo) {
-    if !info.state().contains(State::ANON) {
+    if info.state().contains(State::ANON) {
+        info.clear(State::LAZY);
+    } else {
         info.set(State::DIRTY);
     }
 }
@@ -176,5 +179,18 @@ fn each_frame<S: System>(engine: &Engine<S>, run: Run, mut f: impl FnMut(&PageIn
 impl<S: System> fmt::Debug for Mmu<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mmu").field("rss", &self.rss).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_takes_back_that_contents_were_given_up() {
+        let info = PageInfo::new();
+        info.set(State::ANON.and(State::LAZY));
+        note_dirty(&info);
+        assert_eq!(info.state(), State::ANON, "nor is an anonymous page ever dirty");
     }
 }

@@ -20,6 +20,18 @@ pub trait Note {
 
     /// Notes a reference that shares nothing with the walk to any other page.
     fn note(&mut self, pa: PhysAddr, bytes: u8, parallel: bool);
+
+    /// Tries `look` until nobody has written meanwhile; what an attempt has noted that did not count is
+    /// forgotten.
+    #[inline]
+    fn until<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> R {
+        loop {
+            self.restart();
+            if let Some(found) = look(self) {
+                return found;
+            }
+        }
+    }
 }
 
 impl Note for () {

@@ -249,12 +249,7 @@ impl<M: Memory, const PAGES: usize> Clustered<M, PAGES> {
         notes: &mut N,
         mut read: impl FnMut(&Block<'_, M, PAGES>, &mut N) -> R,
     ) -> Option<R> {
-        loop {
-            notes.restart();
-            if let Some(found) = self.try_look(key, notes, &mut read) {
-                return found;
-            }
-        }
+        notes.until(|notes| self.try_look(key, notes, &mut read))
     }
 
     /// [`look`](Self::look) once; `None` if somebody wrote meanwhile.

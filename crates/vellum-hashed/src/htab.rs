@@ -299,12 +299,7 @@ impl<M: Memory> Htab<M> {
     /// [`look_up`](Self::look_up) when somebody wrote meanwhile.
     #[cold]
     fn look_again(&self, key: Key, notes: &mut impl Note) -> u64 {
-        loop {
-            notes.restart();
-            if let Some(raw) = self.look(key, notes) {
-                return raw;
-            }
-        }
+        notes.until(|notes| self.look(key, notes))
     }
 
     /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.

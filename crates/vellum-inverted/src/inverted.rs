@@ -220,12 +220,7 @@ impl<M: Memory> Inverted<M> {
     /// The raw entry of a page, or 0.
     #[inline]
     fn look_up(&self, key: Key, notes: &mut impl Note) -> u64 {
-        loop {
-            notes.restart();
-            if let Some(raw) = self.look(key, notes) {
-                return raw;
-            }
-        }
+        notes.until(|notes| self.look(key, notes))
     }
 
     /// A look-up, noting what a walker reads; `None` if somebody wrote meanwhile.

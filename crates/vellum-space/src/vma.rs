@@ -1,11 +1,11 @@
 //! What a region is: flags, backing, and to whom its anonymous pages belong.
 //!
 //! ```text
-//!   31..21  20  19  18  17  16  15  14  13  12  11  10   9   8   7..4     3   2   1   0
-//!  +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---------+---+---+---+---+
-//!  |  0   |nh |hg |drp|sl |dd |wf |ac |nr |de |dc |rr |sr |lf |may s x w r|lo gd| S | X W R
-//!  +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---------+---+---+---+---+
-//!   (drawn for the eye: the constants below are what counts; two letters as in `smaps`)
+//!   31..26 25  24  23  22  21  20  19  18  17  16  15  14  13  12  11  10  9   8   7..4   3   2..0
+//!  +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+-------+---+-----+
+//!  |  0   |sf |sp |mg |nh |hg |dp |sl |dd |wf |nr |ac |de |dc |rr |sr |lf |lo |gd |s x w r| S |X W R|
+//!  +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+-------+---+-----+
+//!    two letters as in `smaps`, where it has them    what may ever be allowed --'     `- shared
 //! ```
 //!
 //! Two regions side by side become one if they differ in nothing: equal flags and backing, pages that
@@ -16,6 +16,7 @@
 
 use core::fmt;
 use core::ops::{BitAnd, BitOr, BitOrAssign, Not};
+use vellum_cache::Files;
 use vellum_core::{PAGE_SHIFT, VirtAddr};
 use vellum_fault::{Backing, Region, Rights, Sharing};
 
@@ -74,20 +75,19 @@ impl VmFlags {
     pub const HUGEPAGE: Self = Self(1 << 21);
     /// They are not.
     pub const NOHUGEPAGE: Self = Self(1 << 22);
-    /// It has had guard pages.
-    pub const MAYBE_GUARD: Self = Self(1 << 23);
     /// It is of interest to KSM.
-    pub const MERGEABLE: Self = Self(1 << 24);
-    /// It was mapped with `MAP_SYNC`, which means nothing without persistent memory.
-    pub const SYNC: Self = Self(1 << 26);
+    pub const MERGEABLE: Self = Self(1 << 23);
     /// Nobody but the kernel changes it: vvar, vdso, the embedder's.
-    pub const SPECIAL: Self = Self(1 << 25);
+    pub const SPECIAL: Self = Self(1 << 24);
+    /// It was mapped with `MAP_SYNC`, which means nothing without persistent memory.
+    pub const SYNC: Self = Self(1 << 25);
     /// What may ever be allowed.
     pub const MAY: Self = Self(0b111 << 4);
 
-    /// Both kinds of lock.
-    pub(crate) const fn from_locks() -> Self {
-        Self(Self::LOCKED.0 | Self::LOCKONFAULT.0)
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Whether all of `other` holds.
@@ -238,9 +238,8 @@ impl Vma {
     /// anonymous pages they have.
     #[must_use]
     pub fn continues_with(&self, pages: u64, next: &Self) -> bool {
-        let special = VmFlags::SPECIAL;
         self.flags == next.flags
-            && !self.flags.intersects(special)
+            && !self.flags.contains(VmFlags::SPECIAL)
             && self.backing == next.backing
             && self.descriptor == next.descriptor
             && self.index.wrapping_add(pages) == next.index
@@ -255,16 +254,23 @@ impl Vma {
         }
     }
 
+    /// Tells `files` that a region more or fewer shows its file, if it has one.
+    pub(crate) fn note_file(&self, files: &impl Files, more: bool) {
+        if let Backing::File(file) = self.backing {
+            if more { files.mapped(file) } else { files.unmapped(file) }
+        }
+    }
+
     /// Whether it counts towards `RLIMIT_DATA`.
     #[must_use]
     pub const fn is_data(flags: VmFlags) -> bool {
-        flags.contains(VmFlags::WRITE) && !flags.intersects(VmFlags(1 << 3 | 1 << 8))
+        flags.contains(VmFlags::WRITE) && !flags.intersects(VmFlags::SHARED.and(VmFlags::GROWSDOWN))
     }
 
     /// Whether it has to be counted as memory that must be there.
     #[must_use]
     pub const fn is_accountable(flags: VmFlags) -> bool {
-        flags.contains(VmFlags::WRITE) && !flags.intersects(VmFlags(1 << 3 | 1 << 16))
+        flags.contains(VmFlags::WRITE) && !flags.intersects(VmFlags::SHARED.and(VmFlags::NORESERVE))
     }
 }
 

@@ -22,7 +22,7 @@ use super::Mmu;
 use super::fault::{Fault, Step};
 use crate::outcome::FaultError;
 use crate::system::System;
-use vellum_cache::page::{Page, State};
+use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, Span, Walk};
 
 impl<S: System> Mmu<'_, S> {
@@ -38,7 +38,7 @@ impl<S: System> Mmu<'_, S> {
             // No page of the engine's: nothing that it could copy.
             return Err(fault.deny_page());
         }
-        if self.is_alone(pa, span.len) {
+        if let Some(_share) = self.alone(pa, span.len) {
             return self.grant(fault, span, fault.attr(true) | attr);
         }
         if span.len > PAGE_SIZE {
@@ -67,11 +67,20 @@ impl<S: System> Mmu<'_, S> {
         self.grant(fault, Span { va: page, len: PAGE_SIZE, entry }, fault.attr(true))
     }
 
-    /// Whether all frames from `pa` on are anonymous, and the leaf that was found is their one owner.
-    pub(super) fn is_alone(&self, pa: PhysAddr, len: u64) -> bool {
-        (0..len / PAGE_SIZE).all(|i| {
-            let info = self.engine.system().info(pa.wrapping_add(i * PAGE_SIZE));
-            info.is_some_and(|info| info.state().contains(State::ANON) && info.is_sole())
-        })
+    /// A share in the first frame from `pa` on, if all of `len` bytes are anonymous and have one owner
+    /// besides: the leaf that was found, if it is there still when the share is dropped.
+    ///
+    /// With the share no frame of the block can become another page, so an entry that is replaced by
+    /// comparison meanwhile was the same leaf all along.
+    pub(super) fn alone(&self, pa: PhysAddr, len: u64) -> Option<Page<'_, S>> {
+        let system = self.engine.system();
+        let first = Page::found(system, pa)?;
+        let is_ours = |info: &PageInfo| info.state().contains(State::ANON);
+        let is_alone = is_ours(first.info()) && first.info().owners() == 2;
+        let rest = (1..len / PAGE_SIZE).all(|i| {
+            let info = system.info(pa.wrapping_add(i * PAGE_SIZE));
+            info.is_some_and(|info| is_ours(info) && info.is_sole())
+        });
+        (is_alone && rest).then_some(first)
     }
 }

@@ -41,7 +41,7 @@ impl<S: System> Mmu<'_, S> {
         let system = self.engine.system();
         let span = self.table.walk(page, &mut ())?;
         let Entry::Leaf(pa, attr) = span.entry else { return Ok(false) };
-        if span.len != PAGE_SIZE || !self.is_alone(pa, PAGE_SIZE) {
+        if span.len != PAGE_SIZE || self.alone(pa, PAGE_SIZE).is_none() {
             return Ok(false);
         }
         let read_only = Change::clearing(Attr::WRITE);

@@ -13,7 +13,7 @@ use lock_api::RawRwLock;
 use vellum_core::PAGE_SIZE;
 use vellum_fault::System;
 
-const LOCKS: VmFlags = VmFlags::from_locks();
+const LOCKS: VmFlags = VmFlags::LOCKED.and(VmFlags::LOCKONFAULT);
 
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Locks the pages that `[addr, addr + len)` touches, and faults them in.

@@ -4,9 +4,8 @@ use crate::errno::Errno;
 use crate::rules::{INFINITY, Layout, Limits, Rules};
 use crate::vma::{VmFlags, Vma, pages};
 use crate::vma_map::{PageRange, VmaMap};
-use vellum_cache::Files;
 use vellum_core::{PAGE_SHIFT, VirtAddr};
-use vellum_fault::{Backing, Mmu, System};
+use vellum_fault::{Mmu, System};
 
 /// Pages of regions, by what they count towards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,9 +111,7 @@ impl<'e, S: System> Parts<'e, S> {
 
     /// A region more or fewer shows its file.
     pub(crate) fn note_file(&self, vma: &Vma, more: bool) {
-        if let Backing::File(file) = vma.backing {
-            if more { self.files().mapped(file) } else { self.files().unmapped(file) }
-        }
+        vma.note_file(self.files(), more);
     }
 
     /// Whether `count` pages more of a region with these flags are within `RLIMIT_AS` and

@@ -130,8 +130,9 @@ impl<S: System> Parts<'_, S> {
         let end = join.right.map_or(new.end, |right| right.end);
         let index = join.left.map_or(new.vma.index, |left| left.vma.index);
         // One stays and gets the range of all.
-        let kept = join.left.map_or(if is_there { new.start } else { end }, |left| left.start);
-        let kept = if kept == end { join.right.map_or(end, |right| right.start) } else { kept };
+        let begin = |found: Option<Found>| found.map(|found| found.start);
+        let kept = begin(join.left).or(begin(is_there.then_some(new))).or(begin(join.right));
+        let kept = kept.unwrap_or(start);
         if is_there && kept != new.start {
             self.vmas.remove(VirtAddr::new(new.start))?;
             self.note_file(&new.vma, false);

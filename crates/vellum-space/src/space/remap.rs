@@ -127,10 +127,8 @@ impl<S: System> Parts<'_, S> {
         {
             return Err(Errno::Einval);
         }
-        // What is cut off before a move may be anything.
-        if request.old_len.min(request.new_len.max(1)) > found.end - request.addr
-            || (!request.shrinks() && request.old_len > found.end - request.addr)
-        {
+        // What is cut off before a move may be anything; what moves is of one region.
+        if request.old_len.min(request.new_len) > found.end - request.addr {
             return Err(Errno::Efault);
         }
         if request.new_len <= request.old_len {

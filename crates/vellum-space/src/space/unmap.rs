@@ -1,10 +1,12 @@
 //! `munmap`: pages first, then regions, then those who counted them.
 
-use super::parts::Parts;
+use super::parts::{Parts, Used};
 use super::regions::Found;
 use super::{AddressSpace, is_aligned, page_align, pages_of};
 use crate::errno::Errno;
-use crate::vma::{VmFlags, pages};
+use crate::rules::Rules;
+use crate::vma::{VmFlags, Vma, pages};
+use crate::vma_map::PageRange;
 use lock_api::RawRwLock;
 use vellum_core::VirtAddr;
 use vellum_fault::System;
@@ -62,40 +64,37 @@ impl<S: System> Parts<'_, S> {
         if !is_one {
             return self.forget(start, end);
         }
-        self.vmas.remove(VirtAddr::new(start))?;
-        self.used.count(first.vma.flags, first.count_pages(), false);
-        if first.vma.flags.contains(VmFlags::ACCOUNT) {
-            self.rules.release(first.count_pages());
-        }
-        self.note_file(&first.vma, false);
+        let (range, vma) = self.vmas.remove(VirtAddr::new(start))?;
+        count_out(&mut self.used, self.rules, range, &vma);
+        self.note_file(&vma, false);
         Ok(())
     }
 
     /// Takes regions out of the range, whose pages are gone or moved.
     pub(crate) fn forget(&mut self, start: u64, end: u64) -> Result<(), Errno> {
         let range = pages_of(start, end)?;
-        let (used, rules, files) = (&mut self.used, self.rules, self.mmu.engine().system().files());
-        let note = |vma: &crate::Vma, more: bool| {
-            if let vellum_fault::Backing::File(file) = vma.backing {
-                use vellum_cache::Files;
-                if more { files.mapped(file) } else { files.unmapped(file) }
-            }
-        };
+        let (files, rules) = (self.files(), self.rules);
+        let used = &mut self.used;
         self.vmas.clear_range(
             range,
             |found, vma, at| {
-                note(vma, true);
+                vma.note_file(files, true);
                 vma.skip(pages(at.as_u64() - found.start().as_u64()))
             },
             |gone, vma| {
-                used.count(vma.flags, gone.count_pages(), false);
-                if vma.flags.contains(VmFlags::ACCOUNT) {
-                    rules.release(gone.count_pages());
-                }
-                note(&vma, false);
+                count_out(used, rules, gone, &vma);
+                vma.note_file(files, false);
             },
         )?;
         Ok(())
+    }
+}
+
+/// A region, or a part of one, is no more: what it counted towards gets it back.
+fn count_out(used: &mut Used, rules: &Rules, range: PageRange, vma: &Vma) {
+    used.count(vma.flags, range.count_pages(), false);
+    if vma.flags.contains(VmFlags::ACCOUNT) {
+        rules.release(range.count_pages());
     }
 }
 

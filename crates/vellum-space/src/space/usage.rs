@@ -108,7 +108,7 @@ impl Usage {
         if is_locked {
             self.pss_locked += share;
         }
-        if attr.contains(Attr::ACCESSED) || state.contains(State::USED) {
+        if attr.contains(Attr::ACCESSED) {
             self.referenced += PAGE_SIZE;
         }
         if state.contains(State::ANON) {

@@ -1,5 +1,6 @@
 //! `compare`, `trace`, `convert`: the laboratory, built in release mode, with every argument passed
-//! on; and `difftest`, likewise.
+//! on; and `difftest`, likewise, but built as tests are: nearly all of its time is Linux's, and overflows
+//! and debug assertions of ours are noticed.
 
 use crate::process;
 use crate::stop::{Result, Stop};
@@ -9,20 +10,23 @@ use std::ffi::OsString;
 /// Runs `vellum-lab COMMAND ARGS`, and leaves with its status.
 pub(crate) fn run(command: &str, args: &[OsString]) -> Result {
     let args: Vec<_> = core::iter::once(command.into()).chain(args.iter().cloned()).collect();
-    passed_to("vellum-lab", &args)
+    passed_to("vellum-lab", true, &args)
 }
 
 /// Runs `vellum-difftest ARGS`, and leaves with its status.
 pub(crate) fn difftest(args: &[OsString]) -> Result {
-    passed_to("vellum-difftest", args)
+    passed_to("vellum-difftest", false, args)
 }
 
 /// Runs the program of that package.
-fn passed_to(package: &str, args: &[OsString]) -> Result {
+fn passed_to(package: &str, release: bool, args: &[OsString]) -> Result {
     let target = Workspace::load()?.target;
-    let built = target.join("release").join(package);
+    let built = target.join(if release { "release" } else { "debug" }).join(package);
     let mut program = cargo();
-    program.args(["run", "--release", "--package", package, "--bin", package]);
+    program.args(["run", "--package", package, "--bin", package]);
+    if release {
+        program.arg("--release");
+    }
     // The first build takes a while and shows its progress; later ones are silent.
     if built.exists() {
         program.arg("--quiet");

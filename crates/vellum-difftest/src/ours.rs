@@ -18,6 +18,7 @@ use crate::op::Sequence;
 use crate::subject::{Subject, SubjectError};
 use crate::trace::Trace;
 use core::marker::PhantomData;
+use std::rc::Rc;
 use vellum_core::OutOfFrames;
 use vellum_fault::host::Ram;
 use vellum_fault::host::designs::Design;
@@ -28,7 +29,7 @@ const FRAMES: usize = 2048;
 /// An address space over the design `D`.
 #[derive(Debug)]
 pub struct Ours<D> {
-    ram: Ram,
+    ram: Rc<Ram>,
     design: PhantomData<D>,
 }
 
@@ -36,7 +37,14 @@ impl<D: Design> Ours<D> {
     /// A subject with RAM of its own.
     #[must_use]
     pub fn new() -> Self {
-        Self { ram: Ram::new(FRAMES), design: PhantomData }
+        Self::over(Rc::new(Ram::new(FRAMES)))
+    }
+
+    /// A subject that takes turns with others in one RAM. What a process has touched its children have to
+    /// be made with: a RAM for each design would double what a sequence on Linux costs.
+    #[must_use]
+    pub const fn over(ram: Rc<Ram>) -> Self {
+        Self { ram, design: PhantomData }
     }
 }
 
@@ -79,6 +87,20 @@ pub fn by_name(name: &str) -> Option<Box<dyn Subject>> {
     }
     vellum_fault::for_each_design!(design);
     None
+}
+
+/// A subject for each design, in one RAM.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Subject>> {
+    let ram = Rc::new(Ram::new(FRAMES));
+    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+    macro_rules! design {
+        ($_:ident, $design:ty) => {
+            subjects.push(Box::new(Ours::<$design>::over(Rc::clone(&ram))));
+        };
+    }
+    vellum_fault::for_each_design!(design);
+    subjects
 }
 
 /// The names of all designs.

@@ -40,6 +40,7 @@ pub const MAP: Names = &[
     ("anon", 0x20),
     ("fixed", 0x10),
     ("32bit", 0x40),
+    ("above4g", 0x80),
     ("growsdown", 0x100),
     ("denywrite", 0x800),
     ("executable", 0x1000),
@@ -76,6 +77,8 @@ pub const ADVICE: Names = &[
     ("remove", 9),
     ("dontfork", 10),
     ("dofork", 11),
+    ("mergeable", 12),
+    ("unmergeable", 13),
     ("hugepage", 14),
     ("nohugepage", 15),
     ("dontdump", 16),
@@ -123,6 +126,10 @@ pub const SIGNAL: Names = &[("SIGBUS", 7), ("SIGSEGV", 11)];
 pub const MAP_FIXED: u64 = 0x10;
 /// The bit of `MAP` by which an address is meant, if nothing lies there.
 pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+/// The bit of `MAP` by which pages are meant that are set aside.
+pub const MAP_HUGETLB: u64 = 0x4_0000;
+/// The bit of `MAP` by which no memory is promised.
+pub const MAP_NORESERVE: u64 = 0x4000;
 /// The bit of `MAP` by which no file is meant.
 pub const MAP_ANONYMOUS: u64 = 0x20;
 /// The bit of `MREMAP` by which the new address is meant.

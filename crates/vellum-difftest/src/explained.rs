@@ -1,8 +1,8 @@
 //! Differences that are known, by name, each with its reason: a sequence is compared up to the first of
 //! them, and no further. docs/posix.md has the same list.
 
-use crate::compare::{Difference, Moment};
-use crate::trace::{Outcome, Trace};
+use crate::compare::Difference;
+use crate::trace::Trace;
 
 /// A difference that is known.
 #[derive(Clone, Copy, Debug)]
@@ -15,15 +15,5 @@ pub struct Explained {
     pub applies: fn(&Trace, &Difference) -> bool,
 }
 
-/// All of them.
-pub const EXPLAINED: &[Explained] = &[Explained {
-    name: "cut by a refused mmap",
-    reason: "Linux cuts regions at the borders of a fixed mapping before it asks for limits and \
-             seals, and leaves them cut when it then refuses; ours cuts nothing until all is \
-             granted. Only --strict sees where regions are cut.",
-    applies: |left, difference| {
-        let Moment::Op(index) = difference.moment else { return false };
-        let outcome = left.steps.get(index).map(|step| &step.outcome);
-        difference.only_cuts && matches!(outcome, Some(Outcome::Fails(_)))
-    },
-}];
+/// All of them: none, since regions are cut where Linux cuts them for a call that it then refuses.
+pub const EXPLAINED: &[Explained] = &[];

@@ -290,13 +290,17 @@ impl Generator {
         let (to, other) = ((to * PAGE).cast_signed(), other * PAGE);
         let random = &mut self.random;
         let flags = remap_flags(random);
-        let old_len = if random.chance(4) { 0 } else { old_len };
         let new_len = match random.below(10) {
             0..=3 => old_len,
             4 | 5 => other,
             6 | 7 => old_len + PAGE * random.below(6),
             8 => old_len.saturating_sub(PAGE * random.below(6)),
             _ => random.pick(&[0, 1, PAGE, u64::MAX, u64::MAX - PAGE, 1 << 48]),
+        };
+        let old_len = match random.below(50) {
+            0 | 1 => 0,
+            2 => random.pick(&[1 << 47, 1 << 63, u64::MAX - PAGE + 1, u64::MAX]),
+            _ => old_len,
         };
         Op::Remap { at: Place::Arena(at), old_len, new_len, flags, to: Place::Arena(to) }
     }

@@ -245,7 +245,8 @@ impl Op {
             Self::Unmap { at, len } => (at.near(), short(len) || vast(len)),
             Self::Remap { at, old_len, new_len, flags, to } => (
                 at.near() && (to.near() || flags & MREMAP_FIXED == 0),
-                short(old_len) && (short(new_len) || vast(new_len)),
+                // What reaches beyond all user memory is cut off by nobody: `munmap` refuses it.
+                (short(old_len) || vast(old_len)) && (short(new_len) || vast(new_len)),
             ),
             Self::Protect { at, len, .. }
             | Self::Advise { at, len, .. }

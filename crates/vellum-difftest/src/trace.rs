@@ -132,9 +132,9 @@ pub struct Flags(pub u32);
 
 /// The flags of `VmFlags` that are kept: what an operation of the language sets. Left out are `sd`
 /// (soft dirty, for checkpoints), `nh` and `hg` (huge pages) where not asked for, and `??`.
-pub const KNOWN_FLAGS: [&str; 24] = [
+pub const KNOWN_FLAGS: [&str; 26] = [
     "rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "lo", "lf", "sr", "rr", "dc", "ac", "nr",
-    "dd", "wf", "dp", "sl", "hg", "nh", "de", "sf",
+    "dd", "wf", "dp", "sl", "hg", "nh", "de", "sf", "mg", "gu",
 ];
 
 /// One page of the arena.

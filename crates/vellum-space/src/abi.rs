@@ -56,6 +56,10 @@ pub mod map {
     pub const STACK: u64 = 0x2_0000;
     /// Of large pages.
     pub const HUGETLB: u64 = 0x4_0000;
+    /// Where in the flags the logarithm of the size of `HUGETLB` stands; 0 is the usual size.
+    pub const HUGE_SHIFT: u32 = 26;
+    /// Its bits.
+    pub const HUGE_MASK: u64 = 0x3f;
     /// For persistent memory.
     pub const SYNC: u64 = 0x8_0000;
     /// At this address, unless something is there.
@@ -79,7 +83,7 @@ pub mod map {
         | HUGETLB
         | BIT32
         | ABOVE4G
-        | 0x3f << 26;
+        | HUGE_MASK << HUGE_SHIFT;
 }
 
 /// `MREMAP_*`.
@@ -160,6 +164,10 @@ pub mod madv {
     pub const POPULATE_WRITE: u64 = 23;
     /// As `DONTNEED`, locked pages too.
     pub const DONTNEED_LOCKED: u64 = 24;
+    /// A frame is to be lost.
+    pub const HWPOISON: u64 = 100;
+    /// A page is to move to another frame.
+    pub const SOFT_OFFLINE: u64 = 101;
     /// Made of large pages now.
     pub const COLLAPSE: u64 = 25;
     /// Guard pages.

@@ -1,15 +1,16 @@
 //! What a region is: flags, backing, and to whom its anonymous pages belong.
 //!
 //! ```text
-//!   31..26 25  24  23  22  21  20  19  18  17  16  15  14  13  12  11  10  9   8   7..4   3   2..0
-//!  +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+-------+---+-----+
-//!  |  0   |sf |sp |mg |nh |hg |dp |sl |dd |wf |nr |ac |de |dc |rr |sr |lf |lo |gd |s x w r| S |X W R|
-//!  +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+-------+---+-----+
-//!    two letters as in `smaps`, where it has them    what may ever be allowed --'     `- shared
+//!  31..27 26  25  24  23  22  21  20  19  18  17  16  15  14  13  12  11  10  9   8   7..4   3   2..0
+//! +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+-------+---+-----+
+//! |  0   |gu |sf |sp |mg |nh |hg |dp |sl |dd |wf |nr |ac |de |dc |rr |sr |lf |lo |gd |s x w r| S |X W R|
+//! +------+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+-------+---+-----+
+//!    two letters as in `smaps`, where it has them       what may ever be allowed --'     `- shared
 //! ```
 //!
 //! Two regions side by side become one if they differ in nothing: equal flags and backing, pages that
-//! follow each other, and anonymous pages that are the same family's, or nobody's yet.
+//! follow each other, and anonymous pages that are the same family's, or nobody's yet. Whether there are
+//! guard pages does not keep them apart: both have had some then.
 //!
 //! Source: Linux, mm/vma.c (`is_mergeable_vma`, `is_mergeable_anon_vma`), Documentation/filesystems/
 //! proc.rst (VmFlags).
@@ -81,6 +82,8 @@ impl VmFlags {
     pub const SPECIAL: Self = Self(1 << 24);
     /// It was mapped with `MAP_SYNC`, which means nothing without persistent memory.
     pub const SYNC: Self = Self(1 << 25);
+    /// It has had guard pages, or what became one with it has.
+    pub const MAYBE_GUARD: Self = Self(1 << 26);
     /// What may ever be allowed.
     pub const MAY: Self = Self(0b111 << 4);
 
@@ -206,6 +209,11 @@ impl Vma {
         matches!(self.backing, Backing::Anon)
     }
 
+    /// Whether there may be guard pages in it.
+    pub(crate) const fn has_had_guards(&self) -> bool {
+        self.flags.contains(VmFlags::MAYBE_GUARD)
+    }
+
     /// What it is from `pages` pages on.
     #[must_use]
     pub const fn skip(&self, pages: u64) -> Self {
@@ -238,7 +246,8 @@ impl Vma {
     /// anonymous pages they have.
     #[must_use]
     pub fn continues_with(&self, pages: u64, next: &Self) -> bool {
-        self.flags == next.flags
+        let either = VmFlags::MAYBE_GUARD;
+        self.flags | either == next.flags | either
             && !self.flags.contains(VmFlags::SPECIAL)
             && self.backing == next.backing
             && self.descriptor == next.descriptor

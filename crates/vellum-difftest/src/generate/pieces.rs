@@ -1,7 +1,7 @@
 //! Arguments of operations, by how often they are worth having.
 
 use super::Range;
-use crate::abi::{ADVICE, PAGE};
+use crate::abi::{ADVICE, MAP_HUGETLB, MAP_NORESERVE, PAGE};
 use crate::op::{Access, Source};
 use crate::random::Random;
 
@@ -75,10 +75,17 @@ pub(super) fn map_flags(random: &mut Random, growth: bool, files: bool) -> (u64,
         (1, 0x40),
         (1, 0x8_0000),
         (1, 0x400_0000),
+        (1, 0x80),
+        (1, MAP_HUGETLB),
     ] {
         if random.chance(percent) {
             flags |= flag;
         }
+    }
+    if flags & MAP_HUGETLB != 0 {
+        // Without a promise such a mapping can be had even where no page is set aside; ours cannot.
+        flags &= !MAP_NORESERVE;
+        flags |= random.weighted(&[(6, 0), (3, 21 << 26), (1, 30 << 26), (1, 13 << 26)]);
     }
     if anonymous {
         // The descriptor is not looked at.

@@ -13,8 +13,8 @@ use vellum_core::{PageTable, VirtAddr};
 use vellum_fault::host::designs::{Design, mmu};
 use vellum_fault::host::{HostSystem, Ram};
 use vellum_fault::{Deny, Engine, FaultError, Mmu, Signal as Kind, System};
-use vellum_space::abi::{map, prot};
-use vellum_space::{AccessError, AddressSpace, Errno, FileMap, Layout, Limits, Rules};
+use vellum_space::abi::{map, mremap, prot};
+use vellum_space::{AccessError, AddressSpace, Errno, FileMap, Layout, Limits, Rules, VmFlags};
 
 /// Where the arena lies: as on Linux, over the border of a lowest table.
 const BASE: u64 = 0x10_0000_0000 - 32 * PAGE;
@@ -49,7 +49,8 @@ pub(super) fn all<D: Design>(ram: &Ram, sequence: &Sequence) -> Result<Trace> {
     }
     let file = make_file(&engine)?;
     let start = space.size_bytes();
-    let mut run = Run { sequence, engine: &engine, file, spaces: vec![space], start, new };
+    let locks = Locks { limit: LOCKED_PAGES * PAGE, lost: 0 };
+    let mut run = Run { sequence, engine: &engine, file, spaces: vec![space], start, locks, new };
     run.all()
 }
 
@@ -81,6 +82,22 @@ fn fill_file<T: PageTable>(
     Ok(())
 }
 
+/// What may be locked. Linux counts for ever what `MREMAP_DONTUNMAP` leaves behind, and does not lock it any
+/// more; ours does not, and has a lower limit here, so that all else can be compared (docs/posix.md).
+#[derive(Clone, Copy)]
+struct Locks {
+    limit: u64,
+    /// Bytes that Linux counts and that are not locked.
+    lost: u64,
+}
+
+impl Locks {
+    /// Never 0, which would allow nobody to lock anything.
+    fn left(self) -> u64 {
+        self.limit.saturating_sub(self.lost).max(u64::from(self.limit > 0))
+    }
+}
+
 /// A sequence that runs.
 struct Run<'a, 'e, 's, T: PageTable, N> {
     sequence: &'a Sequence,
@@ -90,6 +107,7 @@ struct Run<'a, 'e, 's, T: PageTable, N> {
     spaces: Vec<Space<'e, 's, T>>,
     /// Bytes of regions when it began.
     start: u64,
+    locks: Locks,
     /// Makes translations for a child.
     new: N,
 }
@@ -158,6 +176,8 @@ where
             Op::FileRead { offset, len } => self.file_read(offset, len),
             Op::Fork => match self.fork()? {
                 Ok(child) => {
+                    self.locks.lost = 0;
+                    child.set_limits(Limits { locked: self.locks.left(), ..child.limits() });
                     self.spaces.push(child);
                     Outcome::Done(0)
                 }
@@ -181,15 +201,28 @@ where
                     Resource::AddressSpace => limits.address_space = self.start + bytes,
                     Resource::Data => limits.data = PROGRAM_BYTES + bytes,
                     // What was given up cannot be had back.
-                    Resource::Locked => limits.locked = bytes.min(LOCKED_PAGES * PAGE),
+                    Resource::Locked => {
+                        let limit = bytes.min(LOCKED_PAGES * PAGE);
+                        limits.locked = Locks { limit, ..self.locks }.left();
+                    }
                     Resource::Stack => limits.stack = bytes,
                 }
                 space.set_limits(limits);
+                if what == Resource::Locked {
+                    self.locks.limit = bytes.min(LOCKED_PAGES * PAGE);
+                }
                 Outcome::Done(0)
             }
             Op::Remap { at: place, old_len, new_len, flags, to } => {
+                let was_locked = locked_at(space, at(place));
                 let moved = space.mremap(at(place), old_len, new_len, flags, at(to));
-                placed(space, moved, new_len)
+                let lost =
+                    if moved.is_ok() && flags & mremap::DONTUNMAP != 0 { was_locked } else { 0 };
+                let outcome = placed(space, moved, new_len);
+                self.locks.lost += lost;
+                let space = self.space()?;
+                space.set_limits(Limits { locked: self.locks.left(), ..space.limits() });
+                outcome
             }
             Op::Advise { at: place, len, advice } => self.advise(at(place), len, advice)?,
             Op::Lock { at: place, len } => done(space.mlock(at(place), len)),
@@ -239,7 +272,12 @@ where
     /// `ftruncate`: the file, the page cache, all spaces.
     fn truncate(&self, len: u64) -> Result<Outcome> {
         let files = self.engine.system().files();
+        let before = vellum_cache::Files::len_bytes(files, self.file);
         files.set_len(self.file, len);
+        if len > before {
+            // What was written behind the end is there now.
+            return Ok(Outcome::Done(0));
+        }
         self.engine.cache().truncate(files, self.file);
         for space in &self.spaces {
             space.truncate_file(self.file).map_err(refused)?;
@@ -280,6 +318,20 @@ where
         let pages = 0..came.div_ceil(PAGE);
         Outcome::Pages(pages.map(|page| first(offset + page * PAGE)).collect(), None)
     }
+}
+
+/// Bytes of the region at `va`, if it is locked.
+fn locked_at<T: PageTable>(space: &Space<'_, '_, T>, va: u64) -> u64 {
+    let mut locked = 0;
+    space.each_region(|range, vma| {
+        let start = range.start().as_u64();
+        let len = range.count_pages() * PAGE;
+        if vma.flags.contains(VmFlags::LOCKED) && (start..start + len).contains(&va) {
+            locked = len;
+        }
+        start + len <= va
+    });
+    locked
 }
 
 /// What a kernel does for a file cannot fail here.

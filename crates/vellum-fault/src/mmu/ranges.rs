@@ -129,13 +129,12 @@ impl<S: System> Mmu<'_, S> {
         while done < len {
             let page = va.wrapping_add(done);
             self.fault(region, page, access).map_err(|e| (page, e))?;
-            if access == Access::Write {
-                // As if it had been written: it may have been there, and clean.
-                self.table.touch(page, access.attr() | Attr::USER, Attr::STATUS);
-            }
             let span = self.table.walk(page, &mut ()).map_err(|e| (page, e.into()))?;
             // A large leaf is all there.
             let behind = page.as_u64().wrapping_sub(span.va.as_u64());
+            if access == Access::Write {
+                self.note_written(page, span.entry, behind);
+            }
             let step = match span.entry {
                 Entry::Leaf(..) => span.len.saturating_sub(behind).max(PAGE_SIZE),
                 _ => PAGE_SIZE,
@@ -143,6 +142,18 @@ impl<S: System> Mmu<'_, S> {
             done = done.saturating_add(step);
         }
         Ok(())
+    }
+
+    /// Makes a page dirty that is there as if it had been written; one that was clean is so for all who map
+    /// it, as in Linux.
+    fn note_written(&self, page: VirtAddr, entry: Entry, behind: u64) {
+        if let Entry::Leaf(pa, attr) = entry {
+            if !attr.contains(Attr::DIRTY) {
+                let run = Run::new(page, pa.wrapping_add(behind), PAGE_SIZE, Attr::NONE);
+                each_frame(self.engine, run, note_dirty);
+            }
+        }
+        self.table.touch(page, Access::Write.attr() | Attr::USER, Attr::STATUS);
     }
 
     /// Takes the dirty bits over from the leaves of the range, so that what is stored after this makes

@@ -83,7 +83,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     }
 }
 
-/// Advice that there is. KSM's and huge pages' is taken and noted.
+/// Advice that there is. KSM's is taken and noted, and nothing merges.
 const fn is_known(advice: u64) -> bool {
     matches!(advice, 0..=4 | 8..=25 | madv::GUARD_INSTALL | madv::GUARD_REMOVE)
 }
@@ -153,7 +153,11 @@ impl<S: System> Parts<'_, S> {
             madv::GUARD_INSTALL => {
                 refuse_if(flags.intersects(VmFlags::LOCKED | VmFlags::SPECIAL))?;
                 // So that a fork copies them.
-                self.adopt(*found)?;
+                let noted = |vma: &mut Vma| vma.flags |= VmFlags::MAYBE_GUARD;
+                self.vmas.update(VirtAddr::new(found.start), noted)?;
+                if found.vma.is_anon() {
+                    self.adopt(self.find(start).unwrap_or(*found))?;
+                }
                 self.note_peak();
                 self.mmu.guard(va, len).map_err(|e| Errno::from(e.cause))
             }
@@ -254,6 +258,8 @@ fn advised_flags(vma: &Vma, advice: u64) -> Result<VmFlags, Errno> {
     let order = VmFlags::SEQ_READ | VmFlags::RAND_READ;
     let huge = VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE;
     let flags = vma.flags;
+    // What others see, or may be dropped, is not merged with what is equal.
+    let never_merged = VmFlags::SHARED | VmFlags::MAYSHARE | VmFlags::SPECIAL | VmFlags::DROPPABLE;
     let refused = match advice {
         madv::DOFORK => flags.contains(VmFlags::SPECIAL),
         madv::WIPEONFORK => !vma.is_anon() || flags.contains(VmFlags::SHARED),
@@ -274,6 +280,7 @@ fn advised_flags(vma: &Vma, advice: u64) -> Result<VmFlags, Errno> {
         madv::KEEPONFORK => flags.without(VmFlags::WIPEONFORK),
         madv::DONTDUMP => flags | VmFlags::DONTDUMP,
         madv::DODUMP => flags.without(VmFlags::DONTDUMP),
+        madv::MERGEABLE if flags.intersects(never_merged) => flags,
         madv::MERGEABLE => flags | VmFlags::MERGEABLE,
         madv::UNMERGEABLE => flags.without(VmFlags::MERGEABLE),
         madv::HUGEPAGE => flags.without(huge) | VmFlags::HUGEPAGE,

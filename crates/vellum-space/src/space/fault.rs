@@ -18,8 +18,8 @@ use super::regions::Found;
 use crate::errno::Errno;
 use crate::vma::{VmFlags, Vma, pages};
 use lock_api::RawRwLock;
-use vellum_core::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
-use vellum_fault::{Access, Cost, Deny, FaultError, Sharing, System};
+use vellum_core::{Entry, PAGE_SHIFT, PAGE_SIZE, Span, VirtAddr, Walk};
+use vellum_fault::{Access, Cost, Deny, FaultError, Marker, Sharing, System};
 
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Resolves a fault: what a program tried at `va`, and could not. Many CPUs may be here at once.
@@ -66,6 +66,13 @@ impl<S: System> Parts<'_, S> {
             && vma.flags.contains(VmFlags::WRITE)
     }
 
+    /// Whether no page will come of a fault, since a guard is there.
+    fn is_guarded(&self, va: VirtAddr) -> bool {
+        let found = self.mmu.table().walk(va.align_down(PAGE_SHIFT), &mut ());
+        let Ok(Span { entry: Entry::Soft(soft), .. }) = found else { return false };
+        Marker::of(soft) == Some(Marker::Guard)
+    }
+
     /// With the lock for oneself.
     pub(super) fn fault_exclusive(
         &mut self,
@@ -77,7 +84,7 @@ impl<S: System> Parts<'_, S> {
         if found.start > va.as_u64() {
             found = self.grow_down(found, va.align_down(PAGE_SHIFT).as_u64()).ok_or(unmapped)?;
         }
-        if Self::needs_family(&found.vma, access) {
+        if Self::needs_family(&found.vma, access) && !self.is_guarded(va) {
             found = self.adopt(found).map_err(|_| FaultError::OutOfFrames(NO_FRAME))?;
         }
         let region = found.vma.region(found.start, found.end, self.rules.fault_around);

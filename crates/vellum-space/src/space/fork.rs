@@ -3,7 +3,7 @@
 //! ```text
 //!   region                      the child's region          its pages
 //!   shared, or nobody's yet     the same                    a fault finds them again
-//!   shared, with guard pages    the same                    the same
+//!   with guard pages, or once   the same                    the same
 //!   private, with pages         the same family             shared read-only, until written
 //!   MADV_WIPEONFORK             the same, nobody's          none
 //!   MADV_DONTFORK               none
@@ -72,8 +72,8 @@ impl<S: System> Parts<'_, S> {
         // From here on the child's drop takes everything back.
         child.note_file(&vma, true);
         child.used.count(vma.flags, found.count_pages(), true);
-        // A shared region has a family only if it had guard pages, which a fault would not find again.
-        if anon.is_none() {
+        // Guard pages are nothing that a fault would find again.
+        if anon.is_none() && (wiped || !vma.has_had_guards()) {
             return Ok(());
         }
         let (start, len) = (VirtAddr::new(found.start), found.end - found.start);

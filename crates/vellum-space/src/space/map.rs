@@ -44,9 +44,12 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
         let file = file.filter(|_| flags & map::ANONYMOUS == 0);
         if flags & map::ANONYMOUS == 0 {
             let file = file.ok_or(Errno::Ebadf)?;
-            if !is_aligned(file.offset) {
+            if !is_aligned(file.offset) || flags & map::HUGETLB != 0 {
                 return Err(Errno::Einval);
             }
+        }
+        if flags & map::HUGETLB != 0 {
+            return Err(parts.refuse_hugetlb(request));
         }
         let (start, vma) = parts.plan(&mut request, file.as_ref())?;
         let end = start + request.len;
@@ -83,7 +86,36 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     }
 }
 
+/// The size that `MAP_HUGETLB` asks for, by the logarithm in the upper bits of the flags.
+const fn hugetlb_size(flags: u64) -> Option<u64> {
+    match flags >> map::HUGE_SHIFT & map::HUGE_MASK {
+        0 | 21 => Some(1 << 21),
+        30 => Some(1 << 30),
+        _ => None,
+    }
+}
+
 impl<S: System> Parts<'_, S> {
+    /// Why there is no mapping of huge pages from a pool: the pool is empty, if nothing else is wrong. As
+    /// on Linux it is asked last, when what was at a fixed address is gone.
+    fn refuse_hugetlb(&mut self, mut request: Request) -> Errno {
+        let Some(size) = hugetlb_size(request.flags) else { return Errno::Einval };
+        request.len = request.len.wrapping_add(size - 1) & !(size - 1);
+        let is_fixed = request.flags & (map::FIXED | map::FIXED_NOREPLACE) != 0;
+        if is_fixed && request.len <= self.layout.end && !request.addr.is_multiple_of(size) {
+            return Errno::Einval;
+        }
+        // Such a mapping is one of a file.
+        let file = vellum_cache::FileId(0);
+        let file = FileMap { file, descriptor: 0, offset: 0, readable: true, writable: true };
+        let emptied = self.plan(&mut request, Some(&file)).and_then(|(start, vma)| {
+            let end = start + request.len;
+            self.check_room(start, end, vma.flags)?;
+            self.unmap(start, end)
+        });
+        emptied.err().unwrap_or(Errno::Enomem)
+    }
+
     /// Checks a request, and says where its region goes and what it is.
     fn plan(&self, request: &mut Request, file: Option<&FileMap>) -> Result<(u64, Vma), Errno> {
         if request.len == 0 {
@@ -139,21 +171,12 @@ impl<S: System> Parts<'_, S> {
 
     /// Puts a region in, in place of what is there.
     pub(crate) fn make(&mut self, start: u64, end: u64, mut vma: Vma) -> Result<(), Errno> {
-        let is_free = self.first_in(start, end).is_none();
+        let is_free = self.check_room(start, end, vma.flags)?;
         let count = pages(end - start);
-        let mut added = count;
-        if !is_free {
-            self.check_unmap(start, end)?;
-            added -= self.count_in(start, end);
-        }
-        if !self.may_expand(vma.flags, added) {
-            self.cut(start, end);
-            return Err(Errno::Enomem);
-        }
         let is_shared_memory = vma.is_anon() && vma.flags.contains(VmFlags::SHARED);
         let is_promised = Vma::is_accountable(vma.flags);
         if is_promised {
-            self.promise(count)?;
+            self.promise(count).inspect_err(|_| self.cut_around(start, end))?;
             vma.flags |= VmFlags::ACCOUNT;
         }
         let made = self.make_promised((start, end), vma, is_shared_memory, is_free);
@@ -161,6 +184,27 @@ impl<S: System> Parts<'_, S> {
             self.rules.release(count);
         }
         made
+    }
+
+    /// Whether there may be a region with these flags in place of what is there; whether nothing is.
+    fn check_room(&mut self, start: u64, end: u64, flags: VmFlags) -> Result<bool, Errno> {
+        let is_free = self.first_in(start, end).is_none();
+        let mut added = pages(end - start);
+        if !is_free {
+            self.check_unmap(start, end)?;
+            added -= self.count_in(start, end);
+        }
+        if !self.may_expand(flags, added) {
+            self.cut_around(start, end);
+            return Err(Errno::Enomem);
+        }
+        Ok(is_free)
+    }
+
+    /// Cuts what is in the way of a mapping that is refused for a limit: Linux has done so by then.
+    fn cut_around(&mut self, start: u64, end: u64) {
+        self.cut(start);
+        self.cut(end);
     }
 
     fn make_promised(
@@ -186,15 +230,6 @@ impl<S: System> Parts<'_, S> {
         }
         self.used.count(vma.flags, pages(end - start), true);
         Ok(())
-    }
-
-    /// Cuts regions at the borders of a range that is refused for a limit, as Linux has done by then: a
-    /// fault maps nothing around itself beyond its region. Where they cannot be cut they stay whole.
-    fn cut(&mut self, start: u64, end: u64) {
-        for at in [start, end] {
-            let is_cut = self.may_split().and_then(|()| self.split(at));
-            is_cut.unwrap_or(());
-        }
     }
 
     /// Pages of regions in the range.

@@ -5,7 +5,11 @@
 //!   a hint            there, if it is free
 //!   neither           the highest room below Layout::mmap_top; else the lowest above mmap_bottom
 //!   32BIT             the lowest room from 1 GiB to 2 GiB
+//!   ABOVE4G           no room below 4 GiB
 //! ```
+//!
+//! Private anonymous memory of whole 2 MiB that has no hint begins at a multiple of 2 MiB, so that large
+//! leaves fit, whatever the table has: room is sought for 2 MiB more than is needed.
 //!
 //! Source: Linux, arch/x86/kernel/sys_x86_64.c, mm/mmap.c (`__get_unmapped_area`).
 
@@ -16,6 +20,12 @@ use crate::errno::Errno;
 use crate::vma_map::{Direction, PageRange, Room};
 use vellum_core::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use vellum_fault::System;
+
+/// Where `MAP_32BIT` puts regions.
+const LOW: (u64, u64) = (1 << 30, 1 << 31);
+
+/// What large leaves of x86-64 are aligned to.
+const LARGE: u64 = 1 << 21;
 
 impl<S: System> Parts<'_, S> {
     /// Finds room for `len` bytes, a multiple of 4 KiB.
@@ -48,10 +58,9 @@ impl<S: System> Parts<'_, S> {
     }
 
     fn room(&self, hint: u64, len: u64, flags: u64) -> Result<u64, Errno> {
-        if flags & map::BIT32 != 0 {
-            return self.gap(len, (1 << 30, 1 << 31), Direction::Up).ok_or(Errno::Enomem);
-        }
-        if hint != 0 && hint <= self.layout.end - len {
+        let is_low = flags & map::BIT32 != 0;
+        let end = if is_low { LOW.1 } else { self.layout.end };
+        if hint != 0 && end.checked_sub(len).is_some_and(|last| hint <= last) {
             let next = self.next(hint);
             let free_to = next.map_or(self.layout.end, |next| {
                 next.start - next.vma.guard(self.rules.stack_guard_gap).min(next.start)
@@ -60,10 +69,26 @@ impl<S: System> Parts<'_, S> {
                 return Ok(hint);
             }
         }
-        let lowest = self.rules.mmap_min_addr.max(PAGE_SIZE);
+        let is_private = flags & map::ANONYMOUS != 0 && flags & map::TYPE != map::SHARED;
+        if hint == 0 && is_private && len.is_multiple_of(LARGE) {
+            let padded = len.checked_add(LARGE).and_then(|len| self.search(len, flags));
+            if let Some(at) = padded {
+                // The upper one of two places that would do.
+                return Ok((at & !(LARGE - 1)) + LARGE);
+            }
+        }
+        self.search(len, flags).ok_or(Errno::Enomem)
+    }
+
+    /// The room for so many bytes that nobody asked for by its address.
+    fn search(&self, len: u64, flags: u64) -> Option<u64> {
+        if flags & map::BIT32 != 0 {
+            return self.gap(len, LOW, Direction::Up);
+        }
+        let lowest = if flags & map::ABOVE4G != 0 { 1 << 32 } else { PAGE_SIZE };
+        let lowest = self.rules.mmap_min_addr.max(lowest);
         self.gap(len, (lowest, self.layout.mmap_top), Direction::Down)
             .or_else(|| self.gap(len, (self.layout.mmap_bottom, self.layout.end), Direction::Up))
-            .ok_or(Errno::Enomem)
     }
 
     fn gap(&self, len: u64, (from, to): (u64, u64), direction: Direction) -> Option<u64> {

@@ -129,6 +129,8 @@ impl<S: System> Parts<'_, S> {
         let start = join.left.map_or(new.start, |left| left.start);
         let end = join.right.map_or(new.end, |right| right.end);
         let index = join.left.map_or(new.vma.index, |left| left.vma.index);
+        let guards = |found: Option<Found>| found.is_some_and(|found| found.vma.has_had_guards());
+        let has_guards = guards(join.left) || new.vma.has_had_guards() || guards(join.right);
         // One stays and gets the range of all.
         let begin = |found: Option<Found>| found.map(|found| found.start);
         let kept = begin(join.left).or(begin(is_there.then_some(new))).or(begin(join.right));
@@ -145,6 +147,7 @@ impl<S: System> Parts<'_, S> {
         self.vmas.update(VirtAddr::new(start), |vma| {
             vma.index = index;
             vma.anon = anon;
+            vma.flags = vma.flags.with(VmFlags::MAYBE_GUARD, has_guards);
         })?;
         Ok(())
     }

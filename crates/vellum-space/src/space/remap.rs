@@ -53,6 +53,11 @@ impl Request {
     }
 }
 
+/// As what `mmap` would have been asked for such a region, as far as its place depends on that.
+const fn kind(vma: &Vma) -> u64 {
+    if vma.is_anon() { map::ANONYMOUS | map::PRIVATE } else { 0 }
+}
+
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Gives the region from `addr` on, `old_len` bytes of it, `new_len` bytes, and another place if
     /// need be and `flags` say so; where it is then. O(pages that move).
@@ -61,7 +66,8 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     ///
     /// Those of mremap(2): `EINVAL`, `EFAULT` where nothing is mapped or several regions are in a range
     /// that changes its length, `EPERM` for a sealed one, `EAGAIN` for locked memory over its limit,
-    /// `ENOMEM`. What was at the new place is gone if pages could not be moved there for lack of memory.
+    /// `ENOMEM`. What was at the new place is gone if pages could not be moved there for lack of memory, or
+    /// if `old_len` reaches beyond user space.
     pub fn mremap(
         &self,
         addr: u64,
@@ -96,7 +102,8 @@ impl<S: System> Parts<'_, S> {
         if !request.moves() {
             return Ok(());
         }
-        let source_end = request.addr.saturating_add(request.old_len);
+        // As Linux adds: what wraps around overlaps nothing, and is refused when the target is empty.
+        let source_end = request.addr.wrapping_add(request.old_len);
         if request.to > end - request.new_len
             || !is_aligned(request.to)
             || !request.has(m::MAYMOVE)
@@ -177,6 +184,8 @@ impl<S: System> Parts<'_, S> {
     fn move_to(&mut self, mut request: Request) -> Result<u64, Errno> {
         if request.has(m::FIXED) {
             self.unmap(request.to, request.to + request.new_len)?;
+            // With a length that wraps around the target may have been the source.
+            self.find(request.addr).ok_or(Errno::Efault)?;
         }
         if request.shrinks() {
             self.drop_tail(&request)?;
@@ -187,7 +196,7 @@ impl<S: System> Parts<'_, S> {
             return Err(Errno::Enomem);
         }
         let fixed = if request.has(m::FIXED) { map::FIXED } else { 0 };
-        let to = self.place(request.to, request.new_len, fixed)?;
+        let to = self.place(request.to, request.new_len, fixed | kind(&found.vma))?;
         self.transfer(found, Request { to, ..request })
     }
 
@@ -220,7 +229,7 @@ impl<S: System> Parts<'_, S> {
         if !request.has(m::MAYMOVE) {
             return Err(Errno::Enomem);
         }
-        let to = self.place(0, new_len, 0)?;
+        let to = self.place(0, new_len, kind(&found.vma))?;
         self.transfer(found, Request { to, ..request })
     }
 

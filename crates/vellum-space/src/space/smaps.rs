@@ -14,7 +14,7 @@ use vellum_core::{PAGE_SHIFT, PageTable};
 use vellum_fault::{RssKind, System};
 
 /// Flags as `VmFlags` names them, in its order.
-const NAMES: [(VmFlags, &str); 26] = [
+const NAMES: [(VmFlags, &str); 27] = [
     (VmFlags::READ, "rd"),
     (VmFlags::WRITE, "wr"),
     (VmFlags::EXEC, "ex"),
@@ -25,6 +25,7 @@ const NAMES: [(VmFlags, &str); 26] = [
     (VmFlags::MAYSHARE, "ms"),
     (VmFlags::GROWSDOWN, "gd"),
     (VmFlags::SPECIAL, "pf"),
+    (VmFlags::MAYBE_GUARD, "gu"),
     (VmFlags::LOCKED, "lo"),
     (VmFlags::SEQ_READ, "sr"),
     (VmFlags::RAND_READ, "rr"),

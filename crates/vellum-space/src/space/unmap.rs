@@ -37,13 +37,26 @@ impl<S: System> Parts<'_, S> {
         Ok((addr, addr + page_align(len)))
     }
 
-    /// Whether everything in the range may go.
-    pub(crate) fn check_unmap(&self, start: u64, end: u64) -> Result<(), Errno> {
+    /// Whether everything in the range may go. A sealed region behind the first refuses when Linux has cut
+    /// the first at the range's start, and so it is here: a fault maps nothing around itself beyond its
+    /// region.
+    pub(crate) fn check_unmap(&mut self, start: u64, end: u64) -> Result<(), Errno> {
         let Some(first) = self.first_in(start, end) else { return Ok(()) };
         if first.start < start && end < first.end {
             self.may_split()?;
         }
-        self.each_in(start, end, |found| check_seal(&found))
+        check_seal(&first)?;
+        let checked = self.each_in(first.end, end, |found| check_seal(&found));
+        if checked.is_err() {
+            self.cut(start);
+        }
+        checked
+    }
+
+    /// Cuts a region where a refused call leaves it cut; where that cannot be, it stays whole.
+    pub(crate) fn cut(&mut self, at: u64) {
+        let is_cut = self.may_split().and_then(|()| self.split(at));
+        is_cut.unwrap_or(());
     }
 
     /// Takes everything out of the range, pages and regions.

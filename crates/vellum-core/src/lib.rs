@@ -33,5 +33,5 @@ pub use entry::{Entry, Gone, Run, Soft, Span};
 pub use error::{Cause, Need, RangeError, ReplaceError};
 pub use gather::{Batch, Direct, Flush, Gather, Invalidate, Nobody, RANGES, Reap, Receive, Scope};
 pub use memory::{FrameSource, Memory, OutOfFrames, PhysMap, order_bytes};
-pub use table::{PageTable, fill_one_by_one, share_entries};
+pub use table::{Given, Linked, PageTable, fill_one_by_one, share_entries};
 pub use walk::{Ref, Sink, Walk};

@@ -247,6 +247,83 @@ pub trait PageTable: Walk {
     {
         share_entries(self, (va, len), change, gather, (child, child_gather), f)
     }
+
+    /// As [`share`](Self::share) with the right to write taken from both, but that a design may link parts
+    /// of its structure in the child as well, instead of copying their entries: a fork of private memory.
+    ///
+    /// `f` is told of everything that the child was given, as what it was given ([`Given`]). Parts that are
+    /// linked can be changed by neither until one [unshares](Self::unshare) them:
+    /// whatever would change a piece of one says [`Cause::Shared`]. Given up whole, by `unmap` or `retire`,
+    /// a table's link goes alone: entries are reported by the last that has one.
+    ///
+    /// # Errors
+    ///
+    /// As of `share`; and [`Cause::Shared`] where an end of the range lies within a part that is linked
+    /// already, or such a part cannot be linked once more.
+    fn fork<G: Gather<Self::Detached>, H: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        child: (&mut Self, &mut H),
+        f: &mut impl FnMut(Given),
+    ) -> Result<(), RangeError>
+    where
+        Self: Sized,
+    {
+        let change = Change::clearing(Attr::WRITE);
+        self.share(va, len, change, gather, child, &mut |span| f(Given::Own(span)))
+    }
+
+    /// Makes every part in the range that other tables link this table's own, so that its entries can be
+    /// changed again.
+    ///
+    /// What others link still is copied, and its leaves lose the right to write: `f` is told of each run
+    /// of leaves and each soft entry of a copy before the original can go, which is where
+    /// reference counts go up. What nobody else links any more is taken over, with the rights that its
+    /// leaves had. Live, it drains the gather.
+    ///
+    /// # Errors
+    ///
+    /// A range that the table cannot hold, or [`Cause::OutOfFrames`]: what is before `done` is its own.
+    fn unshare<G: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        let _ = (gather, f);
+        let page = <Self as PageTable>::LEAVES.trailing_zeros();
+        Ok(self.canonical().check(va, len, u8::try_from(page).unwrap_or(u8::MAX))?)
+    }
+
+    /// The first part at or behind `va`, within `len` bytes, that is linked as one that other tables may
+    /// link; whole, though it may reach out of the range. Of a range that the table can hold.
+    fn next_linked(&self, va: VirtAddr, len: u64) -> Option<Linked> {
+        let _ = (va, len);
+        None
+    }
+}
+
+/// What [`PageTable::fork`] gave the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Entries of its own: what they name is named once more.
+    Own(Span),
+    /// Entries of a part that parent and child both link: what they name is named as often as before.
+    Linked(Span),
+}
+
+/// A part of a table that other tables may link, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The first address that it translates.
+    pub va: VirtAddr,
+    /// How many bytes it translates.
+    pub len: u64,
+    /// How many other tables link it now; with 0 it waits to be taken over.
+    pub others: u32,
 }
 
 /// Goes on with a replacement that lacks `need`, until it lacks nothing any more.

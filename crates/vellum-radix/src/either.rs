@@ -20,9 +20,9 @@ use crate::format::{RVA23, RiscV, X86_64};
 use crate::radix::Radix;
 use core::ops::ControlFlow;
 use vellum_core::{
-    Attr, Canonical, Cause, Change, Entry, Flush, Gather, Gone, Memory, Need, OutOfFrames,
-    PageTable, PhysAddr, RangeError, Reap, ReplaceError, Run, Scope, Sink, Soft, Span, VirtAddr,
-    Walk, share_entries,
+    Attr, Canonical, Cause, Change, Entry, Flush, Gather, Given, Gone, Linked, Memory, Need,
+    OutOfFrames, PageTable, PhysAddr, RangeError, Reap, ReplaceError, Run, Scope, Sink, Soft, Span,
+    VirtAddr, Walk, share_entries,
 };
 
 /// One of two; as a table, one that holds what both can.
@@ -132,46 +132,6 @@ impl<M: Memory> X86Any<M> {
             Self::Left(table) => table.root(),
             Self::Right(table) => table.root(),
         }
-    }
-
-    /// See [`Radix::share_nodes`]; with a child of the other kind, entries.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Radix::share_nodes`].
-    pub fn share_nodes<G, H>(
-        &mut self,
-        va: VirtAddr,
-        len: u64,
-        gather: &mut G,
-        (child, child_gather): (&mut Self, &mut H),
-        f: &mut impl FnMut(Span),
-    ) -> Result<(), RangeError>
-    where
-        G: Gather<<Self as PageTable>::Detached>,
-        H: Gather<<Self as PageTable>::Detached>,
-    {
-        both!(
-            (self, child),
-            (gather, child_gather),
-            (table, child) => table.share_nodes(va, len, gather, child, f),
-            share_entries(table, (va, len), Change::clearing(Attr::WRITE), gather, child, f)
-        )
-    }
-
-    /// See [`Radix::unshare`].
-    ///
-    /// # Errors
-    ///
-    /// As of [`Radix::unshare`].
-    pub fn unshare<G: Gather<<Self as PageTable>::Detached>>(
-        &mut self,
-        va: VirtAddr,
-        len: u64,
-        gather: &mut G,
-        f: &mut impl FnMut(Span),
-    ) -> Result<(), RangeError> {
-        forward!(self, gather, table => table.unshare(va, len, gather, f))
     }
 }
 
@@ -418,6 +378,38 @@ impl<A: PageTable, B: PageTable> PageTable for Either<A, B> {
             (table, child) => table.share(va, len, change, gather, child, f),
             share_entries(table, (va, len), change, gather, child, f)
         )
+    }
+
+    fn fork<G: Gather<Self::Detached>, H: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Given),
+    ) -> Result<(), RangeError> {
+        let change = Change::clearing(Attr::WRITE);
+        let mut own = |span| f(Given::Own(span));
+        both!(
+            (self, child),
+            (gather, child_gather),
+            (table, child) => table.fork(va, len, gather, child, f),
+            share_entries(table, (va, len), change, gather, child, &mut own)
+        )
+    }
+
+    fn unshare<G: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        forward!(self, gather, table => table.unshare(va, len, gather, f))
+    }
+
+    fn next_linked(&self, va: VirtAddr, len: u64) -> Option<Linked> {
+        ask!(self, table => table.next_linked(va, len))
     }
 
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G) {

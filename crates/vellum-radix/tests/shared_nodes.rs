@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use vellum_core::{
-    Attr, Cause, Change, Direct, Entry, Gone, PageTable, PhysAddr, RangeError, Reap, ReplaceError,
-    Run, Soft, Span, VirtAddr, Walk,
+    Attr, Cause, Change, Direct, Entry, Given, Gone, PageTable, PhysAddr, RangeError, Reap,
+    ReplaceError, Run, Soft, Span, VirtAddr, Walk,
 };
 use vellum_radix::{Format, Policy, Radix, Walker, WriteXorExecute, X86, X86_64, X86Any};
 use vellum_testkit::Arena;
@@ -354,7 +354,8 @@ fn four_or_five_levels_share_as_they_are() {
         assert_eq!(live(|g| parent.map(run, g)), Ok(()));
         let shared = live(|childs| {
             live(|g| {
-                parent.share_nodes(va(0), MIB2, g, (&mut child, childs), &mut |_| panic!("told"))
+                let told = &mut |given| assert!(matches!(given, Given::Linked(_)), "{given:?}");
+                parent.fork(va(0), MIB2, g, (&mut child, childs), told)
             })
         });
         assert_eq!(shared, Ok(()));
@@ -372,7 +373,10 @@ fn four_or_five_levels_share_as_they_are() {
     let mut told = 0;
     let shared = live(|childs| {
         live(|g| {
-            four.share_nodes(va(0), MIB2, g, (&mut five, childs), &mut |span| told += span.len)
+            four.fork(va(0), MIB2, g, (&mut five, childs), &mut |given| match given {
+                Given::Own(span) => told += span.len,
+                Given::Linked(span) => panic!("{span:?} is linked"),
+            })
         })
     });
     assert_eq!((shared, told), (Ok(()), MIB2), "entry by entry");

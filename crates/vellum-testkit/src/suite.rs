@@ -10,6 +10,7 @@
 //!                 +-- exhaust   out of frames at every allocation: exact, and nothing leaked
 //!                 +-- huge      large leaves: chosen, split, and not blocked by empty tables
 //!                 +-- fork      share, and spaces that do not see each other
+//!                 +-- linked    fork and unshare, and filling holes
 //!                 +-- flushes   a model of every TLB there could be, and flushes left out
 //! ```
 //!
@@ -31,6 +32,7 @@ pub mod exhaust;
 pub mod flushes;
 pub mod fork;
 pub mod huge;
+pub mod linked;
 pub mod random;
 pub mod replace;
 
@@ -161,6 +163,10 @@ macro_rules! conformance {
                 fork::share_gives_exactly_what_it_says_when_frames_run_out
                 fork::share_keeps_the_size_of_leaves
                 fork::spaces_do_not_see_each_other
+                linked::fork_gives_the_child_the_same_pages
+                linked::changes_after_a_fork_stay_with_the_table
+                linked::fork_gives_exactly_what_it_says_when_frames_run_out
+                linked::holes_are_filled_where_there_are_some
                 flushes::no_flush_is_missed
                 flushes::every_spoilt_flush_is_noticed
             );

@@ -16,7 +16,7 @@
 //! The right to write is taken once, in the entries that link the node
 //! ([`Format::LINK_WRITE`]), and that is also how a table knows that others may link it. While they
 //! do, nobody changes the node but for status, which a harvest through any of them clears for all: every operation on a part of it is refused with
-//! [`Cause::Shared`], until [`unshare`](Radix::unshare). What reads the table shows its leaves without
+//! [`Cause::Shared`], until [`unshare`](PageTable::unshare). What reads the table shows its leaves without
 //! the right to write. Dropping the node whole, by `unmap` or `retire`, gives up one link.
 //!
 //! Reference counts of frames count nodes, not tables: they go up when a node is copied.
@@ -34,41 +34,51 @@
 use super::change::{make_room, settle_breaks};
 use super::node::{self, Node, Pattern};
 use super::way::{Next, Place};
-use super::{Detached, Radix};
+use super::{Detached, Radix, without};
 use crate::format::{Decoded, Format};
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 use vellum_core::{
-    Attr, Cause, Change, Entry, Flush, Gather, Memory, PageTable, PhysAddr, RangeError, Span,
-    VirtAddr,
+    Attr, Cause, Change, Entry, Flush, Gather, Given, Linked, Memory, PageTable, PhysAddr,
+    RangeError, Span, VirtAddr,
 };
 
 impl<F: Format, M: Memory> Radix<F, M> {
-    /// As [`share`](PageTable::share) with the right to write taken from both, but that nodes of the
-    /// lowest level that lie in the range whole are linked, not copied: a fork of private memory.
+    /// As [`PageTable::fork`]; `f` is told of what the child has entries of its own for.
     ///
-    /// `f` is told of what was given entry by entry: at the ends of the range, of large leaves, and
-    /// where nodes cannot be shared (a format without read-only links, a memory without
-    /// [`sharers`](Memory::sharers), groups, tables of different policies, a node that the child has
-    /// already). Of a node that is linked, nothing is told: no frame is mapped by more entries than
-    /// before.
+    /// These are at the ends of the range, large leaves, and where nodes cannot be shared (a format
+    /// without read-only links, a memory without [`sharers`](Memory::sharers), groups, tables of different
+    /// policies, a node that the child has already). Of a node that is linked, nothing is told: no
+    /// frame is mapped by more entries than before.
     ///
     /// As with `share`, the child must not run before the parent's gather has been drained; nor before the
     /// gather of an earlier fork of the same range, since what is read-only already owes no flush again.
     ///
-    /// Costs about two walks a node; per page, nothing.
-    ///
     /// # Errors
     ///
-    /// As of `share`; and [`Cause::Shared`] where an end of the range, or a leaf that is given by
-    /// itself, lies in a node that is shared already, and where a part of either table is another's.
+    /// As of [`PageTable::fork`]; and [`Cause::Shared`] where a part of either table is another's.
     pub fn share_nodes<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
         &mut self,
         va: VirtAddr,
         len: u64,
         gather: &mut G,
-        (child, child_gather): (&mut Self, &mut H),
+        child: (&mut Self, &mut H),
         f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        self.fork_nodes((va, len), gather, child, &mut |given| {
+            if let Given::Own(span) = given {
+                f(span);
+            }
+        })
+    }
+
+    /// [`PageTable::fork`]: two walks a node, and a look at each of its entries, to tell of them.
+    pub(super) fn fork_nodes<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
+        &mut self,
+        (va, len): (VirtAddr, u64),
+        gather: &mut G,
+        (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Given),
     ) -> Result<(), RangeError> {
         self.check_own(va, len)?;
         child.check_own(va, len)?;
@@ -89,7 +99,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 self.share_some(between, gather, (child, child_gather), f)
                     .map_err(|e| RangeError { done: done + e.done, ..e })?;
                 done = at;
-                let linked = self.link_shared(here, gather, (child, child_gather));
+                let linked = self.link_shared(here, gather, (child, child_gather), f);
                 if linked.map_err(|cause| RangeError { cause, done })? {
                     done += size;
                 }
@@ -105,14 +115,15 @@ impl<F: Format, M: Memory> Radix<F, M> {
         (va, len): (VirtAddr, u64),
         gather: &mut G,
         (child, child_gather): (&mut Self, &mut H),
-        f: &mut impl FnMut(Span),
+        f: &mut impl FnMut(Given),
     ) -> Result<(), RangeError> {
         if len == 0 {
             // What ends the address space has no address behind it.
             return Ok(());
         }
         let change = Change::clearing(Attr::WRITE);
-        self.share(va, len, change, gather, (child, child_gather), f)
+        let mut own = |span| f(Given::Own(span));
+        self.share(va, len, change, gather, (child, child_gather), &mut own)
     }
 
     /// Links the lowest node at `va` in the child as well; `false` if that is not possible, and nothing
@@ -122,6 +133,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         va: VirtAddr,
         gather: &mut G,
         (child, child_gather): (&mut Self, &mut H),
+        f: &mut impl FnMut(Given),
     ) -> Result<bool, Cause> {
         let Some((mine, pa)) = self.lowest(va) else { return Ok(false) };
         // SAFETY: this table links the node, and the count goes up for the link that is made below.
@@ -139,6 +151,12 @@ impl<F: Format, M: Memory> Radix<F, M> {
         {
             return Ok(false);
         }
+        // Before the link: a panic of who is told leaves a node that is never given back, and no more.
+        self.visit_runs(va, 1 << Self::NODE, &mut |span| {
+            let entry = without(span.entry, Attr::WRITE);
+            f(Given::Linked(Span { entry, ..span }));
+            ControlFlow::Continue(())
+        });
         let user = !child.is_kernel(va);
         let link = F::table_entry(pa, Self::NODE, user) ^ F::LINK_WRITE;
         child.occupy(&theirs, va, (link, count), child_gather);
@@ -154,23 +172,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Ok(true)
     }
 
-    /// Makes every lowest node that has a part in the range this table's own, so that its entries can be
-    /// changed again: what a fault, or any operation that was refused with [`Cause::Shared`], does first.
-    ///
-    /// A node that others link is copied, and the right to write goes from its leaves: their frames are
-    /// in two nodes now. `f` is told of each run of leaves and of each soft entry of a copy, before the
-    /// node that it was made of can be given back: that is where reference counts go up. When nobody
-    /// links the node any more, it is taken over as it is, with the rights that its leaves had.
-    ///
-    /// Live, it drains the gather.
-    ///
-    /// # Errors
-    ///
-    /// A range that the table cannot hold, or [`Cause::OutOfFrames`]: the nodes before `done` are its own.
-    pub fn unshare<G: Gather<Detached<F, M>>>(
+    /// [`PageTable::unshare`], node by node.
+    pub(super) fn unshare_nodes<G: Gather<Detached<F, M>>>(
         &mut self,
-        va: VirtAddr,
-        len: u64,
+        (va, len): (VirtAddr, u64),
         gather: &mut G,
         f: &mut impl FnMut(Span),
     ) -> Result<(), RangeError> {
@@ -196,6 +201,28 @@ impl<F: Format, M: Memory> Radix<F, M> {
             gather.drain();
         }
         result
+    }
+
+    /// The first node that is linked as shared, of a range; see [`PageTable::next_linked`].
+    pub(super) fn next_shared(&self, va: VirtAddr, len: u64) -> Option<Linked> {
+        let mut at = 0;
+        while F::LINK_WRITE != 0 && at < len {
+            let (offset, next) = self.next(va.wrapping_add(at), len - at)?;
+            at += offset;
+            let here = va.wrapping_add(at);
+            let start = here.align_down(next.page::<F, M>());
+            let size = 1u64 << next.page::<F, M>();
+            if let (Next::Node, Some((place, node))) = (next, self.lowest(start)) {
+                if Self::is_shared(Self::PLACES, place.link.slot.load()) {
+                    // SAFETY: this table links the node, and changes nothing.
+                    let sharers = unsafe { self.mem.sharers(node) };
+                    let others = sharers.map_or(0, |count| count.load(Ordering::Acquire));
+                    return Some(Linked { va: start, len: size, others });
+                }
+            }
+            at = at.saturating_add(size - (here.as_u64() - start.as_u64()));
+        }
+        None
     }
 
     /// Makes the lowest node at `va`, the first that it translates, this table's own; whether that took

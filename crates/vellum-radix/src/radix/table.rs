@@ -4,8 +4,8 @@ use super::{Detached, Radix, Stock};
 use crate::format::{self, Format};
 use core::ops::ControlFlow;
 use vellum_core::{
-    Attr, Canonical, Cause, Change, Entry, Gather, Memory, Need, OutOfFrames, PageTable, PhysAddr,
-    RangeError, ReplaceError, Run, Span, VirtAddr,
+    Attr, Canonical, Cause, Change, Entry, Gather, Given, Linked, Memory, Need, OutOfFrames,
+    PageTable, PhysAddr, RangeError, ReplaceError, Run, Span, VirtAddr,
 };
 
 impl<F: Format, M: Memory> PageTable for Radix<F, M> {
@@ -122,6 +122,31 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
         f: &mut impl FnMut(Span),
     ) -> Result<(), RangeError> {
         self.share_range((va, len), change, gather, child, f)
+    }
+
+    fn fork<G: Gather<Self::Detached>, H: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        child: (&mut Self, &mut H),
+        f: &mut impl FnMut(Given),
+    ) -> Result<(), RangeError> {
+        self.fork_nodes((va, len), gather, child, f)
+    }
+
+    fn unshare<G: Gather<Self::Detached>>(
+        &mut self,
+        va: VirtAddr,
+        len: u64,
+        gather: &mut G,
+        f: &mut impl FnMut(Span),
+    ) -> Result<(), RangeError> {
+        self.unshare_nodes((va, len), gather, f)
+    }
+
+    fn next_linked(&self, va: VirtAddr, len: u64) -> Option<Linked> {
+        self.next_shared(va, len)
     }
 
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G) {

@@ -42,7 +42,7 @@ pub(super) struct Place<'m, F, M> {
 
 impl<F: Format, M: Memory> Radix<F, M> {
     /// The level of places.
-    const PLACES: usize = F::LEVELS.len().saturating_sub(2);
+    pub(super) const PLACES: usize = F::LEVELS.len().saturating_sub(2);
 
     /// log2 of the bytes that a lowest node spans.
     pub(super) const NODE: u8 = F::LEVELS[Self::PLACES].shift;

@@ -10,15 +10,15 @@ use vellum_core::{
     Walk as _,
 };
 
-const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
+pub(super) const FRAME: PhysAddr = PhysAddr::new(0x60_0000);
 const COW: Change = Change::clearing(Attr::WRITE);
 
-fn pair<'s, D: Design>(shared: &'s D::Shared<'_>) -> (D::Table<'s>, D::Table<'s>) {
+pub(super) fn pair<'s, D: Design>(shared: &'s D::Shared<'_>) -> (D::Table<'s>, D::Table<'s>) {
     let make = |space| D::table(shared, space).expect("an empty arena has room");
     (make(1), make(2))
 }
 
-fn retire<T: PageTable>(tables: (T, T)) {
+pub(super) fn retire<T: PageTable>(tables: (T, T)) {
     recording(&Recorder::default(), |g| tables.0.retire(g));
     recording(&Recorder::default(), |g| tables.1.retire(g));
 }
@@ -42,7 +42,7 @@ fn share<T: PageTable>(
 }
 
 /// A parent with runs of several kinds, a soft entry and holes in every window.
-fn populate<D: Design, T: PageTable>(table: &mut T, oracle: &mut Oracle) {
+pub(super) fn populate<D: Design, T: PageTable>(table: &mut T, oracle: &mut Oracle) {
     let unit = page_bytes::<T>();
     for va in windows(table) {
         for (first, pages, attr) in [

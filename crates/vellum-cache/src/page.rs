@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   PageInfo, 40 bytes a frame
-//!  +---------+---------+--------------+----------------+---------------+----------+
-//!  | count   | maps    | state        | link           | owner         | index    |
-//!  | owners  | leaves  | READY DIRTY  | next in its    | file, or      | page in  |
-//!  |         |         | CACHED ANON  | chain, or left | family        | either   |
-//!  +---------+---------+--------------+----------------+---------------+----------+
+//!  +--------+--------+--------------+---------+----------------+-------------+---------+
+//!  | count  | maps   | state        | sharers | link           | owner       | index   |
+//!  | owners | leaves | READY DIRTY  | of a    | next in its    | file, or    | page in |
+//!  |        |        | CACHED ANON  | table   | chain, or left | family      | either  |
+//!  +--------+--------+--------------+---------+----------------+-------------+---------+
 //!     ^          ^
 //!     |          `- what a reverse map and PSS count: leaves only
 //!     `- leaves, the cache, and whoever works with the page now: at 0 the frame is free
@@ -18,6 +18,9 @@
 //!
 //! A block of several frames (for a large leaf) has a record for each, as if they were single; the
 //! first one's link says how many of them are still owned, and the block goes back as a whole.
+//!
+//! A leaf counts once, also in a part of a table that several spaces link (docs/adr/0018): `sharers` has
+//! how many they are, in the record of the frame where the part lies.
 //!
 //! # Invariants
 //!
@@ -47,6 +50,8 @@ pub struct PageInfo {
     count: Count,
     maps: AtomicU32,
     state: AtomicU32,
+    /// Of the first frame of a table's node; a page's frame has no use for it.
+    sharers: AtomicU32,
     pub(crate) link: AtomicU64,
     owner: AtomicU64,
     index: AtomicU64,
@@ -64,6 +69,7 @@ impl PageInfo {
             count: Count::new(),
             maps: AtomicU32::new(0),
             state: AtomicU32::new(0),
+            sharers: AtomicU32::new(0),
             link: AtomicU64::new(0),
             owner: AtomicU64::new(0),
             index: AtomicU64::new(0),
@@ -86,6 +92,16 @@ impl PageInfo {
     #[must_use]
     pub fn is_sole(&self) -> bool {
         self.count.is_sole()
+    }
+
+    /// What [`Memory::sharers`] is to give for a block that begins with this frame.
+    ///
+    /// # Safety
+    ///
+    /// As of that function; and whoever implements it with this is the only one to call it.
+    #[must_use]
+    pub const unsafe fn sharers(&self) -> &AtomicU32 {
+        &self.sharers
     }
 
     /// What holds of it.

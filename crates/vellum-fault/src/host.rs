@@ -20,7 +20,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error};
 use std::boxed::Box;
 use vellum_cache::{PageInfo, Pages};
@@ -108,6 +108,11 @@ impl Ram {
         stats.total - stats.free
     }
 
+    fn info(&self, pa: PhysAddr) -> Option<&PageInfo> {
+        let frame = pa.as_u64().wrapping_sub(ORIGIN) >> PAGE_SHIFT;
+        self.infos.get(usize::try_from(frame).ok()?)
+    }
+
     /// The first frame.
     #[must_use]
     pub fn first(&self) -> Pfn {
@@ -157,8 +162,14 @@ unsafe impl FrameSource for Ram {
 }
 
 // SAFETY: all frames are in the one allocation; a copy of the reference is the same memory, and
-// equality is identity.
-unsafe impl Memory for &Ram {}
+// equality is identity. Each frame has a record, whose word for sharers nobody else asks for; it is 0 to
+// begin with, and a table leaves it at 0 with the block.
+unsafe impl Memory for &Ram {
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        // SAFETY: the caller's.
+        self.info(block).map(|info| unsafe { info.sharers() })
+    }
+}
 
 impl PartialEq for Ram {
     fn eq(&self, other: &Self) -> bool {
@@ -195,6 +206,12 @@ impl<'r, T> HostSystem<'r, T> {
     pub fn new(ram: &'r Ram) -> Self {
         Self { ram, files: MemoryFiles::default(), swap: MemorySwap::default(), table: PhantomData }
     }
+
+    /// The RAM.
+    #[must_use]
+    pub const fn ram(&self) -> &'r Ram {
+        self.ram
+    }
 }
 
 // SAFETY: the records are in one vector, by frame from ORIGIN on, and there are as many as frames; they
@@ -207,8 +224,7 @@ unsafe impl<'r, T> Pages for HostSystem<'r, T> {
     }
 
     fn info(&self, pa: PhysAddr) -> Option<&PageInfo> {
-        let frame = pa.as_u64().wrapping_sub(ORIGIN) >> PAGE_SHIFT;
-        self.ram.infos.get(usize::try_from(frame).ok()?)
+        self.ram.info(pa)
     }
 
     fn each_info(&self, f: &mut impl FnMut(&PageInfo)) {

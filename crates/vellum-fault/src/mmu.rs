@@ -6,7 +6,7 @@
 //! # Invariants
 //!
 //! - Every leaf of a frame that has a record owns one share in it and is one of its `maps`, but for the
-//!   page of zeros.
+//!   page of zeros. A leaf in a part of the table that others link, too, is one leaf (`linked`).
 //! - The counters are the leaves and swap entries of the table, by kind, once nobody is changing it.
 
 use crate::engine::Engine;
@@ -21,6 +21,7 @@ mod cow;
 pub mod fault;
 mod file;
 mod fork;
+mod linked;
 mod punch;
 mod ranges;
 mod relocate;
@@ -42,6 +43,8 @@ pub struct Mmu<'e, S: System> {
     table: ManuallyDrop<S::Table>,
     cpus: S::Cpus,
     rss: Rss,
+    /// Other tables may link parts of this one, or have at some time.
+    links: bool,
 }
 
 type Detached<S> = <<S as System>::Table as PageTable>::Detached;
@@ -49,7 +52,7 @@ type Detached<S> = <<S as System>::Table as PageTable>::Detached;
 impl<'e, S: System> Mmu<'e, S> {
     /// See [`Engine::mmu`], whose contract this has.
     pub(crate) fn new(engine: &'e Engine<S>, table: S::Table, cpus: S::Cpus) -> Self {
-        Self { engine, table: ManuallyDrop::new(table), cpus, rss: Rss::default() }
+        Self { engine, table: ManuallyDrop::new(table), cpus, rss: Rss::default(), links: false }
     }
 
     /// The engine.
@@ -100,7 +103,16 @@ fn gather<'a, S: System, const N: usize>(
 ) -> Batch<&'a S::Cpus, impl FnMut(Gone) + use<'a, S, N>, Detached<S>, N> {
     // SAFETY: `cpus` and the table that this is used with are of one `Mmu`, so by the contract of
     // `Engine::mmu` the flush reaches whoever has cached anything of it.
-    unsafe { Batch::new(cpus, move |gone| release(engine, rss, gone)) }
+    unsafe { Batch::new(cpus, move |gone| release(engine, Some(rss), gone)) }
+}
+
+/// The same for who has counted what goes already, or counts it on.
+fn uncounted<'a, S: System, const N: usize>(
+    engine: &'a Engine<S>,
+    cpus: &'a S::Cpus,
+) -> Batch<&'a S::Cpus, impl FnMut(Gone) + use<'a, S, N>, Detached<S>, N> {
+    // SAFETY: as in `gather`.
+    unsafe { Batch::new(cpus, move |gone| release(engine, None, gone)) }
 }
 
 /// What only moves entries: nobody gets the frames, the leaves that were made before have them.
@@ -119,13 +131,15 @@ fn mover<'a, S: System, const N: usize>(
     }
 }
 
-/// Takes back what one entry had.
-fn release<S: System>(engine: &Engine<S>, rss: &Rss, gone: Gone) {
+/// Takes back what one entry had, and what it counted for.
+fn release<S: System>(engine: &Engine<S>, rss: Option<&Rss>, gone: Gone) {
     match gone {
         Gone::Run(run) => release_run(engine, rss, run),
         Gone::Soft(va, soft) => {
             if let Some(Marker::Swap(entry)) = Marker::of(soft) {
-                rss.sub(va, RssKind::Swap, 1);
+                if let Some(rss) = rss {
+                    rss.sub(va, RssKind::Swap, 1);
+                }
                 engine.system().swap().release(entry);
             }
         }
@@ -133,7 +147,7 @@ fn release<S: System>(engine: &Engine<S>, rss: &Rss, gone: Gone) {
 }
 
 /// Takes back the shares that leaves had.
-fn release_run<S: System>(engine: &Engine<S>, rss: &Rss, run: Run) {
+fn release_run<S: System>(engine: &Engine<S>, rss: Option<&Rss>, run: Run) {
     let dirty = run.attr.contains(Attr::DIRTY);
     let mut left = Tally::default();
     let mut pa = run.pa;
@@ -152,7 +166,9 @@ fn release_run<S: System>(engine: &Engine<S>, rss: &Rss, run: Run) {
         }
         pa = pa.wrapping_add(PAGE_SIZE);
     }
-    left.each(|kind, pages| rss.sub(run.va, kind, pages));
+    if let Some(rss) = rss {
+        left.each(|kind, pages| rss.sub(run.va, kind, pages));
+    }
 }
 
 /// Takes over what hardware noted: the page differs from its file. An anonymous page always does; if

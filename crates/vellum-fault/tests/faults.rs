@@ -7,6 +7,8 @@ mod common;
 #[cfg(not(miri))]
 #[path = "faults/files.rs"]
 mod files;
+#[path = "faults/forks.rs"]
+mod forks;
 #[cfg(not(miri))]
 #[path = "faults/large.rs"]
 mod large;
@@ -53,7 +55,7 @@ fn a_child_sees_what_its_parent_wrote_before_and_not_after<T: PageTable>(
         put(&mmu, page(i), 10 + i as u8);
     }
     mmu.fault(&region, page(5), Access::Read).unwrap();
-    mmu.copy_to(&mut child, BASE, region.len, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &region).unwrap();
     assert_eq!(child.rss().pages(RssKind::Anon), 4);
     mmu.fault(&region, page(0), Access::Write).unwrap();
     put(&mmu, page(0), 99);

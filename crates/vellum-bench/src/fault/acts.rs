@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 use vellum_cache::FileId;
 use vellum_core::{PAGE_SIZE, VirtAddr};
-use vellum_fault::{Access, Backing, Engine, Mmu, Region, Rights, Sharing, System};
+use vellum_fault::{Access, Backing, Engine, FaultError, Mmu, Region, Rights, Sharing, System};
 
 /// Pages of each act.
 pub(super) const PAGES: u64 = 4096;
@@ -59,6 +59,19 @@ fn touch<D: Design>(mmu: &Mmu<'_, SystemOf<'_, D>>, region: &Region, step: u64, 
     }
 }
 
+/// Writes each page, in a space that has been forked.
+fn store<D: Design>(mmu: &mut Mmu<'_, SystemOf<'_, D>>, region: &Region) {
+    for n in 0..PAGES {
+        let va = region.start.wrapping_add(n * PAGE_SIZE);
+        let stored = mmu.fault(region, va, Access::Write);
+        if stored == Err(FaultError::Exclusive) {
+            mmu.fault_exclusive(region, va, Access::Write).expect("RAM is large enough");
+        } else {
+            stored.expect("RAM is large enough");
+        }
+    }
+}
+
 /// A file of zeros that is in the page cache whole.
 fn cached_file<D: Design>(engine: &Engine<SystemOf<'_, D>>) -> FileId {
     let files = engine.system().files();
@@ -84,11 +97,11 @@ pub(super) fn turn<D: Design>(act: &mut impl FnMut(&mut dyn FnMut())) {
     act(&mut || touch::<D>(&parent, &second, 1, Access::Read));
     act(&mut || touch::<D>(&parent, &second, 1, Access::Write));
     act(&mut || {
-        let forked = parent.copy_to(&mut child, first.start, first.len, Sharing::Private);
+        let forked = parent.copy_to(&mut child, &first);
         forked.expect("RAM is large enough");
     });
-    act(&mut || touch::<D>(&parent, &first, 1, Access::Write));
-    act(&mut || touch::<D>(&child, &first, 1, Access::Write));
+    act(&mut || store::<D>(&mut parent, &first));
+    act(&mut || store::<D>(&mut child, &first));
     act(&mut || touch::<D>(&parent, &shared_file, 1, Access::Write));
     act(&mut || touch::<D>(&parent, &private_file, 1, Access::Write));
     act(&mut || touch::<D>(&parent, &read_file, 16, Access::Read));

@@ -14,6 +14,7 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::num::NonZeroUsize;
 use core::ptr::{NonNull, with_exposed_provenance_mut};
+use core::sync::atomic::AtomicU32;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use vellum_cache::{PageInfo, Pages};
@@ -129,8 +130,20 @@ unsafe impl FrameSource for Zone {
     }
 }
 
-// SAFETY: there is one source and one mapping, and every handle is of them.
-unsafe impl Memory for Zone {}
+// SAFETY: there is one source and one mapping, and every handle is of them. Each frame has a record, whose
+// word for sharers nobody else asks for; it is 0 to begin with, and a table leaves it at 0 with the block.
+unsafe impl Memory for Zone {
+    #[inline]
+    unsafe fn sharers(&self, block: PhysAddr) -> Option<&AtomicU32> {
+        // SAFETY: the caller's.
+        info(block).map(|info| unsafe { info.sharers() })
+    }
+}
+
+#[inline]
+fn info(pa: PhysAddr) -> Option<&'static PageInfo> {
+    INFOS.get((pa.as_u64().wrapping_sub(ORIGIN) >> PAGE_SHIFT) as usize)
+}
 
 /// The machine's parts, with tables of type `T`.
 #[derive(Debug)]
@@ -155,7 +168,7 @@ unsafe impl<T> Pages for Machine<T> {
 
     #[inline]
     fn info(&self, pa: PhysAddr) -> Option<&PageInfo> {
-        INFOS.get((pa.as_u64().wrapping_sub(ORIGIN) >> PAGE_SHIFT) as usize)
+        info(pa)
     }
 
     fn each_info(&self, f: &mut impl FnMut(&PageInfo)) {

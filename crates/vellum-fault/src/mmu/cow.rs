@@ -30,6 +30,10 @@ impl<S: System> Mmu<'_, S> {
     #[inline(never)]
     pub(super) fn break_cow(&self, fault: &Fault<'_>, span: Span) -> Step {
         let Entry::Leaf(pa, attr) = span.entry else { return Ok(None) };
+        if self.is_linked(fault.page()) {
+            // Others see it by this same leaf, whatever its record says.
+            return Err(FaultError::Exclusive);
+        }
         let system = self.engine.system();
         if pa == self.engine.zeros() {
             return self.own(fault, span, Page::zeroed(system)?);

@@ -20,6 +20,8 @@
 //!                shared           store    made writable                                minor
 //!   large leaf   private          store    as above if alone with all of it; or else    minor
 //!                                          Exclusive, and split
+//!   any that     private          store    Exclusive, and made its own (mmu/linked.rs)
+//!   others link
 //! ```
 //!
 //! Every row ends in one compare-and-set of an entry ([`PageTable::replace`]), but a copy in two (see
@@ -139,11 +141,12 @@ impl<S: System> Mmu<'_, S> {
     }
 
     /// The same for who has the space to himself, after [`FaultError::Exclusive`]: a large leaf that is
-    /// in the way is split. It never returns that error.
+    /// in the way is split, and a part of the table that other spaces link becomes its own. It never
+    /// returns that error.
     ///
     /// # Errors
     ///
-    /// [`FaultError`]; the leaf may have been split.
+    /// [`FaultError`]; the leaf may have been split, the part copied.
     pub fn fault_exclusive(
         &mut self,
         region: &Region,
@@ -154,7 +157,9 @@ impl<S: System> Mmu<'_, S> {
             Err(FaultError::Exclusive) => {}
             done => return done,
         }
-        self.split(va.align_down(PAGE_SHIFT)).map_err(|e| e.cause)?;
+        let page = va.align_down(PAGE_SHIFT);
+        self.make_own(page, PAGE_SIZE).map_err(|e| e.cause)?;
+        self.split(page).map_err(|e| e.cause)?;
         self.fault(region, va, access)
     }
 

@@ -6,53 +6,107 @@
 //!   parent swap 7     parent swap 7, child swap 7            the same
 //! ```
 //!
+//! Where the table can, whole parts of it are linked in the child's instead, and nothing is counted but
+//! what the child shows (mmu/linked.rs).
+//!
 //! Which ranges are worth giving is the space's business: what a fault could find again in a file need
 //! not be copied.
 
+use super::linked::shown;
 use super::rss::Tally;
 use super::{Mmu, RssKind, each_frame, gather};
-use crate::region::Sharing;
+use crate::engine::Engine;
+use crate::region::{Backing, Region, Sharing};
 use crate::soft::Marker;
 use crate::system::{Swap, System};
 use vellum_cache::page::PageInfo;
-use vellum_core::{Attr, Cause, Change, Entry, PageTable, RangeError, Run, Span, VirtAddr};
+use vellum_core::{
+    Cause, Change, Entry, Given, PAGE_SIZE, PageTable, RangeError, Run, Span, VirtAddr,
+};
 
 impl<S: System> Mmu<'_, S> {
-    /// Gives `child`, which maps nothing there, every page of the range.
+    /// Gives `child`, which maps nothing there, every page of the region.
     ///
     /// The child must not run before this has returned. Both are borrowed, so nobody faults meanwhile.
     ///
     /// # Errors
     ///
-    /// Out of memory. The child has exactly `[va, va + done)`, which the caller zaps or retires; the
+    /// Out of memory. The child has exactly the first `done` bytes, which the caller zaps or retires; the
     /// parent's pages may be read-only, which costs their next stores a fault.
     /// [`Cause::NonCanonical`] for a child of another engine, which would give the pages back elsewhere.
-    pub fn copy_to(
-        &mut self,
-        child: &mut Self,
-        va: VirtAddr,
-        len: u64,
-        sharing: Sharing,
-    ) -> Result<(), RangeError> {
+    pub fn copy_to(&mut self, child: &mut Self, region: &Region) -> Result<(), RangeError> {
+        let Region { start: va, len, sharing, backing, .. } = *region;
         if !core::ptr::eq(self.engine, child.engine) {
             return Err(RangeError { cause: Cause::NonCanonical(va), done: 0 });
         }
-        let change = match sharing {
-            Sharing::Private => Change::clearing(Attr::WRITE),
-            Sharing::Shared => Change::default(),
-        };
-        let Self { engine, table, cpus, rss } = self;
-        let Self { table: child_table, cpus: child_cpus, rss: child_rss, engine: child_engine } =
-            child;
+        if sharing == Sharing::Shared || len == 0 {
+            return self.share_with(child, va, len);
+        }
+        let links = backing == Backing::Anon;
+        let (mut done, mut refused) = (0, None);
+        self.own_ends(va, len).map_err(|e| RangeError { done: 0, ..e })?;
+        loop {
+            let rest = (va.wrapping_add(done), len - done);
+            match self.fork_to(child, rest, links) {
+                // A part that is linked already, and cannot be once more.
+                Err(RangeError { cause: Cause::Shared(at), done: more }) if refused != Some(at) => {
+                    done += more;
+                    refused = Some(at);
+                    self.make_own(at, PAGE_SIZE).map_err(|e| RangeError { done, ..e })?;
+                }
+                result => return result.map_err(|e| RangeError { done: done + e.done, ..e }),
+            }
+        }
+    }
+
+    /// Pages of a private region; parts of the table are linked, or entries copied.
+    fn fork_to(
+        &mut self,
+        child: &mut Self,
+        (va, len): (VirtAddr, u64),
+        links: bool,
+    ) -> Result<(), RangeError> {
+        let Self { engine, table, cpus, rss, links: may_link } = self;
         let mut gather_parent = gather::<S, 8>(engine, cpus, rss);
-        let mut gather_child = gather::<S, 2>(child_engine, child_cpus, child_rss);
+        let mut gather_child = gather::<S, 2>(child.engine, &child.cpus, &child.rss);
+        let (theirs, counts) = (&mut *child.table, &child.rss);
+        let change = Change::clearing(vellum_core::Attr::WRITE);
+        let mut linked = Tally::default();
+        let mut any = false;
+        let given_to = (theirs, &mut gather_child);
+        let shared = if links {
+            table.fork(va, len, &mut gather_parent, given_to, &mut |what| match what {
+                Given::Own(span) => given(engine, counts, span),
+                Given::Linked(span) => {
+                    any = true;
+                    shown(engine, span, &mut linked);
+                }
+            })
+        } else {
+            let each = &mut |span| given(engine, counts, span);
+            table.share(va, len, change, &mut gather_parent, given_to, each)
+        };
+        linked.each(|kind, pages| counts.add(va, kind, pages));
+        gather_parent.finish();
+        gather_child.finish();
+        *may_link |= any;
+        child.links |= any;
+        shared
+    }
+
+    /// Pages of a shared region.
+    fn share_with(&mut self, child: &mut Self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        let Self { engine, table, cpus, rss, .. } = self;
+        let mut gather_parent = gather::<S, 8>(engine, cpus, rss);
+        let mut gather_child = gather::<S, 2>(child.engine, &child.cpus, &child.rss);
+        let counts = &child.rss;
         let shared = table.share(
             va,
             len,
-            change,
+            Change::default(),
             &mut gather_parent,
-            (&mut **child_table, &mut gather_child),
-            &mut |span| given(engine, child_rss, span),
+            (&mut *child.table, &mut gather_child),
+            &mut |span| given(engine, counts, span),
         );
         gather_parent.finish();
         gather_child.finish();
@@ -61,7 +115,7 @@ impl<S: System> Mmu<'_, S> {
 }
 
 /// The child has got this: its shares.
-fn given<S: System>(engine: &super::Engine<S>, rss: &super::Rss, span: Span) {
+fn given<S: System>(engine: &Engine<S>, rss: &super::Rss, span: Span) {
     match span.entry {
         Entry::Hole => {}
         Entry::Leaf(pa, attr) => {

@@ -39,7 +39,18 @@ impl<S: System> Mmu<'_, S> {
             let is_lazy = droppable || given_up;
             info.maps() == 1 && (!state.contains(State::ANON) || is_lazy)
         };
-        self.zap_those(va, len, &which, f)
+        let mut done = 0;
+        while done < len {
+            let at = va.wrapping_add(done);
+            let (others, step) = self.co_owners(at, len - done);
+            if others == 0 {
+                // Takes no memory.
+                self.make_own(at, step).map_err(|e| e.cause)?;
+                self.zap_those(at, step, &which, f)?;
+            }
+            done += step;
+        }
+        Ok(())
     }
 
     /// Notes that the contents of the range's private pages may go (`MADV_FREE`), until they are
@@ -47,8 +58,10 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// A range that the table cannot hold.
+    /// A range that the table cannot hold, or out of memory for a part of the table that others link.
     pub fn give_up(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
+        // Others would lose the status by which they know that a page is in use.
+        self.make_own(va, len).map_err(|e| e.cause)?;
         self.harvest(va, len, Attr::STATUS, &mut |_| {})?;
         self.visit(va, len, &mut |span| {
             if let Entry::Leaf(pa, attr) = span.entry {

@@ -29,13 +29,10 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// Out of memory, for a large leaf of which a part stays: exactly `done` bytes are gone.
+    /// Out of memory, for a large leaf of which a part stays, or a part of the table that is linked:
+    /// exactly `done` bytes are gone. Not after [`split_ends`](Self::split_ends) of the same range.
     pub fn zap(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
-        let Self { engine, table, cpus, rss } = self;
-        let mut gather = gather::<S, 32>(engine, cpus, rss);
-        let done = table.unmap(va, len, &mut gather);
-        gather.finish();
-        done
+        if self.links { self.zap_linked(va, len) } else { self.zap_own(va, len) }
     }
 
     /// Takes every page out of the range, and leaves guard markers where they are.
@@ -73,7 +70,8 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// As [`zap`](Self::zap).
+    /// As [`zap`](Self::zap), and not after [`make_own`](Self::make_own) and
+    /// [`split_ends`](Self::split_ends).
     pub fn protect(
         &mut self,
         va: VirtAddr,
@@ -84,7 +82,8 @@ impl<S: System> Mmu<'_, S> {
         let attr = rights.attr();
         let set = if sharing == Sharing::Private { attr - Attr::WRITE } else { attr };
         let change = Change { set, clear: Attr::RWX - attr };
-        let Self { engine, table, cpus, rss } = self;
+        self.make_own(va, len).map_err(|e| RangeError { done: 0, ..e })?;
+        let Self { engine, table, cpus, rss, .. } = self;
         let mut gather = gather::<S, 8>(engine, cpus, rss);
         let done = table.protect(va, len, change, &mut gather);
         gather.finish();
@@ -103,7 +102,7 @@ impl<S: System> Mmu<'_, S> {
         }
         let (set, clear) = (Change::setting(Attr::ACCESSED), Change::clearing(Attr::ACCESSED));
         let changes = if attr.contains(Attr::ACCESSED) { [clear, set] } else { [set, clear] };
-        let Self { engine, table, cpus, rss } = self;
+        let Self { engine, table, cpus, rss, .. } = self;
         let mut gather = gather::<S, 8>(engine, cpus, rss);
         let mut done = Ok(());
         for change in changes {
@@ -211,6 +210,7 @@ impl<S: System> Mmu<'_, S> {
     /// Out of memory for the table: `done` bytes are guarded, and the pages behind may be gone.
     pub fn guard(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
         self.zap_pages(va, len)?;
+        self.make_own(va, len).map_err(|e| RangeError { done: 0, ..e })?;
         let Some(guard) = Marker::Guard.soft() else { return Ok(()) };
         let mut done = 0;
         while done < len {
@@ -233,8 +233,9 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// A range that the table cannot hold.
+    /// A range that the table cannot hold, or out of memory: no marker is gone.
     pub fn unguard(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
+        self.make_own(va, len).map_err(|e| e.cause)?;
         let end = va.wrapping_add(len);
         let mut from = va;
         loop {

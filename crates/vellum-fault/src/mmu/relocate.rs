@@ -36,6 +36,8 @@ impl<S: System> Mmu<'_, S> {
             return Ok(());
         }
         self.split_ends(from, len).map_err(|e| e.cause)?;
+        self.make_own(from, len).map_err(|e| e.cause)?;
+        self.make_own(to, len).map_err(|e| e.cause)?;
         if let Err(error) = self.alias(from, to, len) {
             self.drop_aliases(to, error.done)?;
             return Err(error.cause);
@@ -44,13 +46,14 @@ impl<S: System> Mmu<'_, S> {
         self.forget(from, len).map_err(|e| e.cause)
     }
 
-    /// Splits the large leaves that reach out of the range, so that what is done to the range after this
-    /// takes no memory for its ends.
+    /// Splits the large leaves that reach out of the range, and makes the linked parts that do its own, so
+    /// that what is done to the range after this takes no memory for its ends.
     ///
     /// # Errors
     ///
     /// Out of memory; one of the two may have been split.
     pub fn split_ends(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        self.own_ends(va, len)?;
         if len == 0 || S::Table::LEAVES == PAGE_SIZE {
             return Ok(());
         }

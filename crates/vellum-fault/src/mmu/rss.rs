@@ -108,13 +108,17 @@ pub(super) struct Tally([u64; 4]);
 
 impl Tally {
     pub(super) fn note(&mut self, kind: RssKind) {
+        self.note_all(kind, 1);
+    }
+
+    pub(super) fn note_all(&mut self, kind: RssKind, pages: u64) {
         let [anon, file, shmem, swap] = &mut self.0;
         *match kind {
             RssKind::Anon => anon,
             RssKind::File => file,
             RssKind::Shmem => shmem,
             RssKind::Swap => swap,
-        } += 1;
+        } += pages;
     }
 
     /// What was noted, as calls of `f`.

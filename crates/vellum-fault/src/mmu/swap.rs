@@ -39,13 +39,18 @@ impl<S: System> Mmu<'_, S> {
     ) -> Result<bool, Cause> {
         let page = va.align_down(PAGE_SHIFT);
         let system = self.engine.system();
+        if self.co_owners(page, PAGE_SIZE).0 > 0 {
+            return Ok(false);
+        }
+        // Nobody else links it, so this takes no memory.
+        self.make_own(page, PAGE_SIZE).map_err(|e| e.cause)?;
         let span = self.table.walk(page, &mut ())?;
         let Entry::Leaf(pa, attr) = span.entry else { return Ok(false) };
         if span.len != PAGE_SIZE || self.alone(pa, PAGE_SIZE).is_none() {
             return Ok(false);
         }
         let read_only = Change::clearing(Attr::WRITE);
-        let Self { engine, table, cpus, rss } = self;
+        let Self { engine, table, cpus, rss, .. } = self;
         let mut gather = gather::<S, 2>(engine, cpus, rss);
         let protected = table.protect(page, PAGE_SIZE, read_only, &mut gather);
         gather.finish();
@@ -72,6 +77,10 @@ impl<S: System> Mmu<'_, S> {
     #[inline(never)]
     pub(super) fn swap_in(&self, fault: &Fault<'_>, span: Span, entry: SwapEntry) -> Step {
         let system = self.engine.system();
+        if self.is_linked(fault.page()) {
+            // Before the device is asked.
+            return Err(FaultError::Exclusive);
+        }
         // A share while it is read, so that its place is not another page's by the time of the exchange.
         if !system.swap().share(entry) {
             return Ok(None);

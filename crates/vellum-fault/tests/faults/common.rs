@@ -8,7 +8,10 @@ use vellum_cache::page::State;
 use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, PhysMap, VirtAddr};
 use vellum_fault::host::designs::{Design, SystemOf, mmu};
 use vellum_fault::host::{HostSystem, Ram};
-use vellum_fault::{Backing, Engine, Marker, Mmu, Region, Rights, RssKind, Sharing, System};
+use vellum_fault::{
+    Access, Backing, Cost, Engine, FaultError, Marker, Mmu, Region, Rights, RssKind, Sharing,
+    System,
+};
 
 /// The system of these tests.
 pub(crate) type Host<'r, T> = HostSystem<'r, T>;
@@ -70,11 +73,33 @@ pub(crate) fn put<T: PageTable>(mmu: &Mmu<'_, Host<'_, T>>, va: VirtAddr, byte: 
     at(mmu, va, Attr::WRITE, Attr::STATUS, |p| unsafe { p.write(byte) })
 }
 
+/// What a leaf counts: something that three spaces can divide.
+const LEAF: u32 = 6;
+
+/// Faults, with the space for oneself where it takes that.
+pub(crate) fn fault<T: PageTable>(
+    mmu: &mut Mmu<'_, Host<'_, T>>,
+    region: &Region,
+    va: VirtAddr,
+    access: Access,
+) -> Result<Cost, FaultError> {
+    match mmu.fault(region, va, access) {
+        Err(FaultError::Exclusive) => mmu.fault_exclusive(region, va, access),
+        done => done,
+    }
+}
+
 /// Sees that every share, every `maps` and every counter is what the tables of these spaces, which are
 /// all that there are, say.
 pub(crate) fn audit<T: PageTable>(engine: &Engine<Host<'_, T>>, spaces: &[&Mmu<'_, Host<'_, T>>]) {
     let system = engine.system();
     let (mut maps, mut out) = (BTreeMap::<PhysAddr, u32>::new(), 0);
+    // A leaf in a part of tables that several link is one: so of it, each has a share.
+    let share = |mmu: &Mmu<'_, Host<'_, T>>, va| {
+        let spaces = mmu.co_owners(va, PAGE_SIZE).0 + 1;
+        assert_eq!(LEAF % spaces, 0, "{spaces} spaces");
+        LEAF / spaces
+    };
     for mmu in spaces {
         let mut rss = BTreeMap::<u8, u64>::new();
         mmu.visit(VirtAddr::new(0), 1 << 47, &mut |span| {
@@ -85,7 +110,8 @@ pub(crate) fn audit<T: PageTable>(engine: &Engine<Host<'_, T>>, spaces: &[&Mmu<'
                         if pa == engine.zeros() {
                             continue;
                         }
-                        *maps.entry(pa).or_default() += 1;
+                        *maps.entry(pa).or_default() +=
+                            share(mmu, span.va.wrapping_add(i * PAGE_SIZE));
                         let state = system.info(pa).unwrap().state();
                         let kind = match () {
                             () if state.contains(State::ANON) => RssKind::Anon,
@@ -113,8 +139,10 @@ pub(crate) fn audit<T: PageTable>(engine: &Engine<Host<'_, T>>, spaces: &[&Mmu<'
     for (pa, count) in &maps {
         let info = system.info(*pa).unwrap();
         let cached = u32::from(info.state().contains(State::CACHED));
-        assert_eq!((info.maps(), info.owners()), (*count, count + cached), "{pa}: {info:?}");
-        mapped += u64::from(*count);
+        assert_eq!(count % LEAF, 0, "{pa} is linked by a table that is not here");
+        let count = count / LEAF;
+        assert_eq!((info.maps(), info.owners()), (count, count + cached), "{pa}: {info:?}");
+        mapped += u64::from(count);
     }
     let mut counted = 0;
     system.each_info(&mut |info| counted += u64::from(info.maps()));

@@ -146,7 +146,7 @@ fn shared_zeros_are_one_page_for_all<T: PageTable>(
     let shared = region(Backing::File(file), Sharing::Shared, 4);
     mmu.fault(&shared, page(0), Access::Read).unwrap();
     assert_ne!(mmu.table().translate(page(0)), Some(engine.zeros()));
-    mmu.copy_to(&mut child, BASE, shared.len, Sharing::Shared).unwrap();
+    mmu.copy_to(&mut child, &shared).unwrap();
     child.fault(&shared, page(0), Access::Write).unwrap();
     put(&child, page(0), 7);
     assert_eq!(get(&mmu, page(0)), 7);

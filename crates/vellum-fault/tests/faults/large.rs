@@ -1,7 +1,7 @@
 //! Leaves of 2 MiB: zero fill, forks and copies of them, and parts that go, change or move. On designs
 //! without such leaves the same is done by pages.
 
-use crate::common::{self, BASE, Host, Spaces, anon, audit, get, page, put};
+use crate::common::{self, Host, Spaces, anon, audit, get, page, put};
 use vellum_core::{PAGE_SIZE, PageTable, VirtAddr};
 use vellum_fault::{Access, Cost, Engine, FaultError, Mmu, Region, Rights, RssKind, Sharing};
 
@@ -56,7 +56,7 @@ fn a_store_after_a_fork_copies_one_page_of_it<T: PageTable>(
     let region = huge(BLOCK);
     write(&mut mmu, &region, 0, 10);
     write(&mut mmu, &region, 100, 11);
-    mmu.copy_to(&mut child, BASE, region.len, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &region).unwrap();
     audit(engine, &[&mmu, &child]);
     write(&mut child, &region, 100, 99);
     assert_eq!((get(&mmu, page(100)), get(&child, page(100)), get(&child, page(0))), (11, 99, 10));
@@ -135,7 +135,7 @@ fn two_regions_may_have_a_part_each<T: PageTable>(
 ) {
     let region = huge(BLOCK);
     write(&mut mmu, &region, 0, 1);
-    mmu.copy_to(&mut child, BASE, region.len, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &region).unwrap();
     drop(child);
     // The space has noted two regions since, and rights that the table does not have yet of one.
     let lower = Region { len: 100 * PAGE_SIZE, ..region };

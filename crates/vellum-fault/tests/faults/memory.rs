@@ -191,7 +191,7 @@ scenario!(
     |e, s| {
         let [parent, child, _] = s;
         write(parent, &anon(4), 1, 44);
-        parent.copy_to(child, BASE, 4 * PAGE_SIZE, Sharing::Private).unwrap();
+        parent.copy_to(child, &anon(4)).unwrap();
     },
     |e, s| { faulted(s[0].fault(&anon(4), page(1), Access::Write)) }
 );
@@ -202,7 +202,7 @@ scenario!(
     |e, s| {
         let [parent, child, _] = s;
         write_large(parent);
-        parent.copy_to(child, BASE, 1024 * PAGE_SIZE, Sharing::Private).unwrap();
+        parent.copy_to(child, &anon(1024)).unwrap();
     },
     |e, s| {
         faulted(s[0].fault_exclusive(&Region { huge: true, ..anon(1024) }, page(64), Access::Write))
@@ -265,7 +265,7 @@ scenario!(
     |e, s| {
         let [parent, child, _] = s;
         child.zap(BASE, PAGES * PAGE_SIZE).unwrap();
-        ranged(parent.copy_to(child, BASE, PAGES * PAGE_SIZE, Sharing::Private))
+        ranged(parent.copy_to(child, &anon(PAGES)))
     },
     fn check<T: PageTable>(spaces: &Spaces<'_, '_, T>, done: u64) {
         let [parent, child, _] = spaces.each_ref().map(look_at_all);
@@ -340,6 +340,75 @@ scenario!(
     }
 );
 
+/// Bytes in two nodes of x86-64's lowest tables, which a fork links.
+fn forked<T: PageTable>(spaces: &mut Spaces<'_, '_, T>) {
+    let [parent, child, _] = spaces;
+    for n in (0..1024).step_by(32) {
+        write(parent, &anon(1024), n, n as u8 | 1);
+    }
+    parent.copy_to(child, &anon(1024)).unwrap();
+}
+
+scenario!(
+    ForkAgain,
+    false,
+    |e, s| { forked(s) },
+    |e, s| {
+        let [parent, _, second] = s;
+        second.zap(BASE, PAGES * PAGE_SIZE).unwrap();
+        // Ends that lie within parts that are linked already.
+        let middle = Region { start: page(100), len: 900 * PAGE_SIZE, ..anon(0) };
+        ranged(parent.copy_to(second, &middle))
+    },
+    fn check<T: PageTable>(spaces: &Spaces<'_, '_, T>, done: u64) {
+        let [parent, _, second] = spaces.each_ref().map(look_at_all);
+        let done = done as usize + 100;
+        assert_eq!(second[100..done], parent[100..done]);
+        assert!(second[done..].iter().all(|&there| there == There::Nothing));
+    }
+);
+
+scenario!(StoreAfterFork, true, |e, s| { forked(s) }, |e, s| {
+    faulted(common::fault(&mut s[0], &anon(1024), page(64), Access::Write))
+});
+
+scenario!(
+    ZapAfterFork,
+    false,
+    |e, s| { forked(s) },
+    |e, s| { ranged(s[0].zap(page(3), 1000 * PAGE_SIZE)) },
+    fn partly(before: &[There], done: u64) -> Vec<Option<There>> {
+        let gone = |n: usize| (3..3 + done as usize).contains(&n);
+        let left = |n: usize| if gone(n) { There::Nothing } else { before[n] };
+        (0..before.len()).map(|n| Some(left(n))).collect()
+    }
+);
+
+scenario!(ProtectAfterFork, false, |e, s| { forked(s) }, |e, s| {
+    ranged(s[0].protect(page(3), 700 * PAGE_SIZE, Rights::READ, Sharing::Private))
+});
+
+scenario!(MoveAfterFork, false, |e, s| { forked(s) }, |e, s| {
+    let to = page(5000 * 512 + 11);
+    match s[0].relocate(page(3), to, 1000 * PAGE_SIZE) {
+        Ok(()) => Ok(()),
+        Err(cause) => {
+            assert!(matches!(cause, vellum_core::Cause::OutOfFrames(_)), "{cause}");
+            let left = &mut |span| panic!("left: {span:?}");
+            assert_eq!(s[0].visit(to, 1000 * PAGE_SIZE, left), Ok(()));
+            Err(Stopped::Before)
+        }
+    }
+});
+
+scenario!(GiveUpAfterFork, false, |e, s| { forked(s) }, |e, s| {
+    let given_up = s[0].give_up(page(0), 700 * PAGE_SIZE);
+    given_up.map_err(|cause| {
+        assert!(matches!(cause, vellum_core::Cause::OutOfFrames(_)), "{cause}");
+        Stopped::Before
+    })
+});
+
 macro_rules! every {
     ($($test:ident: $scenario:ident),* $(,)?) => {
         macro_rules! design {
@@ -370,4 +439,10 @@ every! {
     unmapping_a_part: ZapOfPart,
     protecting_a_part: ProtectOfPart,
     guarding: Guard,
+    a_fork_after_a_fork: ForkAgain,
+    a_store_after_a_fork: StoreAfterFork,
+    unmapping_a_part_after_a_fork: ZapAfterFork,
+    protecting_a_part_after_a_fork: ProtectAfterFork,
+    a_move_after_a_fork: MoveAfterFork,
+    giving_up_after_a_fork: GiveUpAfterFork,
 }

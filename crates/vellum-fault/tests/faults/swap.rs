@@ -1,10 +1,8 @@
 //! Pages that are out: coming back, forks and moves of them, and a device that fails.
 
-use crate::common::{self, BASE, Host, Spaces, anon, audit, get, page, put};
+use crate::common::{self, Host, Spaces, anon, audit, get, page, put};
 use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
-use vellum_fault::{
-    Access, Cost, Deny, Engine, FaultError, Mmu, Region, RssKind, Sharing, Signal, System,
-};
+use vellum_fault::{Access, Cost, Deny, Engine, FaultError, Mmu, Region, RssKind, Signal, System};
 
 /// Writes `byte` to page `n`, and takes it out.
 fn write_out<T: PageTable>(mmu: &mut Mmu<'_, Host<'_, T>>, region: &Region, n: u64, byte: u8) {
@@ -41,7 +39,7 @@ fn a_fork_shares_what_is_out_and_each_side_gets_its_own<T: PageTable>(
 ) {
     let region = anon(8);
     write_out(&mut mmu, &region, 3, 30);
-    mmu.copy_to(&mut child, BASE, region.len, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &region).unwrap();
     assert_eq!((child.rss().pages(RssKind::Swap), engine.system().swap().count_used()), (1, 1));
     assert_eq!(child.fault(&region, page(3), Access::Write), Ok(Cost::Major));
     put(&child, page(3), 31);
@@ -82,7 +80,7 @@ fn only_what_is_one_tables_alone_goes_out<T: PageTable>(
     mmu.fault(&region, page(0), Access::Write).unwrap();
     mmu.fault(&region, page(1), Access::Read).unwrap();
     mmu.fault(&region, page(2), Access::Write).unwrap();
-    mmu.copy_to(&mut child, page(0), PAGE_SIZE, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &anon(1)).unwrap();
     let store = |bytes: vellum_core::FrameBytes<'_>| Some(engine.system().swap().store(bytes));
     assert_eq!(mmu.page_out(page(0), store), Ok(false), "the child has it too");
     assert_eq!(mmu.page_out(page(1), store), Ok(false), "the page of zeros");

@@ -95,7 +95,7 @@ fn both_stores_to_a_page_that_a_child_has_are_there<T: PageTable + Send + Sync>(
     for n in 0..PAGES {
         store(&mmu, &region, page(n).wrapping_add(16), 1000 + n);
     }
-    mmu.copy_to(&mut child, BASE, region.len, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &region).unwrap();
     store_both(&mmu, &region);
     for n in 0..PAGES {
         assert_eq!(load(&mmu, page(n).wrapping_add(16)), 1000 + n, "what was there is copied");
@@ -112,7 +112,7 @@ fn parent_and_child_part_at_once<T: PageTable + Send + Sync>(
     for n in 0..PAGES {
         store(&mmu, &region, page(n).wrapping_add(8), n);
     }
-    mmu.copy_to(&mut child, BASE, region.len, Sharing::Private).unwrap();
+    mmu.copy_to(&mut child, &region).unwrap();
     thread::scope(|scope| {
         for (space, value) in [(&mmu, 100), (&child, 200)] {
             let (start, region) = (&start, &region);

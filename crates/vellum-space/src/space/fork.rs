@@ -18,7 +18,6 @@ use super::{AddressSpace, pages_of};
 use crate::errno::Errno;
 use crate::vma::{Anon, VmFlags, Vma};
 use lock_api::{RawRwLock, RwLock};
-use vellum_core::VirtAddr;
 use vellum_fault::{Mmu, System};
 
 impl<'e, S: System, L: RawRwLock> AddressSpace<'e, S, L> {
@@ -76,9 +75,7 @@ impl<S: System> Parts<'_, S> {
         if anon.is_none() && (wiped || !vma.has_had_guards()) {
             return Ok(());
         }
-        let (start, len) = (VirtAddr::new(found.start), found.end - found.start);
-        self.mmu
-            .copy_to(&mut child.mmu, start, len, vma.sharing())
-            .map_err(|e| Errno::from(e.cause))
+        let region = vma.region(found.start, found.end, 0);
+        self.mmu.copy_to(&mut child.mmu, &region).map_err(|e| Errno::from(e.cause))
     }
 }

@@ -88,6 +88,8 @@ impl<S: System> Parts<'_, S> {
             return Ok(());
         }
         self.split_leaves(start, end)?;
+        let (va, len) = (VirtAddr::new(start), end - start);
+        self.mmu.make_own(va, len).map_err(|e| Errno::from(e.cause))?;
         let count = pages(end - start);
         let mut promised = false;
         if new.contains(VmFlags::WRITE) {
@@ -115,9 +117,7 @@ impl<S: System> Parts<'_, S> {
         self.used.count_kind(old, count, false);
         self.used.count_kind(new, count, true);
         let vma = Vma { flags: new, ..found.vma };
-        self.mmu
-            .protect(VirtAddr::new(start), end - start, new.rights(), vma.sharing())
-            .map_err(|e| Errno::from(e.cause))?;
+        self.mmu.protect(va, len, new.rights(), vma.sharing()).map_err(|e| Errno::from(e.cause))?;
         let kinds = VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED;
         if old & kinds == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Its private copies are made now, so that no store has to wait for memory.

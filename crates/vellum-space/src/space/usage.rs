@@ -19,7 +19,7 @@ use crate::vma_map::PageRange;
 use core::ops::{AddAssign, ControlFlow};
 use lock_api::RawRwLock;
 use vellum_cache::page::State;
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, VirtAddr, Walk};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, Span, VirtAddr, Walk};
 use vellum_fault::{Marker, System};
 
 /// Bits behind the point of a share.
@@ -90,7 +90,8 @@ impl Usage {
         self.pss >> PSS_SHIFT
     }
 
-    /// Adds a page that `maps` leaves map.
+    /// Adds a page that is to be divided by `maps`: the leaves that map it, times the spaces that have this
+    /// one in common. So the parts of a page that spaces have add up to it, however they came by it.
     fn add_page(&mut self, state: State, attr: Attr, maps: u32, is_locked: bool) {
         let dirty = attr.contains(Attr::DIRTY) || state.contains(State::DIRTY);
         let share = (PAGE_SIZE << PSS_SHIFT) / u64::from(maps.max(1));
@@ -148,7 +149,7 @@ impl<S: System> Parts<'_, S> {
             match span.entry {
                 Entry::Leaf(pa, attr) => {
                     let anonymous = usage.anonymous;
-                    self.add_run(&mut usage, pa, attr, span.len, is_locked);
+                    self.add_span(&mut usage, (span, pa, attr), is_locked);
                     if self.is_large(span.va) {
                         usage.anon_huge += usage.anonymous - anonymous;
                     }
@@ -172,7 +173,31 @@ impl<S: System> Parts<'_, S> {
             && table.walk(va, &mut ()).is_ok_and(|leaf| leaf.len > PAGE_SIZE)
     }
 
-    fn add_run(&self, usage: &mut Usage, pa: PhysAddr, attr: Attr, len: u64, is_locked: bool) {
+    /// Adds leaves that follow each other, part by part of the table: others may have some of them, too.
+    fn add_span(
+        &self,
+        usage: &mut Usage,
+        (span, pa, attr): (Span, PhysAddr, Attr),
+        is_locked: bool,
+    ) {
+        let mut done = 0;
+        while done < span.len {
+            let (others, len) = self.mmu.co_owners(span.va.wrapping_add(done), span.len - done);
+            let run = (pa.wrapping_add(done), len);
+            self.add_run(usage, run, attr, others.saturating_add(1), is_locked);
+            done += len;
+        }
+    }
+
+    /// Adds leaves that `spaces` spaces have in common.
+    fn add_run(
+        &self,
+        usage: &mut Usage,
+        (pa, len): (PhysAddr, u64),
+        attr: Attr,
+        spaces: u32,
+        is_locked: bool,
+    ) {
         let engine = self.mmu.engine();
         for offset in (0..len).step_by(PAGE_SIZE as usize) {
             let at = pa.wrapping_add(offset);
@@ -180,7 +205,8 @@ impl<S: System> Parts<'_, S> {
                 continue;
             }
             if let Some(info) = engine.system().info(at) {
-                usage.add_page(info.state(), attr, info.maps(), is_locked);
+                let maps = info.maps().saturating_mul(spaces);
+                usage.add_page(info.state(), attr, maps, is_locked);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::thread;
 use vellum_core::{PAGE_SIZE, VirtAddr};
 use vellum_fault::host::designs::mmu;
 use vellum_fault::host::{HostSystem, Ram};
-use vellum_fault::{Engine, Sharing};
+use vellum_fault::{Backing, Engine, Region, Rights, Sharing};
 use vellum_radix::{Radix, X86_64};
 use vellum_space::abi::{madv, map, prot};
 use vellum_space::{AddressSpace, Errno, Layout, Limits, Process, Rules, write_processes};
@@ -104,8 +104,18 @@ fn no_child_is_of_another_engine() {
         assert_eq!(child.err(), Some(Errno::Einval));
         let mut parent = mmu(own, Table::new(&ram).unwrap());
         let mut child = mmu(foreign, Table::new(&other).unwrap());
-        let at = VirtAddr::new(BASE);
-        assert!(parent.copy_to(&mut child, at, PAGE_SIZE, Sharing::Private).is_err());
+        let region = Region {
+            start: VirtAddr::new(BASE),
+            len: PAGE_SIZE,
+            rights: Rights::RW,
+            backing: Backing::Anon,
+            sharing: Sharing::Private,
+            index: 0,
+            family: 1,
+            huge: false,
+            around: 1,
+        };
+        assert!(parent.copy_to(&mut child, &region).is_err());
         assert_eq!(rules.committed(), 1);
     }
     assert_eq!((other.frames_in_use(), rules.committed()), (before, 0));

@@ -1,0 +1,173 @@
+//! Parts of a table that other tables link, too: after a fork, until somebody changes them.
+//!
+//! ```text
+//!   parent    child                    a store to a page of the part, in the child
+//!     \\       /                       fault            refused: Cause::Shared -> Exclusive
+//!      v     v                         fault_exclusive  the child's own copy of the part; then as always
+//!   [ leaves ]   frames: owners 1, maps 1                 owners 2, maps 2: copy-on-write of the page
+//! ```
+//!
+//! What is done to pages here makes parts this table's own first ([`Mmu::make_own`]), but for a zap of all
+//! of one: that drops the link, and the others keep the leaves.
+//!
+//! # Invariants
+//!
+//! - A frame's shares and `maps` count leaves, and a leaf in a part that several tables link is one. So
+//!   whoever looks at a frame's count to learn whether a page is his alone looks first whether the part is.
+//! - A space's own counters ([`Rss`](super::Rss)) count what it shows: a linked part's pages in every space
+//!   that links it.
+//! - Only pages of private anonymous regions are in linked parts, so that no change of a file meets one.
+//! - `links` is false only if no part of the table is linked.
+
+use super::rss::Tally;
+use super::{Mmu, RssKind, each_frame, gather, uncounted};
+use crate::engine::Engine;
+use crate::soft::Marker;
+use crate::system::{Swap, System};
+use core::ops::ControlFlow;
+use vellum_core::{Entry, Linked, PAGE_SIZE, PageTable, RangeError, Run, Span, VirtAddr};
+
+impl<S: System> Mmu<'_, S> {
+    /// How many other spaces have the page at `va` by the same leaf, which its record counts once, and for
+    /// how many bytes from there on that is so. What a reader of `maps` has to know, too.
+    pub fn co_owners(&self, va: VirtAddr, len: u64) -> (u32, u64) {
+        if !self.links {
+            return (0, len);
+        }
+        match self.table.next_linked(va, len) {
+            None => (0, len),
+            Some(part) if part.va > va => (0, part.va.as_u64().wrapping_sub(va.as_u64()).min(len)),
+            Some(part) => {
+                let behind = va.as_u64().wrapping_sub(part.va.as_u64());
+                (part.others, part.len.saturating_sub(behind).min(len))
+            }
+        }
+    }
+
+    /// Whether the page at `va` is in a part that cannot be changed before it is this table's own.
+    pub(super) fn is_linked(&self, va: VirtAddr) -> bool {
+        self.links && self.table.next_linked(va, PAGE_SIZE).is_some()
+    }
+
+    /// Makes every part of the table that has a piece in the range this table's own. Costs a copy of what
+    /// others link still, and nothing where no fork was.
+    ///
+    /// # Errors
+    ///
+    /// Out of memory: no page has changed, and what is before `done` is its own.
+    pub fn make_own(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        if !self.links || len == 0 {
+            return Ok(());
+        }
+        let Self { engine, table, cpus, .. } = self;
+        // The last that has a link takes its leaves back, also if it has become that just now; the pages
+        // are there all the same.
+        let mut gather = uncounted::<S, 4>(engine, cpus);
+        let done = table.unshare(va, len, &mut gather, &mut |span| copied(engine, span));
+        gather.finish();
+        done
+    }
+
+    /// The same for the parts that reach out of the range at its ends.
+    ///
+    /// # Errors
+    ///
+    /// As of [`make_own`](Self::make_own).
+    pub(super) fn own_ends(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        if !self.links || len == 0 {
+            return Ok(());
+        }
+        for page in [va, va.wrapping_add(len - PAGE_SIZE)] {
+            let part = self.table.next_linked(page, PAGE_SIZE);
+            if part.is_some_and(|part| !is_within(&part, va, len)) {
+                self.make_own(page, PAGE_SIZE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything out of a range in which parts may be linked.
+    #[cold]
+    pub(super) fn zap_linked(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        let mut done = 0;
+        while done < len {
+            let (at, left) = (va.wrapping_add(done), len - done);
+            let step = match self.table.next_linked(at, left) {
+                None => self.zap_own(at, left).map(|()| left),
+                Some(part) if part.va > at => {
+                    let own = part.va.as_u64().wrapping_sub(at.as_u64());
+                    self.zap_own(at, own).map(|()| own)
+                }
+                Some(part) if is_within(&part, at, left) => self.drop_link(part),
+                Some(_) => self.make_own(at, PAGE_SIZE).map(|()| 0),
+            };
+            done += step.map_err(|e| RangeError { done: done + e.done, ..e })?;
+        }
+        Ok(())
+    }
+
+    /// Takes out a linked part whole, and all that follow it; how many bytes that was.
+    fn drop_link(&mut self, part: Linked) -> Result<u64, RangeError> {
+        let Linked { va, len, .. } = part;
+        let Self { engine, table, cpus, rss, .. } = self;
+        let mut there = Tally::default();
+        table.visit(va, len, &mut |span| {
+            shown(engine, span, &mut there);
+            ControlFlow::Continue(())
+        })?;
+        let mut gather = uncounted::<S, 4>(engine, cpus);
+        let done = table.unmap(va, len, &mut gather);
+        gather.finish();
+        done?;
+        there.each(|kind, pages| rss.sub(va, kind, pages));
+        Ok(len)
+    }
+
+    /// Takes everything out of a range in which no part is linked.
+    pub(super) fn zap_own(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        let Self { engine, table, cpus, rss, .. } = self;
+        let mut gather = gather::<S, 32>(engine, cpus, rss);
+        let done = table.unmap(va, len, &mut gather);
+        gather.finish();
+        done
+    }
+}
+
+/// Whether a part lies in a range whole.
+const fn is_within(part: &Linked, va: VirtAddr, len: u64) -> bool {
+    let before = part.va.as_u64().wrapping_sub(va.as_u64());
+    before < len && part.len <= len - before
+}
+
+/// A copy of a part names this, too.
+fn copied<S: System>(engine: &Engine<S>, span: Span) {
+    match span.entry {
+        Entry::Hole => {}
+        Entry::Leaf(pa, attr) => {
+            let run = Run::new(span.va, pa, span.len, attr);
+            each_frame(engine, run, vellum_cache::PageInfo::mapped_again);
+        }
+        Entry::Soft(soft) => {
+            if let Some(Marker::Swap(entry)) = Marker::of(soft) {
+                let shared = engine.system().swap().share(entry);
+                debug_assert!(shared, "the entry that was copied has a share");
+            }
+        }
+    }
+}
+
+/// Counts what a span of a linked part shows: pages of private anonymous regions, and what is out.
+pub(super) fn shown<S: System>(engine: &Engine<S>, span: Span, tally: &mut Tally) {
+    match span.entry {
+        Entry::Hole => {}
+        Entry::Leaf(pa, _) => {
+            let behind = engine.zeros().as_u64().wrapping_sub(pa.as_u64());
+            tally.note_all(RssKind::Anon, span.len / PAGE_SIZE - u64::from(behind < span.len));
+        }
+        Entry::Soft(soft) => {
+            if matches!(Marker::of(soft), Some(Marker::Swap(_))) {
+                tally.note(RssKind::Swap);
+            }
+        }
+    }
+}

@@ -54,6 +54,9 @@ pub trait PageTable: Walk {
     /// exchange them. A leaf of several entries (Arm's contiguous hint) takes `&mut self` to change.
     const REPLACEABLE: u64 = Self::LEAVES;
 
+    /// How many bytes the parts translate that [`move_parts`](Self::move_parts) moves; 0 if it moves none.
+    const PART: u64 = 0;
+
     /// How many bits of a [`Soft`](crate::Soft) value an entry can hold.
     const SOFT_BITS: u8;
 
@@ -303,6 +306,26 @@ pub trait PageTable: Walk {
     fn next_linked(&self, va: VirtAddr, len: u64) -> Option<Linked> {
         let _ = (va, len);
         None
+    }
+
+    /// Moves everything in `[from, from + len)` to `to`, part by part, whatever is in them: accessed and
+    /// dirty stay with the leaves, linked parts linked, and nothing goes into the gather but flushes. Where
+    /// both addresses and the length are multiples of [`PART`](Self::PART), ranges that do not overlap.
+    /// `false` if it cannot be done in that way, and nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::Mapped`] if something is at `to` already, [`Cause::OutOfFrames`], or a range that the table
+    /// cannot hold; nothing was moved.
+    fn move_parts<G: Gather<Self::Detached>>(
+        &mut self,
+        from: VirtAddr,
+        to: VirtAddr,
+        len: u64,
+        gather: &mut G,
+    ) -> Result<bool, Cause> {
+        let _ = (from, to, len, gather);
+        Ok(false)
     }
 }
 

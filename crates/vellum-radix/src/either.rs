@@ -261,6 +261,7 @@ impl<A: PageTable, B: PageTable> PageTable for Either<A, B> {
     type Detached = Either<A::Detached, B::Detached>;
     const LEAVES: u64 = A::LEAVES & B::LEAVES;
     const REPLACEABLE: u64 = A::REPLACEABLE & B::REPLACEABLE;
+    const PART: u64 = if A::PART == B::PART { A::PART } else { 0 };
     const SOFT_BITS: u8 = if A::SOFT_BITS < B::SOFT_BITS { A::SOFT_BITS } else { B::SOFT_BITS };
 
     fn canonical(&self) -> Canonical {
@@ -410,6 +411,16 @@ impl<A: PageTable, B: PageTable> PageTable for Either<A, B> {
 
     fn next_linked(&self, va: VirtAddr, len: u64) -> Option<Linked> {
         ask!(self, table => table.next_linked(va, len))
+    }
+
+    fn move_parts<G: Gather<Self::Detached>>(
+        &mut self,
+        from: VirtAddr,
+        to: VirtAddr,
+        len: u64,
+        gather: &mut G,
+    ) -> Result<bool, Cause> {
+        forward!(self, gather, table => table.move_parts(from, to, len, gather))
     }
 
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G) {

@@ -38,6 +38,7 @@ mod frames;
 mod group;
 mod half;
 mod map;
+mod moves;
 mod near;
 mod node;
 mod protect;

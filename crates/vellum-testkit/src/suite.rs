@@ -166,6 +166,7 @@ macro_rules! conformance {
                 linked::fork_gives_the_child_the_same_pages
                 linked::changes_after_a_fork_stay_with_the_table
                 linked::fork_gives_exactly_what_it_says_when_frames_run_out
+                linked::parts_move_whole_or_not_at_all
                 linked::holes_are_filled_where_there_are_some
                 flushes::no_flush_is_missed
                 flushes::every_spoilt_flush_is_noticed

@@ -1,14 +1,17 @@
 //! Moving pages to another place of the same space.
 //!
 //! ```text
-//!   old   [f1][f2][ ][swap 7][f3]           0. large leaves at the ends are split
-//!                                           1. what is there is mapped at the new place too
-//!          |   |        |     |             2. the old entries go, and nobody gets their frames
-//!   new   [f1][f2][ ][swap 7][f3]
+//!   old   [f1][f2]|parts parts parts|[ ][swap 7]      0. large leaves at the ends are split
+//!                                                     1. the ends are mapped at the new place too
+//!          |   |        |               |             2. whole parts of the table move there
+//!          v   v        v               v             3. the old entries go, and nobody gets their frames
+//!   new   [f1][f2]|parts parts parts|[ ][swap 7]
 //! ```
 //!
-//! Between the two a page is reached by both addresses, which is one page all the while. If memory for
-//! the table runs out in step 1, the new entries go again and nothing has happened.
+//! Parts are moved where both places are equally aligned and the table can; otherwise all is mapped
+//! twice. Between 1 and 3 a page is reached by both addresses, which is one page all the while. If memory
+//! for the table runs out in 1, or before anything has moved in 2, the new entries go again and nothing
+//! has happened.
 //!
 //! # Invariants
 //!
@@ -17,10 +20,24 @@
 
 use super::{Mmu, mover};
 use crate::system::System;
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 use vellum_core::{
     Cause, Entry, PAGE_SIZE, PageTable, RangeError, ReplaceError, Run, Span, VirtAddr, Walk,
 };
+
+/// Which bytes of the range are parts of the table that can move whole; all of them where that is not so, to
+/// be refused.
+fn whole_parts<S: System>(from: VirtAddr, to: VirtAddr, len: u64) -> Range<u64> {
+    let part = S::Table::PART;
+    if !part.is_power_of_two() || (from.as_u64() ^ to.as_u64()) & (part - 1) != 0 {
+        return 0..len;
+    }
+    let start = from.as_u64().wrapping_neg() & (part - 1);
+    match len.checked_sub(start) {
+        Some(rest) if rest >= part => start..start + (rest & !(part - 1)),
+        _ => 0..len,
+    }
+}
 
 /// Spans that are read at a time, since a visit may not change the table.
 const SPANS: usize = 16;
@@ -36,14 +53,61 @@ impl<S: System> Mmu<'_, S> {
             return Ok(());
         }
         self.split_ends(from, len).map_err(|e| e.cause)?;
-        self.make_own(from, len).map_err(|e| e.cause)?;
-        self.make_own(to, len).map_err(|e| e.cause)?;
-        if let Err(error) = self.alias(from, to, len) {
-            self.drop_aliases(to, error.done)?;
-            return Err(error.cause);
+        self.own_ends(to, len).map_err(|e| e.cause)?;
+        let whole = whole_parts::<S>(from, to, len);
+        let ends = [(0, whole.start), (whole.end, len - whole.end)];
+        let mut aliased = [(0, 0); 3];
+        let moved = self.move_all((from, to), ends, whole, &mut aliased);
+        if let Err(cause) = moved {
+            for (offset, len) in aliased {
+                self.drop_aliases(to.wrapping_add(offset), len)?;
+            }
+            return Err(cause);
         }
         // No leaf reaches out of the range, so none has to be split, and no memory is needed.
         self.forget(from, len).map_err(|e| e.cause)
+    }
+
+    /// Maps the ends at the new place too, and moves what is between them or maps it there too; `aliased` is
+    /// what was mapped twice, by offset and length.
+    fn move_all(
+        &mut self,
+        (from, to): (VirtAddr, VirtAddr),
+        ends: [(u64, u64); 2],
+        whole: Range<u64>,
+        aliased: &mut [(u64, u64); 3],
+    ) -> Result<(), Cause> {
+        let [first, last, middle] = aliased;
+        for ((offset, len), done) in ends.into_iter().zip([first, last]) {
+            self.alias_part((from, to), (offset, len), done)?;
+        }
+        let (start, len) = (whole.start, whole.end - whole.start);
+        let (here, there) = (from.wrapping_add(start), to.wrapping_add(start));
+        if len == 0 {
+            return Ok(());
+        }
+        let mut gather = mover::<S, 4>(self.engine, &self.cpus);
+        let moved = self.table.move_parts(here, there, len, &mut gather);
+        gather.finish();
+        if moved? {
+            return Ok(());
+        }
+        self.alias_part((from, to), (start, len), middle)
+    }
+
+    /// Maps a part of a range at its new place too, after making it this table's own at both.
+    fn alias_part(
+        &mut self,
+        (from, to): (VirtAddr, VirtAddr),
+        (offset, len): (u64, u64),
+        done: &mut (u64, u64),
+    ) -> Result<(), Cause> {
+        let (here, there) = (from.wrapping_add(offset), to.wrapping_add(offset));
+        self.make_own(here, len).map_err(|e| e.cause)?;
+        self.make_own(there, len).map_err(|e| e.cause)?;
+        let result = if len == 0 { Ok(()) } else { self.alias(here, there, len) };
+        *done = (offset, result.map_or_else(|e| e.done, |()| len));
+        result.map_err(|e| e.cause)
     }
 
     /// Splits the large leaves that reach out of the range, and makes the linked parts that do its own, so

@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 use std::sync::Barrier;
 use std::thread;
 use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
-use vellum_fault::{Access, Engine, FaultError, Mmu, Rights, RssKind, Sharing, System};
+use vellum_fault::{Access, Engine, FaultError, Mmu, Region, Rights, RssKind, Sharing, System};
 
 /// Three of x86-64's lowest nodes.
 const PAGES: u64 = 3 * 512;
@@ -56,7 +56,7 @@ fn both_see_what_was_there_and_what_they_store<T: PageTable>(
     }
     store(&mut parent, STEP, 100);
     for n in written() {
-        let theirs = if n / STEP % 3 == 0 { 200 } else { byte(n) };
+        let theirs = if (n / STEP).is_multiple_of(3) { 200 } else { byte(n) };
         let own = if n == STEP { 100 } else { byte(n) };
         assert_eq!((get(&parent, page(n)), get(&child, page(n))), (own, theirs), "page {n}");
     }
@@ -191,7 +191,7 @@ fn what_is_out_comes_back_in_both<T: PageTable>(
     let swap = engine.system().swap();
     for n in written() {
         store(&mut parent, n, byte(n));
-        if n % (2 * STEP) == 0 {
+        if n.is_multiple_of(2 * STEP) {
             assert_eq!(parent.page_out(page(n), |bytes| Some(swap.store(bytes))), Ok(true));
         }
     }
@@ -211,6 +211,42 @@ fn what_is_out_comes_back_in_both<T: PageTable>(
         store(&mut child, n, 5);
     }
     audit(engine, &[&child]);
+}
+
+/// Where both places are equally aligned, whole nodes move: without memory, and linked as they are.
+fn what_is_linked_moves<T: PageTable>(
+    engine: &Engine<Host<'_, T>>,
+    [mut parent, mut child, second]: Spaces<'_, '_, T>,
+) {
+    forked(&mut parent, &mut child);
+    let there = |n: u64| page((9 << 9) + n);
+    // The nodes above are made beforehand.
+    child.guard(there(0), PAGE_SIZE).unwrap();
+    child.unguard(there(0), PAGE_SIZE).unwrap();
+    let ram = engine.system().ram();
+    if T::PART > 0 {
+        ram.limit(Some(0));
+    }
+    child.relocate(page(0), there(0), PAGES * PAGE_SIZE).unwrap();
+    ram.limit(None);
+    audit(engine, &[&parent, &child, &second]);
+    let region = Region { start: there(0), ..anon(PAGES) };
+    for n in written() {
+        assert_eq!(child.table().translate(page(n)), None);
+        assert_eq!((get(&parent, page(n)), get(&child, there(n))), (byte(n), byte(n)), "page {n}");
+        fault(&mut child, &region, there(n), Access::Write).unwrap();
+        put(&child, there(n), 77);
+    }
+    audit(engine, &[&parent, &child, &second]);
+    assert!(written().all(|n| get(&parent, page(n)) == byte(n)));
+    // With ends that are not whole.
+    child.relocate(there(100), page(100), 1200 * PAGE_SIZE).unwrap();
+    audit(engine, &[&parent, &child, &second]);
+    for n in written() {
+        let moved = (100..1300).contains(&n);
+        assert_eq!(get(&child, if moved { page(n) } else { there(n) }), 77, "page {n}");
+        assert_eq!(child.table().translate(if moved { there(n) } else { page(n) }), None);
+    }
 }
 
 fn three_spaces_part_at_once<T: PageTable + Send + Sync>(
@@ -251,6 +287,7 @@ crate::common::on_every_design!(
     what_is_done_to_the_child_is_not_seen_by_the_parent,
     only_what_is_alone_goes_out,
     what_is_out_comes_back_in_both,
+    what_is_linked_moves,
     three_spaces_part_at_once,
 );
 

@@ -401,6 +401,31 @@ scenario!(MoveAfterFork, false, |e, s| { forked(s) }, |e, s| {
     }
 });
 
+scenario!(
+    MoveOfParts,
+    false,
+    |e, s| {
+        forked(s);
+        // One of the nodes that move is linked, one is not; before them and behind them there are ends.
+        s[0].make_own(page(600), PAGE_SIZE).unwrap();
+        for n in [1030, 1090] {
+            write(&s[0], &anon(PAGES), n, 7);
+        }
+    },
+    |e, s| {
+        let to = page((9000 << 9) + 5);
+        match s[0].relocate(page(5), to, 1060 * PAGE_SIZE) {
+            Ok(()) => Ok(()),
+            Err(cause) => {
+                assert!(matches!(cause, vellum_core::Cause::OutOfFrames(_)), "{cause}");
+                let left = &mut |span| panic!("left: {span:?}");
+                assert_eq!(s[0].visit(to, 1060 * PAGE_SIZE, left), Ok(()));
+                Err(Stopped::Before)
+            }
+        }
+    }
+);
+
 scenario!(GiveUpAfterFork, false, |e, s| { forked(s) }, |e, s| {
     let given_up = s[0].give_up(page(0), 700 * PAGE_SIZE);
     given_up.map_err(|cause| {
@@ -444,5 +469,6 @@ every! {
     unmapping_a_part_after_a_fork: ZapAfterFork,
     protecting_a_part_after_a_fork: ProtectAfterFork,
     a_move_after_a_fork: MoveAfterFork,
+    a_move_of_whole_parts: MoveOfParts,
     giving_up_after_a_fork: GiveUpAfterFork,
 }

@@ -13,6 +13,7 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
     type Detached = Detached<F, M>;
     const LEAVES: u64 = format::leaves::<F>();
     const REPLACEABLE: u64 = format::single_entry_leaves::<F>();
+    const PART: u64 = if F::LEVELS.len() > 1 { 1 << Self::NODE } else { 0 };
     const SOFT_BITS: u8 = F::SOFT_BITS;
 
     fn canonical(&self) -> Canonical {
@@ -147,6 +148,16 @@ impl<F: Format, M: Memory> PageTable for Radix<F, M> {
 
     fn next_linked(&self, va: VirtAddr, len: u64) -> Option<Linked> {
         self.next_shared(va, len)
+    }
+
+    fn move_parts<G: Gather<Self::Detached>>(
+        &mut self,
+        from: VirtAddr,
+        to: VirtAddr,
+        len: u64,
+        gather: &mut G,
+    ) -> Result<bool, Cause> {
+        self.move_nodes((from, to), len, gather)
     }
 
     fn retire<G: Gather<Self::Detached>>(self, gather: &mut G) {

@@ -37,7 +37,7 @@ pub(super) struct Place<'m, F, M> {
     /// Its index in the node that it is in.
     at: u64,
     /// What links that node, and has its count.
-    above: Option<Link<'m, F, M>>,
+    pub(super) above: Option<Link<'m, F, M>>,
 }
 
 impl<F: Format, M: Memory> Radix<F, M> {

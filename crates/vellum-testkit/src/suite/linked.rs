@@ -1,5 +1,5 @@
-//! Forks that may link parts of the parent's structure in the child, and filling several holes at once: the
-//! provided operations of `PageTable` that designs do better.
+//! Forks that may link parts of the parent's structure in the child, moving such parts, and filling several
+//! holes at once: the provided operations of `PageTable` that designs do better.
 
 use super::fork::{FRAME, pair, populate, retire};
 use super::{
@@ -252,4 +252,77 @@ pub fn holes_are_filled_where_there_are_some<D: Design>() {
             recording(&Recorder::default(), |g| table.retire(g));
         });
     }
+}
+
+/// Moving parts: all or nothing, with or without frames, also what a child links; what was there is flushed.
+pub fn parts_move_whole_or_not_at_all<D: Design>() {
+    for granted in grants() {
+        let mut complete = true;
+        on::<D>(|arena, shared| {
+            let (mut parent, mut child) = pair::<D>(shared);
+            let mut oracle = Oracle::of(&parent);
+            populate::<D, _>(&mut parent, &mut oracle);
+            let part = <D::Table<'_>>::PART.max(page_bytes::<D::Table<'_>>());
+            let halves = halves(parent.canonical());
+            let (half, all) = halves[0];
+            let result = fork(&mut parent, &mut child, (half, all / 4), &Recorder::default()).0;
+            assert_eq!(result, Ok(()));
+            oracle.protect(half, all / 4, COW, |_| true);
+            let theirs = contents(&child);
+            // The first window, and what is around the middle of the half: of each, two parts.
+            for (from, to) in [(0, 8 * part), (all / 2 - part, all / 2 + 4 * part)] {
+                let (from, to) = (half.wrapping_add(from), half.wrapping_add(to));
+                if all < 32 * part {
+                    continue;
+                }
+                let before = oracle.clone();
+                let recorder = Recorder::default();
+                arena.limit_allocations(Some(granted));
+                let moved = recording(&recorder, |g| parent.move_parts(from, to, 2 * part, g));
+                arena.limit_allocations(None);
+                match moved {
+                    Ok(true) => {
+                        for (va, entry) in oracle.unmap(from, 2 * part) {
+                            let offset = va.as_u64().wrapping_sub(from.as_u64());
+                            oracle.set(to.wrapping_add(offset), entry);
+                        }
+                        let covers = |flush: &vellum_core::Flush, va| {
+                            super::drops_leaves(flush) && flush.covers(va)
+                        };
+                        let flushes = recorder.take_flushes();
+                        for (va, _) in before.range(from, 2 * part) {
+                            assert!(flushes.iter().any(|flush| covers(flush, va)), "{va}");
+                        }
+                    }
+                    Ok(false) => {}
+                    Err(Cause::OutOfFrames(_)) => complete = false,
+                    Err(other) => panic!("{other}"),
+                }
+                assert_eq!(recorder.take_gone(), [], "everything is somewhere");
+                check_contents(&parent, &oracle);
+                assert_eq!(contents(&child), theirs);
+                if moved != Ok(true) {
+                    continue;
+                }
+                let back = recording(&recorder, |g| parent.move_parts(to, from, 2 * part, g));
+                assert_eq!(back, Ok(true));
+                check_contents(&parent, &before);
+                oracle = before;
+                // Onto something.
+                let one = page_bytes::<D::Table<'_>>();
+                let there = Run::new(to, FRAME, one, D::portable(Attr::READ));
+                assert_eq!(recording(&recorder, |g| parent.map(there, g)), Ok(()));
+                let is_empty = oracle.range(from, 2 * part).next().is_none();
+                let onto = recording(&recorder, |g| parent.move_parts(from, to, 2 * part, g));
+                assert_eq!(matches!(onto, Err(Cause::Mapped(_))), !is_empty, "{onto:?}");
+                assert_eq!(recording(&recorder, |g| parent.unmap(to, one, g)), Ok(()));
+                check_contents(&parent, &oracle);
+            }
+            retire((parent, child));
+        });
+        if complete {
+            return;
+        }
+    }
+    panic!("moving should not need that many frames");
 }

@@ -338,7 +338,7 @@ impl Generator {
                     Op::Unlock { at, len }
                 }
             },
-            What::LockAll => Op::LockAll { flags: self.random.pick(&[2, 2, 6, 6, 4, 0, 8]) },
+            What::LockAll => Op::LockAll { flags: self.random.pick(&[2, 2, 6, 6, 4, 0, 8, 1, 7]) },
             What::Sync => {
                 let (at, len) = self.wild();
                 Op::Sync { at, len, flags: self.random.pick(&[4, 4, 1, 2, 0, 6, 5, 3, 8]) }

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod linux;
 pub mod op;
 pub mod ours;
+pub mod places;
 pub mod random;
 pub mod shrink;
 mod smaps;

@@ -26,6 +26,7 @@
 mod child;
 mod host;
 mod memory;
+pub mod places;
 mod probe;
 mod record;
 

@@ -5,6 +5,8 @@
 
 #[path = "on_radix/calls.rs"]
 mod calls;
+#[path = "on_radix/flags.rs"]
+mod flags;
 #[path = "on_radix/forks.rs"]
 mod forks;
 #[path = "on_radix/large.rs"]

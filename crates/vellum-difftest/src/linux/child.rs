@@ -42,7 +42,7 @@ const NO_FILE: i32 = 93;
 const NO_HEAP: i32 = 92;
 
 /// Ends the process.
-fn leave(status: i32) -> ! {
+pub(super) fn leave(status: i32) -> ! {
     // SAFETY: nothing follows.
     unsafe { libc::_exit(status) }
 }
@@ -74,7 +74,7 @@ pub(super) fn run(plan: &Plan<'_>) -> ! {
 }
 
 /// Makes this process one whose behaviour does not depend on where and when it runs.
-fn settle() {
+pub(super) fn settle() {
     // SAFETY: system calls that change settings of this process, with valid places where they take
     // any; those that fail leave things as they were, and the host's differences show.
     unsafe {
@@ -159,7 +159,7 @@ struct Child<'a> {
 }
 
 /// What a system call gave.
-fn call(returned: i64) -> Result<u64, u64> {
+pub(super) fn call(returned: i64) -> Result<u64, u64> {
     if returned == -1 {
         // SAFETY: this thread's error number is always there.
         return Err(u64::from(unsafe { *libc::__errno_location() }.cast_unsigned()));

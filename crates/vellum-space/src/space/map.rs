@@ -41,6 +41,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
         let mut parts = self.parts.write();
         let mut request = Request { addr, len, prot, flags };
         // Anonymous memory has no use for a descriptor.
+        let offset = file.map_or(0, |file| file.offset);
         let file = file.filter(|_| flags & map::ANONYMOUS == 0);
         if flags & map::ANONYMOUS == 0 {
             let file = file.ok_or(Errno::Ebadf)?;
@@ -49,7 +50,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
             }
         }
         if flags & map::HUGETLB != 0 {
-            return Err(parts.refuse_hugetlb(request));
+            return Err(parts.refuse_hugetlb(request, offset));
         }
         let (start, vma) = parts.plan(&mut request, file.as_ref())?;
         let end = start + request.len;
@@ -97,8 +98,9 @@ const fn hugetlb_size(flags: u64) -> Option<u64> {
 
 impl<S: System> Parts<'_, S> {
     /// Why there is no mapping of huge pages from a pool: the pool is empty, if nothing else is wrong. As
-    /// on Linux it is asked last, when what was at a fixed address is gone.
-    fn refuse_hugetlb(&mut self, mut request: Request) -> Errno {
+    /// on Linux it is asked last, when what was at a fixed address is gone, and so is whether the offset,
+    /// which means nothing here, is one of huge pages.
+    fn refuse_hugetlb(&mut self, mut request: Request, offset: u64) -> Errno {
         let Some(size) = hugetlb_size(request.flags) else { return Errno::Einval };
         request.len = request.len.wrapping_add(size - 1) & !(size - 1);
         let is_fixed = request.flags & (map::FIXED | map::FIXED_NOREPLACE) != 0;
@@ -113,7 +115,8 @@ impl<S: System> Parts<'_, S> {
             self.check_room(start, end, vma.flags)?;
             self.unmap(start, end)
         });
-        emptied.err().unwrap_or(Errno::Enomem)
+        let refused = if offset.is_multiple_of(size) { Errno::Enomem } else { Errno::Einval };
+        emptied.err().unwrap_or(refused)
     }
 
     /// Checks a request, and says where its region goes and what it is.

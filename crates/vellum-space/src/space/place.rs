@@ -91,10 +91,23 @@ impl<S: System> Parts<'_, S> {
             .or_else(|| self.gap(len, (self.layout.mmap_bottom, self.layout.end), Direction::Up))
     }
 
-    fn gap(&self, len: u64, (from, to): (u64, u64), direction: Direction) -> Option<u64> {
-        let within = PageRange::new(VirtAddr::new(from), to.checked_sub(from)?).ok()?;
-        let room = Room { len, align: PAGE_SHIFT, within, from: direction };
-        let gap = self.rules.stack_guard_gap;
-        self.vmas.find_gap(room, |vma| vma.guard(gap)).map(VirtAddr::as_u64)
+    /// As Linux searches: what reaches into the guard gap of a region that grows down is passed over,
+    /// and then so is all that lies between it and the gap's other end.
+    fn gap(&self, len: u64, within: (u64, u64), direction: Direction) -> Option<u64> {
+        let (mut from, mut to) = within;
+        loop {
+            let within = PageRange::new(VirtAddr::new(from), to.checked_sub(from)?).ok()?;
+            let room = Room { len, align: PAGE_SHIFT, within, from: direction };
+            let at = self.vmas.find_gap(room, |_| 0)?.as_u64();
+            let Some(next) = self.next(at) else { return Some(at) };
+            let free_to = next.start.saturating_sub(next.vma.guard(self.rules.stack_guard_gap));
+            if at + len <= free_to {
+                return Some(at);
+            }
+            match direction {
+                Direction::Down => to = free_to,
+                Direction::Up => from = next.end,
+            }
+        }
     }
 }

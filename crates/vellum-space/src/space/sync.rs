@@ -10,6 +10,7 @@ use crate::errno::Errno;
 use crate::vma::{VmFlags, Vma, pages};
 use core::ops::ControlFlow;
 use lock_api::RawRwLock;
+use vellum_cache::Files;
 use vellum_core::{Entry, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use vellum_fault::{Backing, Marker, System};
 
@@ -133,6 +134,10 @@ impl<S: System> Parts<'_, S> {
     /// Writes a part of a shared region back to its file.
     fn store(&self, found: &Found, start: u64, end: u64) -> Result<(), Errno> {
         let Backing::File(file) = found.vma.backing else { return Ok(()) };
+        // A file in memory is where its pages are.
+        if self.files().is_memory(file) {
+            return Ok(());
+        }
         self.mmu.clean(VirtAddr::new(start), end - start)?;
         let first = found.vma.index + pages(start - found.start);
         let cache = self.mmu.engine().cache();

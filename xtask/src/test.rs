@@ -13,6 +13,9 @@
 //!   N passed, N failed            the sum, alone on the last line
 //! ```
 //!
+//! The tests under Miri take one processor and long: they run beside all others, and are printed after
+//! them.
+//!
 //! A part that ends badly without counting a failure (it did not compile, it hung, it crashed)
 //! counts as one, and so does a part that ends well without counting anything. Miri alone may be
 //! skipped, where it cannot be had; that is said.
@@ -32,6 +35,7 @@ use crate::workspace::cargo;
 use core::ops::AddAssign;
 use std::path::Path;
 use std::process::Command;
+use std::thread::{self, ScopedJoinHandle};
 
 /// Seconds that one test program of the host may take.
 const LIMIT_SECONDS: u64 = 30 * 60;
@@ -111,6 +115,20 @@ pub(crate) fn run(parts: Parts) -> Result {
         setup::qemu()?;
         setup::target(setup::BARE_METAL)?;
     }
+    let count = thread::scope(|scope| -> Result<Count> {
+        let beside = parts.miri.then(|| scope.spawn(under_miri));
+        let mut count = one_by_one(parts)?;
+        if let Some(beside) = beside {
+            count += joined(beside)?;
+        }
+        Ok(count)
+    })?;
+    say!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed == 0 { Ok(()) } else { Err(Stop { status: 1, message: String::new() }) }
+}
+
+/// All parts but Miri's.
+fn one_by_one(parts: Parts) -> Result<Count> {
     let mut count = Count::default();
     if parts.host {
         count += host_tests()?;
@@ -118,29 +136,42 @@ pub(crate) fn run(parts: Parts) -> Result {
     if parts.loom {
         count += checkers::loom()?;
     }
-    if parts.miri {
-        count += checkers::miri()?;
-    }
     if parts.difftest {
         count += linux()?;
     }
     if parts.qemu {
         count += image_tests()?;
     }
-    say!("{} passed, {} failed", count.passed, count.failed);
-    if count.failed == 0 { Ok(()) } else { Err(Stop { status: 1, message: String::new() }) }
+    Ok(count)
+}
+
+/// What Miri counts, without printing anything: the lines are given back.
+fn under_miri() -> (Vec<String>, Result<Count>) {
+    let mut lines = Vec::new();
+    let count = checkers::miri(&mut |line| lines.push(line.to_owned()));
+    (lines, count)
+}
+
+/// Prints what a part gathered, when it has ended.
+fn joined(part: ScopedJoinHandle<'_, (Vec<String>, Result<Count>)>) -> Result<Count> {
+    let Ok((lines, count)) = part.join() else {
+        return Err(Stop::failed("the thread that runs Miri has panicked".to_owned()));
+    };
+    lines.iter().for_each(|line| say!("{line}"));
+    count
 }
 
 fn host_tests() -> Result<Count> {
     let mut tests = cargo();
-    each_test(tests.args(["test", "--workspace", "--no-fail-fast"]).envs(runner()))
+    let tests = tests.args(["test", "--workspace", "--no-fail-fast"]).envs(runner());
+    each_test(tests, &mut |line| say!("{line}"))
 }
 
-/// Runs what prints as `cargo test` does, and counts.
-fn each_test(tests: &mut Command) -> Result<Count> {
+/// Runs what prints as `cargo test` does, and counts; `print` gets each line.
+fn each_test(tests: &mut Command, print: &mut dyn FnMut(&str)) -> Result<Count> {
     let mut count = Count::default();
     let status = process::each_line(tests, |line| {
-        say!("{line}");
+        print(line);
         count += cargo_result(line).unwrap_or_default();
     })?;
     Ok(count.ended(status.success()))
@@ -176,7 +207,7 @@ fn linux() -> Result<Count> {
     // Of the whole workspace, as the host's tests: then it is built already.
     let mut run = cargo();
     run.args(["test", "--workspace", "--test", "default_run", "--", "--ignored", "--nocapture"]);
-    each_test(&mut run)
+    each_test(&mut run, &mut |line| say!("{line}"))
 }
 
 fn image_tests() -> Result<Count> {

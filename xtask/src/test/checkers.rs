@@ -35,7 +35,7 @@ pub(super) fn loom() -> Result<Count> {
     let mut count = Count::default();
     for name in MODELS {
         say!("\n     Running the models of {name} under loom");
-        count += each_test(&mut models(name, &target))?;
+        count += each_test(&mut models(name, &target), &mut |line| say!("{line}"))?;
     }
     Ok(count)
 }
@@ -51,18 +51,18 @@ fn models(package: &str, target: &Path) -> Command {
     test
 }
 
-/// Runs unit tests under Miri, if it can be had.
-pub(super) fn miri() -> Result<Count> {
+/// Runs unit tests under Miri, if it can be had; `print` gets what there is to say.
+pub(super) fn miri(print: &mut dyn FnMut(&str)) -> Result<Count> {
     if let Err(missing) = setup::miri() {
-        say!("\nskipped: the tests under Miri: {}", missing.message);
+        print(&format!("\nskipped: the tests under Miri: {}", missing.message));
         return Ok(Count::default());
     }
     let mut count = Count::default();
     for (name, slow) in QUICK {
-        say!("\n     Running the unit tests of {name} under Miri");
+        print(&format!("\n     Running the unit tests of {name} under Miri"));
         let mut tests = miri::command(name);
         tests.args(["--lib", "--"]).args(slow.iter().flat_map(|module| ["--skip", module]));
-        count += each_test(&mut tests)?;
+        count += each_test(&mut tests, print)?;
     }
     Ok(count)
 }

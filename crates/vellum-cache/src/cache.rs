@@ -33,19 +33,21 @@
 
 use crate::files::{FileError, FileId, Files};
 use crate::page::{Page, PageInfo, Pages, State};
+use crate::sync::fence;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
-    fence,
 };
-use vellum_core::{FrameSource, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr};
-use vellum_global::{lock, word};
+use heads::Heads;
+use vellum_core::{OutOfFrames, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr};
 
+mod heads;
 mod sweep;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 /// Why a page cannot be had.
@@ -78,8 +80,7 @@ impl core::error::Error for CacheError {}
 /// The page cache of one memory. See the [module](self).
 pub struct Cache<P: Pages> {
     pages: P,
-    heads: PhysAddr,
-    order: u8,
+    heads: Heads,
     cached: AtomicU64,
 }
 
@@ -91,8 +92,8 @@ impl<P: Pages> Cache<P> {
     ///
     /// [`OutOfFrames`].
     pub fn new(pages: P, order: u8) -> Result<Self, OutOfFrames> {
-        let heads = word::alloc_zeroed(pages.memory(), order)?;
-        Ok(Self { pages, heads, order, cached: AtomicU64::new(0) })
+        let heads = Heads::new(pages.memory(), order)?;
+        Ok(Self { pages, heads, cached: AtomicU64::new(0) })
     }
 
     /// What it is of.
@@ -224,18 +225,12 @@ impl<P: Pages> Cache<P> {
 
     /// Calls `f` with the chain of this page, locked.
     fn in_chain<R>(&self, file: FileId, index: u64, f: impl FnOnce(&mut Chain) -> R) -> R {
-        let heads = (PAGE_SIZE / 8) << self.order;
-        let at = self.heads.wrapping_add(hash(file, index) % heads * 8);
-        // SAFETY: one of the words of the block that `new` took, which is given back by `drop` only; all
-        // accesses to it go through here.
-        unsafe {
-            word::with_word(self.pages.memory(), at, |head| {
-                let mut chain = Chain { first: lock::acquire(head) };
-                let result = f(&mut chain);
-                lock::release(head, chain.first);
-                result
-            })
-        }
+        self.heads.locked(self.pages.memory(), hash(file, index), |head| {
+            let mut chain = Chain { first: *head };
+            let result = f(&mut chain);
+            *head = chain.first;
+            result
+        })
     }
 }
 
@@ -297,11 +292,9 @@ fn hash(file: FileId, index: u64) -> u64 {
 impl<P: Pages> Drop for Cache<P> {
     /// Gives back every page, dirty or not, and the chains.
     fn drop(&mut self) {
-        let heads = (PAGE_SIZE / 8) << self.order;
-        for at in 0..heads {
-            let at = self.heads.wrapping_add(at * 8);
-            // SAFETY: a word of the block that `new` took; nobody else has the cache any more.
-            let mut link = unsafe { word::load(self.pages.memory(), at) };
+        for n in 0..self.heads.count() {
+            let memory = self.pages.memory();
+            let mut link = self.heads.locked(memory, n, |head| *head);
             while let Some((pa, info)) =
                 linked(link).and_then(|pa| Some((pa, self.pages.info(pa)?)))
             {
@@ -311,8 +304,8 @@ impl<P: Pages> Drop for Cache<P> {
                 drop(unsafe { Page::from_pa(&self.pages, pa) });
             }
         }
-        // SAFETY: taken by `new` as a block of this order; nobody reaches it any more.
-        unsafe { self.pages.memory().free(self.heads, self.order) }
+        // SAFETY: `new` took it from this memory, and nobody else has the cache any more.
+        unsafe { self.heads.give_back(self.pages.memory()) }
     }
 }
 

@@ -33,12 +33,10 @@ mod state;
 
 pub use state::State;
 
+use crate::sync::{AtomicU32, AtomicU64, fence};
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use vellum_core::{
     FrameBytes, FrameSource, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap,
 };
@@ -63,6 +61,7 @@ const ORDER_SHIFT: u32 = 8;
 
 impl PageInfo {
     /// A frame that nobody owns.
+    #[cfg(not(loom))]
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -74,6 +73,13 @@ impl PageInfo {
             owner: AtomicU64::new(0),
             index: AtomicU64::new(0),
         }
+    }
+
+    /// As where loom is not.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// How many owners the frame has: leaves, the cache, and who works with it now.
@@ -134,6 +140,19 @@ impl PageInfo {
     /// Takes facts away; what held before.
     pub fn clear(&self, state: State) -> State {
         State(self.state.fetch_and(!state.0, AcqRel) & State::MASK)
+    }
+
+    /// Takes facts away in one step, unless one of `others` holds; whether it did. Nobody sees them gone
+    /// who would have to know that they come back.
+    pub(crate) fn clear_unless(&self, state: State, others: State) -> bool {
+        let mut now = self.state.load(Relaxed);
+        while now & others.0 == 0 {
+            match self.state.compare_exchange_weak(now, now & !state.0, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(changed) => now = changed,
+            }
+        }
+        false
     }
 
     /// Its file's number, or its family's.
@@ -449,7 +468,7 @@ fn free_part<P: Pages>(pages: &P, pa: PhysAddr, order: u8) {
     let block = pa.align_down(PAGE_SHIFT + order);
     let Some(head) = pages.info(block) else { return };
     if head.link.fetch_sub(1, Release) == 1 {
-        core::sync::atomic::fence(Acquire);
+        fence(Acquire);
         // SAFETY: taken as a block of this order by `Page::block`, which is the only one to write an
         // order; its last owned frame was just given back.
         unsafe { pages.memory().free(block, order) }

@@ -237,4 +237,5 @@ impl<M: Memory> fmt::Debug for Shmem<M> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

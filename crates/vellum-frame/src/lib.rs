@@ -26,7 +26,11 @@ pub mod scrub;
 mod shape;
 pub mod slab;
 mod stats;
+#[cfg(not(loom))]
 mod sync;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod sync;
 pub mod table;
 mod tree;
 mod word;

@@ -11,7 +11,8 @@
 use super::{Cache, CacheError, PageRange};
 use crate::files::{FileError, FileId, Files};
 use crate::page::{Pages, State};
-use core::sync::atomic::{Ordering::SeqCst, fence};
+use crate::sync::fence;
+use core::sync::atomic::Ordering::SeqCst;
 use vellum_core::PAGE_SIZE;
 
 impl<P: Pages> Cache<P> {
@@ -71,13 +72,8 @@ impl<P: Pages> Cache<P> {
             return removed;
         }
         // Who is reading the last page now may have read what was behind the new end: it reads again.
-        let unread = self.remove_if(file, keep - 1, |_, info| {
-            let was_ready = info.clear(State::CACHED).contains(State::READY);
-            if was_ready {
-                info.set(State::CACHED);
-            }
-            !was_ready
-        });
+        let unread = self
+            .remove_if(file, keep - 1, |_, info| info.clear_unless(State::CACHED, State::READY));
         if let Some(page) = self.ready(file, keep - 1) {
             page.with_bytes(|bytes| bytes.zero_from(tail));
             if files.is_memory(file) {
@@ -130,9 +126,13 @@ impl<P: Pages> Cache<P> {
         let mut removed = 0;
         self.each(file, pages, |index| {
             let dropped = self.remove_if(file, index, |_, info| {
+                // The cache's own share is the only one; nobody gets another without this lock. Who had
+                // one may have made the page dirty before he gave it back, so the state is read after.
+                if !info.is_sole() {
+                    return false;
+                }
                 let state = info.state();
-                // The cache's own share is the only one; nobody gets another without this lock.
-                info.is_sole() && state.contains(State::READY) && !state.contains(State::DIRTY)
+                state.contains(State::READY) && !state.contains(State::DIRTY)
             });
             removed += u64::from(dropped);
         });

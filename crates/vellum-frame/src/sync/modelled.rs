@@ -1,4 +1,4 @@
-//! An atomic of loom's that is explored as it ought to be.
+//! Atomics of loom's that are explored as they ought to be.
 //!
 //! ```text
 //!   load, store, swap, or ...   =   turn: read-modify-write, relaxed     every order of these
@@ -13,59 +13,85 @@
 
 use core::sync::atomic::Ordering::{self, Relaxed};
 
-/// A word, as `core`'s type of the same name; as much of it as this crate uses.
-#[derive(Debug, Default)]
-pub struct AtomicU64 {
-    turn: loom::sync::atomic::AtomicU64,
-    value: loom::sync::atomic::AtomicU64,
+/// A type like `core`'s of the same name; as much of it as is used here and in the crates above.
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        #[derive(Debug, Default)]
+        #[allow(missing_docs, reason = "as in `core`")]
+        pub struct $name {
+            turn: loom::sync::atomic::AtomicU64,
+            value: loom::sync::atomic::$name,
+        }
+
+        #[allow(missing_docs, reason = "as in `core`")]
+        impl $name {
+            pub fn new(value: $value) -> Self {
+                Self { turn: Default::default(), value: loom::sync::atomic::$name::new(value) }
+            }
+
+            fn take_turn(&self) {
+                self.turn.fetch_or(0, Relaxed);
+            }
+
+            pub fn load(&self, order: Ordering) -> $value {
+                self.take_turn();
+                self.value.load(order)
+            }
+
+            pub fn store(&self, value: $value, order: Ordering) {
+                self.take_turn();
+                self.value.store(value, order);
+            }
+
+            /// # Errors
+            ///
+            /// As in `core`.
+            pub fn compare_exchange(
+                &self,
+                old: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.take_turn();
+                self.value.compare_exchange(old, new, success, failure)
+            }
+
+            /// # Errors
+            ///
+            /// As in `core`; it never fails for nothing.
+            pub fn compare_exchange_weak(
+                &self,
+                old: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.compare_exchange(old, new, success, failure)
+            }
+
+            pub fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
+                self.take_turn();
+                self.value.fetch_or(bits, order)
+            }
+
+            pub fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
+                self.take_turn();
+                self.value.fetch_and(bits, order)
+            }
+
+            pub fn fetch_add(&self, count: $value, order: Ordering) -> $value {
+                self.take_turn();
+                self.value.fetch_add(count, order)
+            }
+
+            pub fn fetch_sub(&self, count: $value, order: Ordering) -> $value {
+                self.take_turn();
+                self.value.fetch_sub(count, order)
+            }
+        }
+    };
 }
 
-#[allow(missing_docs, reason = "as in `core`")]
-impl AtomicU64 {
-    pub fn new(value: u64) -> Self {
-        Self { turn: Default::default(), value: loom::sync::atomic::AtomicU64::new(value) }
-    }
-
-    fn take_turn(&self) {
-        self.turn.fetch_or(0, Relaxed);
-    }
-
-    pub fn load(&self, order: Ordering) -> u64 {
-        self.take_turn();
-        self.value.load(order)
-    }
-
-    pub fn store(&self, value: u64, order: Ordering) {
-        self.take_turn();
-        self.value.store(value, order);
-    }
-
-    /// # Errors
-    ///
-    /// As in `core`.
-    pub fn compare_exchange(
-        &self,
-        old: u64,
-        new: u64,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<u64, u64> {
-        self.take_turn();
-        self.value.compare_exchange(old, new, success, failure)
-    }
-
-    pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
-        self.take_turn();
-        self.value.fetch_or(bits, order)
-    }
-
-    pub fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-        self.take_turn();
-        self.value.fetch_and(bits, order)
-    }
-
-    pub fn fetch_add(&self, count: u64, order: Ordering) -> u64 {
-        self.take_turn();
-        self.value.fetch_add(count, order)
-    }
-}
+atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);

@@ -26,12 +26,9 @@
 //! Documentation/core-api/refcount-vs-atomic.rst (saturation, and the orders of get and put).
 
 use super::FrameTable;
+use crate::sync::{AtomicU32, const_fn, fence};
 use core::fmt;
-use core::sync::atomic::{
-    AtomicU32,
-    Ordering::{self, Acquire, Relaxed, Release},
-    fence,
-};
+use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use vellum_core::{FrameSource, PhysAddr};
 
 /// The owners of one frame; of a larger block, kept at its first frame.
@@ -54,16 +51,20 @@ impl Count {
     /// The count that stays: as for the frame of zeros that everybody maps.
     pub const PINNED: u32 = u32::MAX;
 
-    /// A frame that nobody owns.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(AtomicU32::new(0))
+    const_fn! {
+        /// A frame that nobody owns.
+        #[must_use]
+        pub fn new() -> Self {
+            Self(AtomicU32::new(0))
+        }
     }
 
-    /// A frame that is never freed.
-    #[must_use]
-    pub const fn pinned() -> Self {
-        Self(AtomicU32::new(Self::PINNED))
+    const_fn! {
+        /// A frame that is never freed.
+        #[must_use]
+        pub fn pinned() -> Self {
+            Self(AtomicU32::new(Self::PINNED))
+        }
     }
 
     /// Makes the caller the only owner, of a frame that has none; false if it has.

@@ -15,11 +15,23 @@
 //!
 //! | left out or turned round | seen by |
 //! |---|---|
+//! | the second look at the length; the fence before it; that of a sweep | `no_page_is_left_behind_an_end_…` |
+//! | `insert` not looking for the page first | `a_page_is_read_once_…` |
+//! | a share taken behind the chain's lock | `a_page_that_is_found_is_that_page_…`, `who_finds_a_page_…` |
+//! | dropping a page that is owned; its state read before its owners | `a_page_that_was_stored_to_…` |
+//! | dirty cleared behind the write | `a_store_beside_a_write_back_…` |
+//! | a page taken for uncached for a moment (`PageInfo::clear_unless`) | `no_sweep_misses_…` |
+//! | facts set or read relaxed | `a_page_is_read_once_…`, `the_last_page_…` |
+//! | a block's count relaxed | `a_block_goes_back_once` |
+//! | `Count`: `put` relaxed, or without its fence; `is_sole` relaxed | `no_page_is_left_…`, `a_page_that_was_stored_to_…` |
+//!
+//! Not seen by any: a reader that looks whether its page is cached before it says that it is ready, and not
+//! in one step. Who maps such a page looks once more (vellum-fault's models).
 //!
 //! # How much they see
 //!
 //! Executions with at most [`PREEMPTIONS`] (or `LOOM_MAX_PREEMPTIONS`) switches away from a thread that
-//! could go on. The chains' lock is loom's idea of a spin lock, the allocator a word of bits.
+//! could go on. The chains' lock is a mutex of loom's, the allocator a word of bits.
 
 mod reads;
 mod sweeps;

@@ -16,8 +16,10 @@ use crate::page::{PageInfo, Pages};
 use crate::sync::AtomicU64;
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64 as Unseen;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicU64 as Exchanged;
 use std::boxed::Box;
 use std::sync::Arc;
 use std::vec::Vec;
@@ -32,13 +34,15 @@ const WORDS: usize = 512;
 
 struct Frame {
     owned: UnsafeCell<()>,
-    word: AtomicU64,
+    word: Exchanged,
     bytes: Box<core::cell::UnsafeCell<[u64; WORDS]>>,
     info: PageInfo,
 }
 
 struct Inner {
-    free: AtomicU64,
+    free: Exchanged,
+    /// The same, for a look that is no step.
+    guess: Unseen,
     frames: Vec<Frame>,
 }
 
@@ -58,12 +62,13 @@ impl Ram {
     pub fn new(frames: u32) -> Self {
         let frame = |_| Frame {
             owned: UnsafeCell::new(()),
-            word: AtomicU64::new(0),
+            word: Exchanged::new(0),
             bytes: Box::new(core::cell::UnsafeCell::new([0; WORDS])),
             info: PageInfo::new(),
         };
-        let free = AtomicU64::new((1 << frames) - 1);
-        Self(Arc::new(Inner { free, frames: (0..frames).map(frame).collect() }))
+        let all = (1 << frames) - 1;
+        let (free, guess) = (Exchanged::new(all), Unseen::new(all));
+        Self(Arc::new(Inner { free, guess, frames: (0..frames).map(frame).collect() }))
     }
 
     fn frame(&self, pa: PhysAddr) -> Option<&Frame> {
@@ -78,7 +83,7 @@ impl Ram {
     /// How many frames are free.
     #[must_use]
     pub fn count_free(&self) -> u32 {
-        self.0.free.load(Relaxed).count_ones()
+        self.0.guess.load(Relaxed).count_ones()
     }
 
     /// The word of a frame, for who has a share in it.
@@ -86,7 +91,7 @@ impl Ram {
     pub fn load(&self, pa: PhysAddr) -> u64 {
         let frame = self.known(pa);
         frame.owned.with(|_| ());
-        frame.word.load(Relaxed)
+        frame.word.fetch_add(0, Relaxed)
     }
 
     /// Adds to the word of a frame, for who has a share in it: what a program's store is here, since of
@@ -101,7 +106,13 @@ impl Ram {
     pub fn fill(&self, pa: PhysAddr, value: u64) {
         let frame = self.known(pa);
         frame.owned.with_mut(|_| ());
-        frame.word.store(value, Relaxed);
+        frame.word.swap(value, Relaxed);
+    }
+
+    fn put_back(&self, frames: u64) {
+        let before = self.0.free.fetch_or(frames, Release);
+        self.0.guess.fetch_or(frames, Relaxed);
+        assert_eq!(before & frames, 0, "a frame was freed twice");
     }
 
     /// The frame that these bytes are.
@@ -141,15 +152,18 @@ unsafe impl FrameSource for Ram {
     fn alloc(&self, order: u8) -> Result<PhysAddr, OutOfFrames> {
         let count = 1u32 << order;
         let block = (1u64 << count) - 1;
-        let mut free = self.0.free.load(Relaxed);
         let at = loop {
+            let free = self.0.guess.load(Relaxed);
             let fits = |at: &u32| free >> at & block == block;
             let at = (0..64 - count).step_by(count as usize).find(fits);
             let at = at.ok_or(OutOfFrames { order })?;
-            match self.0.free.compare_exchange(free, free & !(block << at), Acquire, Relaxed) {
-                Ok(_) => break at,
-                Err(now) => free = now,
+            let before = self.0.free.fetch_and(!(block << at), Acquire);
+            self.0.guess.fetch_and(!(block << at), Relaxed);
+            if before >> at & block == block {
+                break at;
             }
+            // Somebody was faster with some of them; the others stay free.
+            self.put_back(before & block << at);
         };
         for frame in at..at + count {
             let pa = PhysAddr::new(ORIGIN + (u64::from(frame) << PAGE_SHIFT));
@@ -167,9 +181,7 @@ unsafe impl FrameSource for Ram {
         for frame in 0..count {
             self.known(pa.wrapping_add(u64::from(frame) << PAGE_SHIFT)).owned.with_mut(|_| ());
         }
-        let block = ((1u64 << count) - 1) << at;
-        let before = self.0.free.fetch_or(block, Release);
-        assert_eq!(before & block, 0, "a frame was freed twice");
+        self.put_back(((1u64 << count) - 1) << at);
     }
 }
 

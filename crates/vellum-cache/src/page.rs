@@ -405,7 +405,8 @@ impl<'a, P: Pages> Page<'a, P> {
     pub fn found(pages: &'a P, pa: PhysAddr) -> Option<Self> {
         let pa = pa.align_down(PAGE_SHIFT);
         let info = pages.info(pa)?;
-        info.count.try_get().then_some(Self { pages, info, pa })
+        // Not `then_some`: a share that was not taken would be made, and given back.
+        info.count.try_get().then(|| Self { pages, info, pa })
     }
 
     /// One more share.
@@ -458,7 +459,8 @@ impl<P: Pages> Drop for Page<'_, P> {
                 unsafe { self.pages.memory().free(self.pa, 0) }
             }
             Put::Last => free_part(self.pages, self.pa, order),
-            Put::Shared | Put::Unowned => {}
+            Put::Shared => {}
+            Put::Unowned => debug_assert!(false, "a share was given back that nobody had"),
         }
     }
 }

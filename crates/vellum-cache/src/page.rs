@@ -36,7 +36,10 @@ pub use state::State;
 use crate::sync::{AtomicU32, AtomicU64, fence};
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{
+    AtomicU32 as Sharers,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 use vellum_core::{
     FrameBytes, FrameSource, Memory, OutOfFrames, PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysMap,
 };
@@ -49,7 +52,7 @@ pub struct PageInfo {
     maps: AtomicU32,
     state: AtomicU32,
     /// Of the first frame of a table's node; a page's frame has no use for it.
-    sharers: AtomicU32,
+    sharers: Sharers,
     pub(crate) link: AtomicU64,
     owner: AtomicU64,
     index: AtomicU64,
@@ -68,7 +71,7 @@ impl PageInfo {
             count: Count::new(),
             maps: AtomicU32::new(0),
             state: AtomicU32::new(0),
-            sharers: AtomicU32::new(0),
+            sharers: Sharers::new(0),
             link: AtomicU64::new(0),
             owner: AtomicU64::new(0),
             index: AtomicU64::new(0),
@@ -106,7 +109,7 @@ impl PageInfo {
     ///
     /// As of that function; and whoever implements it with this is the only one to call it.
     #[must_use]
-    pub const unsafe fn sharers(&self) -> &AtomicU32 {
+    pub const unsafe fn sharers(&self) -> &Sharers {
         &self.sharers
     }
 

@@ -20,7 +20,7 @@
 //!
 //! # How much they see
 //!
-//! Executions with at most [`PREEMPTIONS`] (or `LOOM_MAX_PREEMPTIONS`) switches away from a thread that
+//! Executions with at most [`PREEMPTIONS`] or [`FEW`] (or `LOOM_MAX_PREEMPTIONS`) switches away from a thread that
 //! could go on. The table is one of four slots (`modelled::Table`): what designs do is theirs to model.
 
 mod files;
@@ -40,9 +40,14 @@ use std::vec::Vec;
 use vellum_cache::Pages;
 use vellum_cache::page::State;
 use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr};
+use vellum_frame::sync::AtomicU32;
 
 /// Switches away from a thread that could go on, in one execution.
 const PREEMPTIONS: usize = 2;
+
+/// The same in models in which both threads copy a page, of hundreds of thousands of executions else:
+/// `LOOM_MAX_PREEMPTIONS=2` has all of them, in some minutes.
+const FEW: usize = 1;
 
 /// A parent and its child, or two spaces of strangers.
 const SPACES: usize = 2;
@@ -69,6 +74,8 @@ struct World {
     /// Whether a part wants a space for itself: others let go of theirs between a fault and the next access
     /// then, which is no step that would matter otherwise.
     has_writers: AtomicBool,
+    /// What one program tells another, in memory that no model is about.
+    told: AtomicU32,
     engine: Room,
 }
 
@@ -93,7 +100,12 @@ impl World {
         let lent: &'static Engine<Machine> = unsafe { &*engine.0 };
         // SAFETY: the table is new, and only those CPUs use it that have this handle.
         let space = |_| RwLock::new(unsafe { lent.mmu(Table::default(), Cpus::default()) });
-        Self { spaces: core::array::from_fn(space), has_writers: AtomicBool::new(false), engine }
+        Self {
+            spaces: core::array::from_fn(space),
+            has_writers: AtomicBool::new(false),
+            told: AtomicU32::new(0),
+            engine,
+        }
     }
 
     fn engine(&self) -> &Engine<Machine> {
@@ -118,7 +130,7 @@ impl World {
     /// Gives space 1 what space 0 has.
     fn fork(&self) {
         let (mut parent, mut child) = (self.own(0), self.own(1));
-        parent.copy_to(&mut child, ANON.start, ANON.len, Sharing::Private).unwrap();
+        parent.copy_to(&mut child, &ANON).unwrap();
     }
 
     /// Adds `value` to page `n` of a space, as a program does: faults until it may.
@@ -225,16 +237,22 @@ type Part = fn(&World, &mut Cpu);
 
 /// [`explore`], with a part that wants a space for itself.
 fn explore_with_writer<const N: usize>(frames: u32, before: Part, parts: [Part; N], after: Part) {
-    explore_as(true, frames, (before, after), parts);
+    explore_as(PREEMPTIONS, true, frames, (before, after), parts);
 }
 
 /// Runs `before`, then `parts` as threads, then `after`, in every execution, with as many frames besides
 /// that of zeros.
 fn explore<const N: usize>(frames: u32, before: Part, parts: [Part; N], after: Part) {
-    explore_as(false, frames, (before, after), parts);
+    explore_as(PREEMPTIONS, false, frames, (before, after), parts);
+}
+
+/// The same with [`FEW`] preemptions.
+fn explore_few<const N: usize>(frames: u32, before: Part, parts: [Part; N], after: Part) {
+    explore_as(FEW, false, frames, (before, after), parts);
 }
 
 fn explore_as<const N: usize>(
+    preemptions: usize,
     has_writers: bool,
     frames: u32,
     (before, after): (Part, Part),
@@ -242,7 +260,7 @@ fn explore_as<const N: usize>(
 ) {
     let mut builder = Builder::new();
     builder.max_branches = 20_000;
-    builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     let executions = Arc::new(Counter::new(0));
     let counter = Arc::clone(&executions);
     builder.check(move || {

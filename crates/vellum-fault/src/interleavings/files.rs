@@ -1,6 +1,6 @@
 //! Faults in a file, beside what happens to the file.
 
-use super::{ANON, World, explore, explore_with_writer};
+use super::{ANON, World, explore, explore_few, explore_with_writer};
 use crate::modelled::Cpu;
 use crate::{Backing, Deny, FaultError, Region, Sharing};
 use vellum_cache::FileId;
@@ -142,7 +142,7 @@ fn private_copies_of_two_cpus_are_one_and_the_file_stays_as_it_is() {
     fn before(world: &World, cpu: &mut Cpu) {
         assert_eq!(world.load(cpu, &PRIVATE, (0, 0)), WORD);
     }
-    explore(4, before, [store, store], |world, cpu| {
+    explore_few(4, before, [store, store], |world, cpu| {
         assert_eq!(world.load(cpu, &PRIVATE, (0, 0)), WORD + 200);
         assert_eq!(world.load(cpu, &SHARED, (1, 0)), WORD);
     });

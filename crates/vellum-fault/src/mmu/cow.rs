@@ -21,7 +21,9 @@
 use super::Mmu;
 use super::fault::{Fault, Step};
 use crate::outcome::FaultError;
+use crate::sync::fence;
 use crate::system::System;
+use core::sync::atomic::Ordering::Acquire;
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{Attr, Entry, PAGE_SIZE, PhysAddr, Span, Walk};
 
@@ -85,6 +87,9 @@ impl<S: System> Mmu<'_, S> {
             let info = system.info(pa.wrapping_add(i * PAGE_SIZE));
             info.is_some_and(|info| is_ours(info) && info.is_sole())
         });
+        // What those did who had the page besides is done: a copy that was made does not see what is
+        // stored from now on.
+        fence(Acquire);
         (is_alone && rest).then_some(first)
     }
 }

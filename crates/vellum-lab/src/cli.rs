@@ -26,6 +26,7 @@ use vellum_tlb::Preset;
 
 mod compare;
 mod fits;
+mod policies;
 mod record;
 mod sweep;
 mod trace;
@@ -73,6 +74,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let done = match cli.command {
         Command::Compare(args) if args.list => list(),
         Command::Compare(args) if args.fits => fits::run(&args),
+        Command::Compare(asked) if asked.policies.policies => {
+            policies::run(&asked, args.get(2..).unwrap_or_default())
+        }
         // The program and `compare` come before its options.
         Command::Compare(asked) => compare::run(&asked, args.get(2..).unwrap_or_default()),
         Command::Trace(args) => trace::record(&args),
@@ -198,6 +202,10 @@ fn list() -> Result<(), Failure> {
     text += "\nworkloads, of their usual size:\n";
     for (name, summary) in Workload::list() {
         text += &format!("  {name:16} {summary}\n");
+    }
+    text += "\nreplacement policies, for --policies:\n";
+    for contender in crate::policies::contenders() {
+        text += &format!("  {:18} {}\n", contender.name, contender.summary);
     }
     text += "\nembedded stream of processes, for --fits:\n";
     text += &format!("  {:18} {}\n", crate::fits::EMBEDDED, crate::fits::EMBEDDED_SUMMARY);

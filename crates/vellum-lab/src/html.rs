@@ -16,13 +16,16 @@
 //! - The page asks for nothing: its policy forbids scripts and every request.
 
 use crate::parts::Part;
+use crate::policies::PoliciesReport;
 use crate::report::Report;
+use crate::table::grouped;
 use figures::Figure;
 use std::ffi::{OsStr, OsString};
 use text::Text;
 
 mod chart;
 mod figures;
+mod policies;
 mod text;
 
 const STYLE: &str = include_str!("html/style.css");
@@ -59,6 +62,13 @@ impl Command {
         Self { options, is_merge }
     }
 
+    /// What makes all of them.
+    fn whole(&self) -> String {
+        let words =
+            ["cargo xtask compare".to_owned()].into_iter().chain(self.options.iter().cloned());
+        words.chain(["--html report.html".to_owned()]).collect::<Vec<_>>().join(" ")
+    }
+
     /// What makes one figure.
     fn of(&self, part: Part) -> String {
         let mut words = vec!["cargo xtask compare".to_owned()];
@@ -81,30 +91,65 @@ fn quoted(argument: &OsStr) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The page.
+/// The page of a report.
 #[must_use]
 pub fn render(report: &Report, command: &Command) -> String {
-    let figures = figures::of(report, command);
+    let text = Words {
+        title: "Page-table designs compared",
+        introduction: introduction(report),
+        foot: "Cycles are those of a cache model, not of a processor; <code>docs/report.md</code> \
+               says what is a model here and what is not.",
+    };
+    page(&text, &figures::of(report, command))
+}
+
+/// The page of a comparison of replacement policies.
+#[must_use]
+pub fn render_policies(report: &PoliciesReport, command: &Command) -> String {
+    let mut introduction = String::new();
+    for stream in &report.streams {
+        introduction += &format!(
+            "<p><b>{}</b>: {} references to {} pages.</p>\n",
+            Text(&stream.trace),
+            grouped(stream.references),
+            grouped(stream.pages.into())
+        );
+    }
+    let text = Words {
+        title: "Replacement policies compared",
+        introduction,
+        foot: "Misses are counted, not modelled; <code>docs/report.md</code> says how.",
+    };
+    page(&text, &policies::of(report, command))
+}
+
+/// What is said around figures; markup of our own.
+struct Words {
+    title: &'static str,
+    introduction: String,
+    foot: &'static str,
+}
+
+fn page(words: &Words, figures: &[Figure]) -> String {
+    let Words { title, introduction, foot } = words;
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" \
          content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
          <link rel=\"icon\" href=\"data:,\">\n\
-         <title>Page-table designs compared</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<h1>Page-table designs compared</h1>\n{}</header>\n<nav aria-label=\"Figures\">\n<ul>\n",
-        introduction(report)
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <header>\n<h1>{title}</h1>\n{introduction}</header>\n<nav aria-label=\"Figures\">\n<ul>\n"
     );
-    for figure in &figures {
+    for figure in figures {
         page += &format!("<li><a href=\"#{}\">{}</a></li>\n", figure.id, Text(figure.title));
     }
     page += "</ul>\n</nav>\n<main>\n";
-    for figure in &figures {
+    for figure in figures {
         section(&mut page, figure);
     }
     page += &format!(
-        "</main>\n<footer>\n<p>Cycles are those of a cache model, not of a processor; <code>docs/report.md</code> \
-         says what is a model here and what is not. Vellum {}.</p>\n</footer>\n</body>\n</html>\n",
+        "</main>\n<footer>\n<p>{foot} Vellum {}.</p>\n</footer>\n</body>\n</html>\n",
         env!("CARGO_PKG_VERSION")
     );
     page

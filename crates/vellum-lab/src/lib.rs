@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod html;
 pub mod machine;
 pub mod parts;
+pub mod policies;
 pub mod ram;
 pub mod replay;
 pub mod report;

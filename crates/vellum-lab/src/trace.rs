@@ -24,6 +24,7 @@ pub use vt::VtWriter;
 pub use whole::Trace;
 
 pub(crate) use filter::Filter;
+pub(crate) use input::unpack;
 
 use input::Input;
 use lackey::Lackey;

@@ -80,6 +80,11 @@ impl<'m> Aging<'m> {
         }
     }
 
+    fn is_occupied(&self, value: u8) -> bool {
+        let word = self.occupied.get(usize::from(value) / 64);
+        word.is_some_and(|word| word & (1 << (value % 64)) != 0)
+    }
+
     /// The lowest counter of all, and the frame that has had it longest.
     fn least(&self) -> Option<(u8, u32)> {
         let words = (0u8..).step_by(64).zip(self.occupied);
@@ -131,6 +136,9 @@ impl Replacement for Aging<'_> {
         // A counter's half lies in a queue that was done before, its half with the new bit in one that is
         // still to come or is its own: those carry a mark until all are done.
         for value in 0..=u8::MAX {
+            if !self.is_occupied(value) {
+                continue;
+            }
             let mut at = self.lists.front(value);
             for _ in 0..self.lists.len(value) {
                 let Some(frame) = at else { break };

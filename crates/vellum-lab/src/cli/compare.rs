@@ -4,6 +4,7 @@
 //!   arguments --> Options --> Comparison --> table on stdout, JSON in a file, a page in another
 //! ```
 
+use super::policies::PoliciesArgs;
 use super::sweep::Sweep;
 use super::{Failure, cannot_write, fits, json_path, print_table, progress};
 use crate::cache::CachePreset;
@@ -60,14 +61,18 @@ Examples:
       what paging replaced: processes in one piece, by first, next, best and worst fit
   cargo run -r -p vellum-lab -- record-sizes own.csv -- make -j8
   cargo xtask compare --fits --fits-stream own.csv
-      the same for processes of your own")]
+      the same for processes of your own
+  cargo xtask compare --policies
+      page replacement: misses of every policy on the embedded traces, and the bound
+  cargo xtask compare --policies --blocks disk.txt.zst --frames 500,5000 --policy lru,arc,s3-fifo
+      three of them on one block number a line, with two sizes of memory")]
 pub(super) struct CompareArgs {
     /// Trace to replay instead of all embedded ones; may be repeated
     ///
     /// A file: vtrace1 or the text of valgrind's lackey tool, either also packed by zstd; told by
     /// content. Or, where there is no such file, the name of an embedded trace.
     #[arg(long, value_name = "FILE")]
-    trace: Vec<PathBuf>,
+    pub(super) trace: Vec<PathBuf>,
 
     /// Programs to run and replay, as NAME, NAME:SIZE or NAME:SIZE:SEED, separated by commas; --list has
     /// them all
@@ -128,7 +133,10 @@ pub(super) struct CompareArgs {
 
     /// Replay only the first N events of each trace; needed for one of more than 2^28
     #[arg(long, value_name = "N", value_parser = at_least_one)]
-    events: Option<u64>,
+    pub(super) events: Option<u64>,
+
+    #[command(flatten)]
+    pub(super) policies: PoliciesArgs,
 
     /// Compare contiguous allocation with paging instead, over a stream of processes
     #[arg(long, conflicts_with_all = [
@@ -144,8 +152,8 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "SIZE", requires = "fits", value_parser = fits::memory)]
     pub(super) fits_memory: Option<u64>,
 
-    /// Where to write the report [default: compare.json, with --fits fits.json, in the folder for
-    /// builds]
+    /// Where to write the report [default: compare.json, with --fits fits.json, with --policies
+    /// policies.json, in the folder for builds]
     ///
     /// A file is replaced as a whole; a device or FIFO is written to. /dev/stdout is for a program
     /// that reads the report: the table then goes to stderr.
@@ -154,7 +162,7 @@ pub(super) struct CompareArgs {
 
     /// Write the report as a page with plots, too: one file for a browser
     #[arg(long, value_name = "FILE", conflicts_with_all = ["fits", "shard"])]
-    html: Option<PathBuf>,
+    pub(super) html: Option<PathBuf>,
 
     /// List designs, TLB presets and embedded traces, and do nothing else
     #[arg(long)]
@@ -187,7 +195,7 @@ pub(super) fn run(args: &CompareArgs, given: &[OsString]) -> Result<(), Failure>
 }
 
 /// That the page could be written, and takes nobody's place.
-fn check_page<'p>(
+pub(super) fn check_page<'p>(
     args: &'p CompareArgs,
     json: &'p Path,
     inputs: impl IntoIterator<Item = &'p Path>,
@@ -300,7 +308,7 @@ fn parts(args: &CompareArgs) -> Vec<Part> {
 }
 
 /// Drops what has the same key as something before it.
-fn keep_first_of_each<T, K: Eq + Hash>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
+pub(super) fn keep_first_of_each<T, K: Eq + Hash>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
     let mut seen = HashSet::new();
     items.retain(|item| seen.insert(key(item)));
 }
@@ -329,7 +337,7 @@ fn sources(args: &CompareArgs) -> Result<(Vec<Source>, Vec<SweepPoint>), Failure
 }
 
 /// A file, or an embedded trace; where there is neither, what there is.
-fn source(path: &Path) -> Result<Source, Failure> {
+pub(super) fn source(path: &Path) -> Result<Source, Failure> {
     let source = Source::named(path);
     if matches!(source, Source::File(_)) && !path.exists() {
         let names: Vec<_> = EMBEDDED.iter().map(|trace| trace.name).collect();

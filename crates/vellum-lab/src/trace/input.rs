@@ -27,6 +27,22 @@ fn is_zstd(start: &[u8]) -> bool {
 /// log2 of the largest window that the decoder takes, which `zstd --long` may ask for.
 const WINDOW_LOG: u32 = if usize::BITS >= 64 { 31 } else { 30 };
 
+/// What the source says, unpacked if it begins like zstd; whether it did.
+pub(crate) fn unpack<'a>(
+    mut source: Box<dyn Read + 'a>,
+) -> std::io::Result<(Box<dyn Read + 'a>, bool)> {
+    let mut start = Vec::new();
+    source.by_ref().take(4).read_to_end(&mut start)?;
+    let packed = is_zstd(&start);
+    let whole: Chain<_, _> = Cursor::new(start).chain(source);
+    if !packed {
+        return Ok((Box::new(whole), false));
+    }
+    let mut decoder = zstd::Decoder::new(whole)?;
+    decoder.window_log_max(WINDOW_LOG)?;
+    Ok((Box::new(decoder), true))
+}
+
 /// The bytes of a trace, decoded.
 pub(super) struct Input<'a> {
     source: Box<dyn Read + 'a>,
@@ -48,17 +64,10 @@ impl<'a> Input<'a> {
     }
 
     /// Decompresses `source` if it begins like zstd.
-    pub(super) fn detect(mut source: Box<dyn Read + 'a>) -> Result<Self, TraceFault> {
-        let mut start = Vec::new();
-        source.by_ref().take(4).read_to_end(&mut start).map_err(TraceFault::Io)?;
-        let packed = is_zstd(&start);
-        let whole: Chain<_, _> = Cursor::new(start).chain(source);
-        if !packed {
-            return Ok(Self::over(Box::new(whole), false));
-        }
-        let mut decoder = zstd::Decoder::new(whole).map_err(TraceFault::Zstd)?;
-        decoder.window_log_max(WINDOW_LOG).map_err(TraceFault::Zstd)?;
-        Ok(Self::over(Box::new(decoder), true))
+    pub(super) fn detect(source: Box<dyn Read + 'a>) -> Result<Self, TraceFault> {
+        // Nothing can be wrong with the compression yet: a decoder's making needs memory alone.
+        let (source, decoded) = unpack(source).map_err(TraceFault::Io)?;
+        Ok(Self::over(source, decoded))
     }
 
     /// How many bytes have been consumed.

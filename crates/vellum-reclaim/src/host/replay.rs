@@ -10,7 +10,7 @@
 //!
 //! In [`Mode::AccessedBits`] the reference that faulted sets the bit too, as on a machine, where the
 //! access is tried again once the page is there. Policies that need a clock have a tick every
-//! `frames / 2` references, or as [`Replay::set_tick`] says, in both modes.
+//! `4 * frames` references, or as [`Replay::set_tick`] says, in both modes.
 //!
 //! # Invariants
 //!
@@ -48,6 +48,9 @@ impl Mode {
     }
 }
 
+/// References between ticks, for each frame, unless said otherwise.
+const TICK_PER_FRAME: u32 = 4;
+
 const NOWHERE: u32 = u32::MAX;
 
 /// Accessed bits in bytes, as a model of page-table entries.
@@ -79,7 +82,7 @@ pub struct Replay<R> {
 impl<R: Replacement> Replay<R> {
     /// An empty memory of so many frames, for pages below `distinct`, with a policy for as many frames.
     pub fn new(policy: R, frames: u32, distinct: u32) -> Self {
-        let tick = (frames / 2).max(1);
+        let tick = frames.saturating_mul(TICK_PER_FRAME).max(1);
         Self {
             policy,
             frame_of: vec![NOWHERE; distinct as usize],

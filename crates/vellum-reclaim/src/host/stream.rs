@@ -32,31 +32,36 @@ impl Stream {
 
     /// A made-up program: `references` to about `pages` pages, the same for the same arguments.
     ///
-    /// In turn: 3,000 references of which most are to few pages (the page is `pages * u * u * u` for a
-    /// random `u` below 1, by way of a permutation), 300 that walk through memory in order, and 700 that go
-    /// round a loop of a tenth of the pages. Random numbers are xorshift64's, from a fixed seed.
+    /// Of 1,000 references 930 are to a window of a twelfth of the pages, at random, which moves by a page
+    /// every 4,000; 35 to any page, low ones more often (the page is `pages * u * u * u` for a random `u` below
+    /// 1, by way of a permutation); 20 walk through all pages in order; and 15 go round a loop of a sixth of
+    /// them. Random numbers are xorshift64's, from a fixed seed.
     #[must_use]
     pub fn synthetic(pages: u32, references: usize) -> Self {
-        let pages = u64::from(pages.max(10));
+        let pages = u64::from(pages.max(12));
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move || {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            (state >> 11) & 0xffff
+            state >> 40
         };
-        let mut walked = 0;
-        Self::new((0..references as u64).map(|at| match at % 4000 {
-            0..3000 => {
-                let u = random();
+        let (mut walked, mut looped) = (0, 0);
+        Self::new((0..references as u64).map(|at| match at % 1000 {
+            0..930 => (at / 4000 + random() % (pages / 12)) % pages,
+            930..965 => {
+                let u = random() & 0xffff;
                 let cube = (((u * u) >> 16) * u) >> 16;
                 ((cube * pages) >> 16) * 7919 % pages
             }
-            3000..3300 => {
+            965..985 => {
                 walked += 1;
                 walked % pages
             }
-            _ => at / 40_000 * 31 % pages + at % (pages / 10),
+            _ => {
+                looped += 1;
+                (pages / 2 + looped % (pages / 6)) % pages
+            }
         }))
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   normalised   neighbours that differ in nothing are one region: how a kernel came to have two
 //!                is its own affair (anon_vma, the order of merges)
-//!   strict       regions as they are, and what depends on how pages are counted
+//!   strict       regions as they are, what depends on how pages are counted, and the text of smaps
 //! ```
 //!
 //! A state is compared by its lines ([`State::line`]), so that a difference reads as what differs:
@@ -43,6 +43,19 @@ const ALWAYS: [&str; 11] = [
 /// Lazily freed pages are not among them: they are counted only when Linux has emptied a list of
 /// the processor.
 const STRICT: [&str; 3] = ["pss", "shared", "dirty"];
+
+/// Lines of smaps that are not compared, and why.
+pub const UNCOMPARED: [(&str, &str); 3] = [
+    (
+        "Referenced",
+        "a hint for reclaim: on Linux pages around a fault begin as used, those of a child as not",
+    ),
+    (
+        "LazyFree",
+        "Linux counts such pages when it empties a list of the processor, sooner or later",
+    ),
+    ("ProtectionKey", "a line that there is on processors with keys alone"),
+];
 
 /// Where in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,12 +195,27 @@ fn state(
         Mode::Normalised => (&whole.0, &whole.1),
     };
     let more: &[&str] = if mode == Mode::Strict { &STRICT } else { &[] };
-    ALWAYS.iter().chain(more).find_map(|&aspect| {
+    let in_lines = ALWAYS.iter().chain(more).find_map(|&aspect| {
         let (left, right) = (left.line(aspect)?, right.line(aspect)?);
         let only_cuts = aspect == "maps" && whole.0.line(aspect) == whole.1.line(aspect);
         let aspect = aspect.to_owned();
         (left != right).then_some(Difference { process, moment, aspect, left, right, only_cuts })
-    })
+    });
+    let text = || if mode == Mode::Strict { text(process, moment, left, right) } else { None };
+    in_lines.or_else(text)
+}
+
+/// The first line of smaps that differs.
+fn text(process: usize, moment: Moment, left: &State, right: &State) -> Option<Difference> {
+    let lines = |state: &State| -> Vec<String> {
+        state.regions.iter().flat_map(|region| region.text.lines().map(str::to_owned)).collect()
+    };
+    let (left, right) = (lines(left), lines(right));
+    let longest = left.len().max(right.len());
+    let line = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_default();
+    let at = (0..longest).find(|&at| left.get(at) != right.get(at))?;
+    let (left, right) = (line(&left, at), line(&right, at));
+    Some(Difference { process, moment, aspect: "smaps".into(), left, right, only_cuts: false })
 }
 
 /// The state with neighbours as one region where nothing is different but the place.
@@ -238,7 +266,8 @@ mod tests {
 
     fn region(start: i64, end: i64, perms: [u8; 4]) -> Region {
         let (sizes, flags) = (Sizes { rss: 4, ..Sizes::default() }, Flags::default());
-        Region { start, end, perms, offset: 0, kind: Kind::Anon, sizes, flags }
+        let text = String::new();
+        Region { start, end, perms, offset: 0, kind: Kind::Anon, sizes, flags, text }
     }
 
     fn trace(regions: Vec<Region>) -> Trace {

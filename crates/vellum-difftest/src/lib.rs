@@ -3,6 +3,7 @@
 pub mod abi;
 pub mod cli;
 pub mod compare;
+pub mod decode;
 pub mod expect;
 pub mod explained;
 pub mod generate;

@@ -11,6 +11,7 @@
 //! Source: Documentation/filesystems/proc.rst, 3.4 `/proc/PID/smaps`.
 
 use crate::abi::PAGE;
+use crate::compare::UNCOMPARED;
 use crate::op::MARGIN;
 use crate::trace::{Flags, KNOWN_FLAGS, Kind, Region, Sizes};
 
@@ -19,6 +20,7 @@ pub(crate) fn regions(text: &str, low: u64, base: u64) -> Result<Vec<Region>, St
     let mut regions: Vec<Region> = Vec::new();
     // Whether the lines are about the last of them.
     let mut ours = false;
+    let keeps_text = low != base;
     for line in text.lines() {
         if !line.starts_with(|c: char| c.is_ascii_uppercase()) {
             let region = region(line, low, base).ok_or_else(|| format!("smaps: `{line}`"))?;
@@ -27,8 +29,33 @@ pub(crate) fn regions(text: &str, low: u64, base: u64) -> Result<Vec<Region>, St
         } else if let (true, Some(region)) = (ours, regions.last_mut()) {
             detail(line, region);
         }
+        if let (true, Some(region)) = (ours && keeps_text, regions.last_mut()) {
+            keep(line, &mut region.text);
+        }
     }
     Ok(regions)
+}
+
+/// Where names begin in a region's first line.
+const NAME_COLUMN: usize = 73;
+
+/// Keeps a line, but for what differs between any two systems.
+fn keep(line: &str, text: &mut String) {
+    if line.starts_with(|c: char| c.is_ascii_uppercase()) {
+        let name = line.split(':').next().unwrap_or_default();
+        if UNCOMPARED.iter().all(|(other, _)| *other != name) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        return;
+    }
+    // Device and inode are the system's own; the name stands in a column.
+    for word in line.split(' ').take(3) {
+        text.push_str(word);
+        text.push(' ');
+    }
+    text.push_str(line.get(NAME_COLUMN..).unwrap_or_default());
+    text.push('\n');
 }
 
 /// The region of a line; `Some(None)` if it lies elsewhere.
@@ -58,7 +85,7 @@ fn region(line: &str, low: u64, base: u64) -> Option<Option<Region>> {
     let pages = |address: u64| address.wrapping_sub(base).cast_signed() / PAGE.cast_signed();
     let (start, end) = (pages(start.max(low)), pages(end));
     let (sizes, flags) = (Sizes::default(), Flags::default());
-    Some(Some(Region { start, end, perms, offset, kind, sizes, flags }))
+    Some(Some(Region { start, end, perms, offset, kind, sizes, flags, text: String::new() }))
 }
 
 /// A line about a region.

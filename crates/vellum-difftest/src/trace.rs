@@ -88,6 +88,9 @@ pub struct Region {
     pub sizes: Sizes,
     /// `VmFlags`, without those that an implementation may have or not.
     pub flags: Flags,
+    /// The text of its part of smaps, but for [what is not compared](crate::compare::UNCOMPARED); nothing
+    /// of a heap, which lies elsewhere in every process.
+    pub text: String,
 }
 
 /// What a region is made of.

@@ -263,3 +263,15 @@ fn a_wrong_count_and_a_wrong_vector() {
     });
     is_about(&vector, 3, "mincore");
 }
+
+#[test]
+fn a_wrong_line_of_smaps() {
+    let small = noticed(does_right, |op, step| {
+        let region = step.state.as_mut().and_then(|state| state.regions.last_mut());
+        if let (Op::Write { .. }, Some(region)) = (op, region) {
+            region.text =
+                region.text.replace("MMUPageSize:           4 kB", "MMUPageSize:           8 kB");
+        }
+    });
+    is_about(&small, 2, "write");
+}

@@ -85,7 +85,7 @@ fn random_sequences_give_the_same_on_linux_and_on_ours() {
         let left = linux.run(&sequence).expect("it runs");
         let at = number % designs.len();
         let right = designs[at].run(&sequence).unwrap_or_else(|e| panic!("{e}\n{sequence}"));
-        let found = compare::difference(&left, &right, compare::Mode::Normalised);
+        let found = compare::difference(&left, &right, compare::Mode::Strict);
         assert_eq!(found, None, "{}\n{sequence}", designs[at].name());
     }
 }

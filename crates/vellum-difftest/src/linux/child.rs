@@ -296,7 +296,7 @@ impl Child<'_> {
                 }
             }
             pages += 1;
-            next = (next / PAGE + 1) * PAGE;
+            next = (next | (PAGE - 1)).saturating_add(1);
         }
         record::close_pages(out, count, pages, raised, self.base);
     }
@@ -310,7 +310,7 @@ impl Child<'_> {
             if let Err(raised) = unsafe { probe::store(next, value) } {
                 return record::signal(out, raised, self.base);
             }
-            next = (next / PAGE + 1) * PAGE;
+            next = (next | (PAGE - 1)).saturating_add(1);
         }
         record::done(out, 0);
     }

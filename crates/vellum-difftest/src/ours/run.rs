@@ -39,7 +39,9 @@ pub(super) fn all<D: Design>(ram: &Ram, sequence: &Sequence) -> Result<Trace> {
         let number = numbers.next().ok_or_else(|| SubjectError::Host("too many forks".into()))?;
         Ok(mmu(&engine, D::table(&shared, number).map_err(no_frames)?))
     };
-    let layout = Layout { heap: BASE, data: (BASE, BASE), ..Layout::default() };
+    // The heap is the arena, or far from it.
+    let heap = if sequence.heap { BASE } else { PROGRAM + 2 * PROGRAM_BYTES };
+    let layout = Layout { heap, data: (heap, heap), ..Layout::default() };
     let limits = Limits { locked: LOCKED_PAGES * PAGE, ..Limits::default() };
     let space = AddressSpace::new(new()?, &rules, layout, limits);
     let flags = map::PRIVATE | map::ANONYMOUS | map::FIXED | map::NORESERVE;
@@ -411,7 +413,7 @@ fn stored(result: core::result::Result<(), Signal>) -> Outcome {
 /// The first byte in each page of a range.
 fn addresses(at: u64, len: u64) -> impl Iterator<Item = u64> {
     let end = at.saturating_add(len);
-    let next = |at: &u64| Some((at / PAGE + 1) * PAGE);
+    let next = |at: &u64| (at | (PAGE - 1)).checked_add(1);
     core::iter::successors(Some(at), next).take_while(move |&at| at < end)
 }
 

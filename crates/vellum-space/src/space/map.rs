@@ -11,7 +11,7 @@ use crate::rules::Overcommit;
 use crate::vma::{VmFlags, Vma, pages};
 use lock_api::RawRwLock;
 use vellum_cache::Files;
-use vellum_core::PAGE_SHIFT;
+use vellum_core::{PAGE_SHIFT, VirtAddr};
 use vellum_fault::{Backing, System};
 
 /// What `mmap` asks for.
@@ -231,6 +231,12 @@ impl<S: System> Parts<'_, S> {
             }
             return Err(error);
         }
+        let locks = VmFlags::LOCKED | VmFlags::LOCKONFAULT;
+        if vma.flags.contains(VmFlags::DROPPABLE) && vma.flags.intersects(locks) {
+            // It may be mapped where all that comes is locked, and is not; but joins none that came before.
+            vma.flags = vma.flags.without(locks);
+            self.vmas.update(VirtAddr::new(start), |it| it.flags = vma.flags)?;
+        }
         self.used.count(vma.flags, pages(end - start), true);
         Ok(())
     }
@@ -313,8 +319,6 @@ fn anonymous_region(request: &Request, mut flags: VmFlags, start: u64) -> Result
             {
                 return Err(Errno::Einval);
             }
-            // It may be mapped where all that comes is locked, and is not.
-            flags = flags.without(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
             flags |=
                 VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
         }

@@ -15,6 +15,8 @@
 //!
 //! - A writable leaf of a private region maps an anonymous frame with one owner, or had that right
 //!   before somebody else looked at the frame for a moment.
+//! - Where others have the page by the same leaf, in a part of the table that they link (mmu/linked.rs), the
+//!   table refuses either exchange, whatever the record says.
 //! - A frame is copied only while it cannot be written: every leaf of it is read-only, or it is a
 //!   file's page, of which a copy at any moment is right.
 
@@ -32,10 +34,6 @@ impl<S: System> Mmu<'_, S> {
     #[inline(never)]
     pub(super) fn break_cow(&self, fault: &Fault<'_>, span: Span) -> Step {
         let Entry::Leaf(pa, attr) = span.entry else { return Ok(None) };
-        if self.is_linked(fault.page()) {
-            // Others see it by this same leaf, whatever its record says.
-            return Err(FaultError::Exclusive);
-        }
         let system = self.engine.system();
         if pa == self.engine.zeros() {
             return self.own(fault, span, Page::zeroed(system)?);

@@ -44,7 +44,6 @@ impl<S: System> Mmu<'_, S> {
         }
         let links = backing == Backing::Anon;
         let (mut done, mut refused) = (0, None);
-        self.own_ends(va, len).map_err(|e| RangeError { done: 0, ..e })?;
         loop {
             let rest = (va.wrapping_add(done), len - done);
             match self.fork_to(child, rest, links) {

@@ -13,7 +13,8 @@
 //! # Invariants
 //!
 //! - A frame's shares and `maps` count leaves, and a leaf in a part that several tables link is one. So
-//!   whoever looks at a frame's count to learn whether a page is his alone looks first whether the part is.
+//!   whoever learns from a record that a page is his alone looks whether the part is, too, or lets the table
+//!   refuse the exchange that comes of it.
 //! - A space's own counters ([`Rss`](super::Rss)) count what it shows: a linked part's pages in every space
 //!   that links it.
 //! - Only pages of private anonymous regions are in linked parts, so that no change of a file meets one.
@@ -79,8 +80,8 @@ impl<S: System> Mmu<'_, S> {
         }
         for page in [va, va.wrapping_add(len - PAGE_SIZE)] {
             let part = self.table.next_linked(page, PAGE_SIZE);
-            if part.is_some_and(|part| !is_within(&part, va, len)) {
-                self.make_own(page, PAGE_SIZE)?;
+            if let Some(part) = part.filter(|part| !self.goes_whole(part, va, len)) {
+                self.make_own(part.va, part.len)?;
             }
         }
         Ok(())
@@ -98,7 +99,10 @@ impl<S: System> Mmu<'_, S> {
                     let own = part.va.as_u64().wrapping_sub(at.as_u64());
                     self.zap_own(at, own).map(|()| own)
                 }
-                Some(part) if is_within(&part, at, left) => self.drop_link(part),
+                Some(part) if self.goes_whole(&part, at, left) => {
+                    let behind = at.as_u64().wrapping_sub(part.va.as_u64());
+                    self.drop_link(part).map(|()| (part.len - behind).min(left))
+                }
                 Some(_) => self.make_own(at, PAGE_SIZE).map(|()| 0),
             };
             done += step.map_err(|e| RangeError { done: done + e.done, ..e })?;
@@ -106,8 +110,31 @@ impl<S: System> Mmu<'_, S> {
         Ok(())
     }
 
-    /// Takes out a linked part whole, and all that follow it; how many bytes that was.
-    fn drop_link(&mut self, part: Linked) -> Result<u64, RangeError> {
+    /// Whether a part lies in a range whole, or there is nothing in it that does not.
+    fn goes_whole(&self, part: &Linked, va: VirtAddr, len: u64) -> bool {
+        let apart = |a: VirtAddr, b: VirtAddr| a.as_u64().wrapping_sub(b.as_u64());
+        let (before, until) = if va > part.va {
+            let before = apart(va, part.va);
+            (before, before.saturating_add(len).min(part.len))
+        } else {
+            (0, len.saturating_sub(apart(part.va, va)).min(part.len))
+        };
+        let behind = part.va.wrapping_add(until);
+        self.is_empty(part.va, before) && self.is_empty(behind, part.len - until)
+    }
+
+    /// Whether there is nothing in a range that the table can hold.
+    fn is_empty(&self, va: VirtAddr, len: u64) -> bool {
+        let mut found = false;
+        let looked = self.table.visit(va, len, &mut |_| {
+            found = true;
+            ControlFlow::Break(())
+        });
+        len == 0 || looked.is_ok() && !found
+    }
+
+    /// Takes out a linked part whole.
+    fn drop_link(&mut self, part: Linked) -> Result<(), RangeError> {
         let Linked { va, len, .. } = part;
         let Self { engine, table, cpus, rss, .. } = self;
         let mut there = Tally::default();
@@ -120,7 +147,7 @@ impl<S: System> Mmu<'_, S> {
         gather.finish();
         done?;
         there.each(|kind, pages| rss.sub(va, kind, pages));
-        Ok(len)
+        Ok(())
     }
 
     /// Takes everything out of a range in which no part is linked.
@@ -131,12 +158,6 @@ impl<S: System> Mmu<'_, S> {
         gather.finish();
         done
     }
-}
-
-/// Whether a part lies in a range whole.
-const fn is_within(part: &Linked, va: VirtAddr, len: u64) -> bool {
-    let before = part.va.as_u64().wrapping_sub(va.as_u64());
-    before < len && part.len <= len - before
 }
 
 /// A copy of a part names this, too.

@@ -288,8 +288,53 @@ crate::common::on_every_design!(
     only_what_is_alone_goes_out,
     what_is_out_comes_back_in_both,
     what_is_linked_moves,
+    a_small_region_has_its_node_for_itself,
     three_spaces_part_at_once,
 );
+
+/// A region that has a node for itself is linked as if it filled it, and goes like that; what comes into the
+/// rest of the node later is nobody else's.
+fn a_small_region_has_its_node_for_itself<T: PageTable>(
+    engine: &Engine<Host<'_, T>>,
+    [mut parent, mut child, mut second]: Spaces<'_, '_, T>,
+) {
+    let small = Region { start: page(20), len: 100 * PAGE_SIZE, ..anon(0) };
+    let behind = Region { start: page(300), len: 100 * PAGE_SIZE, ..anon(0) };
+    for n in 20..120 {
+        fault(&mut parent, &small, page(n), Access::Write).unwrap();
+        put(&parent, page(n), n as u8);
+    }
+    // What is left of the child's space takes nothing from the first.
+    for region in [&small, &behind] {
+        parent.copy_to(&mut child, region).unwrap();
+        parent.copy_to(&mut second, region).unwrap();
+    }
+    audit(engine, &[&parent, &child, &second]);
+    assert_eq!(links(&child), T::PART > 0);
+    fault(&mut child, &behind, page(300), Access::Write).unwrap();
+    put(&child, page(300), 9);
+    assert_eq!(parent.table().translate(page(300)), None);
+    assert_eq!(second.table().translate(page(300)), None);
+    audit(engine, &[&parent, &child, &second]);
+    // Of a part with two regions, one goes: the other stays.
+    child.zap(small.start, small.len).unwrap();
+    assert_eq!((child.rss().resident(), get(&child, page(300))), (1, 9));
+    if T::PART > 0 {
+        engine.system().ram().limit(Some(0));
+    }
+    second.split_ends(small.start, small.len).unwrap();
+    second.zap(small.start, small.len).unwrap();
+    engine.system().ram().limit(None);
+    assert_eq!(second.rss().resident(), 0);
+    audit(engine, &[&parent, &child, &second]);
+    assert!((20..120).all(|n| get(&parent, page(n)) == n as u8));
+    // Half of it, by a parent that has it by itself again.
+    parent.copy_to(&mut second, &small).unwrap();
+    parent.zap(page(20), 50 * PAGE_SIZE).unwrap();
+    audit(engine, &[&parent, &child, &second]);
+    assert!((20..120).all(|n| get(&second, page(n)) == n as u8));
+    assert_eq!(parent.rss().resident(), 50);
+}
 
 /// The designs of x86-64's tables do link.
 mod of_radix {

@@ -96,6 +96,8 @@ fn both_stores_to_a_page_that_a_child_has_are_there<T: PageTable + Send + Sync>(
         store(&mmu, &region, page(n).wrapping_add(16), 1000 + n);
     }
     mmu.copy_to(&mut child, &region).unwrap();
+    // What is linked takes the space for oneself; this is of what comes behind that.
+    mmu.make_own(BASE, region.len).unwrap();
     store_both(&mmu, &region);
     for n in 0..PAGES {
         assert_eq!(load(&mmu, page(n).wrapping_add(16)), 1000 + n, "what was there is copied");
@@ -113,6 +115,8 @@ fn parent_and_child_part_at_once<T: PageTable + Send + Sync>(
         store(&mmu, &region, page(n).wrapping_add(8), n);
     }
     mmu.copy_to(&mut child, &region).unwrap();
+    mmu.make_own(BASE, region.len).unwrap();
+    child.make_own(BASE, region.len).unwrap();
     thread::scope(|scope| {
         for (space, value) in [(&mmu, 100), (&child, 200)] {
             let (start, region) = (&start, &region);

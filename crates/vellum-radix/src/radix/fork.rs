@@ -113,13 +113,13 @@ impl<F: Format, M: Memory> Radix<F, M> {
         self.check_own(va, len)?;
         child.check_own(va, len)?;
         let Some((mine, pa)) = self.lowest(va) else { return Ok(false) };
-        if Self::is_shared(F::LEVELS.len() - 2, mine.link.slot.load()) {
-            return Err(Cause::Shared(va).into());
-        }
         let level = F::LEVELS[F::LEVELS.len() - 1];
         let (from, first, count) = (self.node(pa), index(va, level), len >> level.shift);
         if from.count_zeros(first, count) == count {
             return Ok(true);
+        }
+        if Self::is_shared(F::LEVELS.len() - 2, mine.link.slot.load()) {
+            return Err(Cause::Shared(va).into());
         }
         if !plain(from, level, (first, count), change, G::LIVE) {
             return Ok(false);

@@ -32,7 +32,7 @@
 //! Microsecond Fork for Memory-Intensive and Latency-Sensitive Applications", EuroSys 2021.
 
 use super::change::{make_room, settle_breaks};
-use super::node::{self, Node, Pattern};
+use super::node::{self, Node, Pattern, index};
 use super::way::{Next, Place};
 use super::{Detached, Radix, without};
 use crate::format::{Decoded, Format};
@@ -43,10 +43,13 @@ use vellum_core::{
     RangeError, Span, VirtAddr,
 };
 
+/// So many entries are sooner copied now than with their node by whoever writes next.
+const FEW: u64 = 64;
+
 impl<F: Format, M: Memory> Radix<F, M> {
     /// As [`PageTable::fork`]; `f` is told of what the child has entries of its own for.
     ///
-    /// These are at the ends of the range, large leaves, and where nodes cannot be shared (a format
+    /// These are at ends of the range that lie in nodes with other entries, or with few, large leaves, and where nodes cannot be shared (a format
     /// without read-only links, a memory without [`sharers`](Memory::sharers), groups, tables of different
     /// policies, a node that the child has already). Of a node that is linked, nothing is told: no
     /// frame is mapped by more entries than before.
@@ -94,20 +97,33 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let here = va.wrapping_add(at);
             let size = 1u64 << next.page::<F, M>();
             let left = (len - at).min(size - (here.as_u64() & (size - 1)));
-            if matches!(next, Next::Node) && left == size {
+            if matches!(next, Next::Node) && (left == size || self.is_worth_linking(here, left)) {
                 let between = (va.wrapping_add(done), at - done);
                 self.share_some(between, gather, (child, child_gather), f)
                     .map_err(|e| RangeError { done: done + e.done, ..e })?;
                 done = at;
-                let linked = self.link_shared(here, gather, (child, child_gather), f);
+                let node = here.align_down(Self::NODE);
+                let linked = self.link_shared(node, gather, (child, child_gather), f);
                 if linked.map_err(|cause| RangeError { cause, done })? {
-                    done += size;
+                    done += left;
                 }
             }
             at += left;
         }
         self.share_some((va.wrapping_add(done), len - done), gather, (child, child_gather), f)
             .map_err(|e| RangeError { done: done + e.done, ..e })
+    }
+
+    /// Whether all entries of a lowest node, and more than a few, are in this piece of what it translates.
+    fn is_worth_linking(&self, va: VirtAddr, len: u64) -> bool {
+        let Some((place, pa)) = self.lowest(va) else { return false };
+        let level = F::LEVELS[F::LEVELS.len() - 1];
+        let (node, first) = (self.node(pa), index(va, level));
+        let behind = first + (len >> level.shift);
+        let rest = (1 << level.bits) - behind;
+        place.link.count() >= FEW
+            && node.count_zeros(0, first) == first
+            && node.count_zeros(behind, rest) == rest
     }
 
     fn share_some<G: Gather<Detached<F, M>>, H: Gather<Detached<F, M>>>(
@@ -139,7 +155,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
         // SAFETY: this table links the node, and the count goes up for the link that is made below.
         let Some(sharers) = (unsafe { self.mem.sharers(pa) }) else { return Ok(false) };
         let count = mine.link.count();
-        let root_entry = node::index(va, F::LEVELS[0]);
+        let root_entry = index(va, F::LEVELS[0]);
         let pinned = self.half.is_pinned(0, root_entry) || child.half.is_pinned(0, root_entry);
         if pinned || has_groups(self.node(pa)) {
             return Ok(false);

@@ -31,13 +31,11 @@ const FRAME: usize = PAGE_SIZE as usize;
 /// The 4 KiB of one frame; see the [module](self).
 ///
 /// ```
-/// use core::ptr::NonNull;
 /// use core::sync::atomic::AtomicU64;
 /// use vellum_core::FrameBytes;
 ///
 /// let frame = [const { AtomicU64::new(0) }; 512];
-/// // SAFETY: 4 KiB of atomics, which live as long as `bytes`.
-/// let bytes = unsafe { FrameBytes::new(NonNull::from(&frame).cast()) };
+/// let bytes = FrameBytes::of(&frame);
 /// bytes.write(4093, b"end, and what does not fit");
 /// let mut back = [0; 5];
 /// bytes.read(4091, &mut back);
@@ -61,6 +59,15 @@ impl<'a> FrameBytes<'a> {
     #[allow(unsafe_code, reason = "the caller's word is all there is for what a pointer reaches")]
     pub const unsafe fn new(start: NonNull<u8>) -> Self {
         Self { words: start.cast(), frame: PhantomData }
+    }
+
+    /// The frame that these words are: a buffer that pages are read into before they have a frame.
+    #[must_use]
+    #[allow(unsafe_code, reason = "words of a frame lie behind a pointer, not in a slice")]
+    pub fn of(words: &'a [AtomicU64; WORDS]) -> Self {
+        // SAFETY: 4 KiB of atomics, aligned to 8 bytes, which live for 'a, and which nobody can reach
+        // but as atomics while they are borrowed.
+        unsafe { Self::new(NonNull::from(words).cast()) }
     }
 
     fn word(self, index: usize) -> &'a AtomicU64 {

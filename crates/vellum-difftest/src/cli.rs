@@ -66,6 +66,8 @@ struct Options {
 
 /// Operations of `--long`.
 const LONG: u64 = 10_000_000;
+/// Sequences after which `--long` says how far it is.
+const TOLD_AFTER: u64 = 2_500;
 
 /// Why nothing was compared.
 struct Stop(String);
@@ -282,6 +284,9 @@ fn fuzz(
         let one = left.run(&sequence).map_err(failed)?;
         let other = right.run(&sequence).map_err(failed)?;
         tally.add(&one);
+        if options.long && tally.sequences.is_multiple_of(TOLD_AFTER) {
+            eprintln!("{} operations, {:.0} s", tally.ops, started.elapsed().as_secs_f64());
+        }
         let explained =
             compare::first(&one, &other, mode).and_then(|found| compare::explanation(&one, &found));
         if let Some(explained) = explained {

@@ -113,3 +113,20 @@ fn low_memory_is_found_from_below_and_takes_hints() {
         assert_eq!(high, Ok(0x2000_1000), "a hint is a hint");
     });
 }
+
+#[test]
+fn a_search_that_meets_a_guard_gap_goes_on_below_all_of_it() {
+    run(&Rules::new(1 << 20), |space, _| {
+        let gap = Rules::new(1).stack_guard_gap;
+        let top = Layout::default().mmap_top;
+        let stack = top - PAGE_SIZE;
+        let fixed =
+            |at, flags| space.mmap(at, PAGE_SIZE, RW, ANON | map::FIXED | flags, None).unwrap();
+        fixed(stack, map::GROWSDOWN);
+        // In the gap; between it and the gap's lower end there is room, which Linux does not look at.
+        fixed(stack - gap / 2, 0);
+        assert_eq!(space.mmap(0, PAGE_SIZE, RW, ANON, None), Ok(stack - gap - PAGE_SIZE));
+        // What does not fit in front of the stack does not meet its gap, and may lie in it.
+        assert_eq!(space.mmap(0, gap / 2, RW, ANON, None), Ok(stack - gap));
+    });
+}

@@ -33,7 +33,7 @@ use vellum_core::FrameBytes;
 /// row has not a few bad pages, it is gone.
 const MOST_TRIES: usize = 8;
 
-/// A swap area that is in use. See the [module](self).
+/// A swap area that is in use: a device, its slots, and a tag for each page that is there.
 pub struct Area<'m, D> {
     device: D,
     slots: Slots<'m>,

@@ -6,7 +6,10 @@
 extern crate std;
 
 mod area;
+mod areas;
 mod device;
+#[cfg(test)]
+mod fixtures;
 pub mod header;
 #[cfg(any(test, feature = "std"))]
 pub mod host;
@@ -14,4 +17,5 @@ pub mod slots;
 mod tag;
 
 pub use area::{Area, AreaUsage, LoadError, OpenError, Options, StoreError, format, read_header};
+pub use areas::{Areas, MOST_AREAS, Place, RemoveError};
 pub use device::{BlockDevice, DeviceError};

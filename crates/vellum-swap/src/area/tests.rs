@@ -1,44 +1,10 @@
 //! An area on devices that are honest, and on others.
 
 use super::*;
+use crate::fixtures::{Records, filled, formatted};
 use crate::host::{Buffer, Faults, Faulty, FileDevice, MemoryDevice};
-use crate::slots::{Cluster, Slot};
 use std::collections::BTreeMap;
 use std::vec::Vec;
-
-struct Records {
-    slots: Vec<Slot>,
-    clusters: Vec<Cluster>,
-}
-
-impl Records {
-    fn new(pages: usize) -> Self {
-        let clusters = Slots::clusters_for(pages);
-        Self {
-            slots: core::iter::repeat_with(Slot::default).take(pages).collect(),
-            clusters: core::iter::repeat_with(Cluster::default).take(clusters).collect(),
-        }
-    }
-
-    fn slots(&self) -> Slots<'_> {
-        Slots::new(&self.slots, &self.clusters).unwrap()
-    }
-}
-
-fn formatted(pages: u32, bad: &[u32]) -> MemoryDevice {
-    let device = MemoryDevice::new(pages as usize);
-    let header = Header::new(pages, [0; 16], *b"tests\0\0\0\0\0\0\0\0\0\0\0", bad).unwrap();
-    format(&device, &header).unwrap();
-    device
-}
-
-/// A page that tells which it is, in its first and its last bytes.
-fn filled(with: u64) -> Buffer {
-    let buffer = Buffer::new();
-    buffer.bytes().write(0, &with.to_le_bytes());
-    buffer.bytes().write(PAGE - 8, &with.to_be_bytes());
-    buffer
-}
 
 #[test]
 fn what_is_stored_comes_back_until_its_last_share_goes() {

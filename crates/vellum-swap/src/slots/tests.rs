@@ -1,29 +1,10 @@
 //! Slots against a model, beside each other on threads, and at their ends.
 
 use super::*;
+use crate::fixtures::Records;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::vec::Vec;
-
-/// Records for `len` slots, which the slots borrow.
-struct Records {
-    slots: Vec<Slot>,
-    clusters: Vec<Cluster>,
-}
-
-impl Records {
-    fn new(len: usize) -> Self {
-        let clusters = Slots::clusters_for(len);
-        Self {
-            slots: core::iter::repeat_with(Slot::default).take(len).collect(),
-            clusters: core::iter::repeat_with(Cluster::default).take(clusters).collect(),
-        }
-    }
-
-    fn slots(&self) -> Slots<'_> {
-        Slots::new(&self.slots, &self.clusters).unwrap()
-    }
-}
 
 #[test]
 fn records_that_do_not_fit_are_refused() {

@@ -22,6 +22,7 @@ pub mod error;
 pub mod gather;
 pub mod memory;
 pub mod pte;
+pub mod swap;
 pub mod table;
 pub mod walk;
 
@@ -33,5 +34,6 @@ pub use entry::{Entry, Gone, Run, Soft, Span};
 pub use error::{Cause, Need, RangeError, ReplaceError};
 pub use gather::{Batch, Direct, Flush, Gather, Invalidate, Nobody, RANGES, Reap, Receive, Scope};
 pub use memory::{FrameSource, Memory, OutOfFrames, PhysMap, order_bytes};
+pub use swap::{NoSwap, Swap, SwapEntry, SwapError};
 pub use table::{Given, Linked, PageTable, fill_one_by_one, share_entries};
 pub use walk::{Ref, Sink, Walk};

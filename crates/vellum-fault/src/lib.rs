@@ -26,4 +26,5 @@ pub use mmu::{Mmu, Rss, RssKind};
 pub use outcome::{Cost, Deny, FaultError, Signal};
 pub use region::{Access, Backing, Region, Rights, Sharing};
 pub use soft::Marker;
-pub use system::{NoSwap, Swap, SwapEntry, SwapError, System};
+pub use system::System;
+pub use vellum_core::{NoSwap, Swap, SwapEntry, SwapError};

@@ -11,11 +11,13 @@
 
 use crate::engine::Engine;
 use crate::soft::Marker;
-use crate::system::{Swap, System};
+use crate::system::System;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use vellum_cache::page::{Page, PageInfo, State};
-use vellum_core::{Attr, Batch, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, VirtAddr};
+use vellum_core::{
+    Attr, Batch, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, Swap, VirtAddr,
+};
 
 mod cow;
 pub mod fault;

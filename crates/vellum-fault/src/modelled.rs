@@ -10,13 +10,14 @@
 mod table;
 
 use crate::mmu::Mmu;
-use crate::system::{Swap, SwapEntry, SwapError, System};
+use crate::system::System;
 use loom::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
 use vellum_cache::modelled::{Disk, Ram};
 use vellum_cache::{PageInfo, Pages};
 use vellum_core::{
-    Attr, Entry, Flush, FrameBytes, Invalidate, PAGE_SIZE, PhysAddr, VirtAddr, Walk,
+    Attr, Entry, Flush, FrameBytes, Invalidate, PAGE_SIZE, PhysAddr, Swap, SwapEntry, SwapError,
+    VirtAddr, Walk,
 };
 
 pub use table::{BASE, SLOTS, Table};

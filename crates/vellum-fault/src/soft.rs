@@ -8,8 +8,8 @@
 //!   +---------------------------------+----+
 //! ```
 
-use crate::system::SwapEntry;
 use vellum_core::Soft;
+use vellum_core::SwapEntry;
 
 /// A soft entry, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

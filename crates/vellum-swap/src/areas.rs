@@ -24,7 +24,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use vellum_core::FrameBytes;
+use vellum_core::{FrameBytes, Swap, SwapEntry, SwapError};
 
 /// The most areas at a time.
 pub const MOST_AREAS: usize = 32;
@@ -223,6 +223,22 @@ impl<'m, D: BlockDevice> Areas<'m, D> {
         let known = self.members.iter().enumerate();
         let known = known.filter_map(|(number, member)| Some((number, member.as_ref()?)));
         known.filter(|(_, member)| !member.is_closing.load(Acquire))
+    }
+}
+
+impl<D: BlockDevice> Swap for Areas<'_, D> {
+    fn read(&self, entry: SwapEntry, to: FrameBytes<'_>) -> Result<(), SwapError> {
+        let place = Place::of(entry.0).ok_or(SwapError::Io)?;
+        self.load(place, to).map_err(|_| SwapError::Io)
+    }
+
+    fn share(&self, entry: SwapEntry) -> bool {
+        Place::of(entry.0).is_some_and(|place| Areas::share(self, place))
+    }
+
+    fn release(&self, entry: SwapEntry) {
+        let had_one = Place::of(entry.0).is_some_and(|place| Areas::release(self, place));
+        debug_assert!(had_one, "a share of a free place was given back");
     }
 }
 

@@ -9,14 +9,13 @@
 //!
 //! - A place is never used again, so that whoever names one that is free is found out.
 
-use crate::system::{Swap, SwapEntry, SwapError};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec;
 use std::vec::Vec;
-use vellum_core::{FrameBytes, PAGE_SIZE};
+use vellum_core::{FrameBytes, PAGE_SIZE, Swap, SwapEntry, SwapError};
 
 /// Pages that are out, in the host's memory.
 #[derive(Default)]

@@ -18,10 +18,10 @@ use super::{Mmu, RssKind, each_frame, gather};
 use crate::engine::Engine;
 use crate::region::{Backing, Region, Sharing};
 use crate::soft::Marker;
-use crate::system::{Swap, System};
+use crate::system::System;
 use vellum_cache::page::PageInfo;
 use vellum_core::{
-    Cause, Change, Entry, Given, PAGE_SIZE, PageTable, RangeError, Run, Span, VirtAddr,
+    Cause, Change, Entry, Given, PAGE_SIZE, PageTable, RangeError, Run, Span, Swap, VirtAddr,
 };
 
 impl<S: System> Mmu<'_, S> {

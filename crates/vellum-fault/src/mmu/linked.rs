@@ -24,9 +24,9 @@ use super::rss::Tally;
 use super::{Mmu, RssKind, each_frame, gather, uncounted};
 use crate::engine::Engine;
 use crate::soft::Marker;
-use crate::system::{Swap, System};
+use crate::system::System;
 use core::ops::ControlFlow;
-use vellum_core::{Entry, Linked, PAGE_SIZE, PageTable, RangeError, Run, Span, VirtAddr};
+use vellum_core::{Entry, Linked, PAGE_SIZE, PageTable, RangeError, Run, Span, Swap, VirtAddr};
 
 impl<S: System> Mmu<'_, S> {
     /// How many other spaces have the page at `va` by the same leaf, which its record counts once, and for

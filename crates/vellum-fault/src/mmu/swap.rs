@@ -14,11 +14,11 @@ use super::fault::{Fault, Step};
 use super::{Mmu, RssKind, gather};
 use crate::outcome::{Cost, FaultError};
 use crate::soft::Marker;
-use crate::system::{Swap, SwapEntry, SwapError, System};
+use crate::system::System;
 use vellum_cache::page::Page;
 use vellum_core::{
     Attr, Cause, Change, Entry, FrameBytes, PAGE_SHIFT, PAGE_SIZE, PageTable, ReplaceError, Span,
-    VirtAddr, Walk,
+    Swap, SwapEntry, SwapError, VirtAddr, Walk,
 };
 
 impl<S: System> Mmu<'_, S> {
@@ -100,7 +100,7 @@ impl<S: System> Mmu<'_, S> {
         match page.with_bytes(|bytes| system.swap().read(entry, bytes)) {
             Ok(()) => {}
             Err(SwapError::Busy) => return Err(FaultError::Retry),
-            Err(SwapError::Io) => return Err(fault.deny_page()),
+            Err(_) => return Err(fault.deny_page()),
         }
         self.adopt(fault, page.info());
         // Nothing else has its contents any more.

@@ -37,11 +37,8 @@ impl<S: System> Mmu<'_, S> {
         }
         match self.table.next_linked(va, len) {
             None => (0, len),
-            Some(part) if part.va > va => (0, part.va.as_u64().wrapping_sub(va.as_u64()).min(len)),
-            Some(part) => {
-                let behind = va.as_u64().wrapping_sub(part.va.as_u64());
-                (part.others, part.len.saturating_sub(behind).min(len))
-            }
+            Some(part) if part.va > va => (0, piece_of(&part, va, len).0),
+            Some(part) => (part.others, piece_of(&part, va, len).1),
         }
     }
 
@@ -69,7 +66,28 @@ impl<S: System> Mmu<'_, S> {
         done
     }
 
-    /// The same for the parts that reach out of the range at its ends.
+    /// The same for the parts of which there are pages in the range: what else is in them stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As of [`make_own`](Self::make_own).
+    pub fn own_pages(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        let mut done = 0;
+        while self.links && done < len {
+            let (at, left) = (va.wrapping_add(done), len - done);
+            let Some(part) = self.table.next_linked(at, left) else { break };
+            let (before, piece) = piece_of(&part, at, left);
+            let first = at.wrapping_add(before);
+            if !self.is_empty(first, piece) {
+                let own = self.make_own(first, piece);
+                own.map_err(|e| RangeError { done: done + before, ..e })?;
+            }
+            done += before + piece;
+        }
+        Ok(())
+    }
+
+    /// The same for the parts that reach out of the range at its ends, with pages there, too.
     ///
     /// # Errors
     ///
@@ -81,7 +99,8 @@ impl<S: System> Mmu<'_, S> {
         for page in [va, va.wrapping_add(len - PAGE_SIZE)] {
             let part = self.table.next_linked(page, PAGE_SIZE);
             if let Some(part) = part.filter(|part| !self.goes_whole(part, va, len)) {
-                self.make_own(part.va, part.len)?;
+                let (before, piece) = piece_of(&part, va, len);
+                self.own_pages(va.wrapping_add(before), piece)?;
             }
         }
         Ok(())
@@ -96,14 +115,19 @@ impl<S: System> Mmu<'_, S> {
             let step = match self.table.next_linked(at, left) {
                 None => self.zap_own(at, left).map(|()| left),
                 Some(part) if part.va > at => {
-                    let own = part.va.as_u64().wrapping_sub(at.as_u64());
+                    let (own, _) = piece_of(&part, at, left);
                     self.zap_own(at, own).map(|()| own)
                 }
-                Some(part) if self.goes_whole(&part, at, left) => {
-                    let behind = at.as_u64().wrapping_sub(part.va.as_u64());
-                    self.drop_link(part).map(|()| (part.len - behind).min(left))
+                Some(part) => {
+                    let (_, piece) = piece_of(&part, at, left);
+                    if self.is_empty(at, piece) {
+                        Ok(piece)
+                    } else if self.goes_whole(&part, at, left) {
+                        self.drop_link(part).map(|()| piece)
+                    } else {
+                        self.make_own(at, piece).map(|()| 0)
+                    }
                 }
-                Some(_) => self.make_own(at, PAGE_SIZE).map(|()| 0),
             };
             done += step.map_err(|e| RangeError { done: done + e.done, ..e })?;
         }
@@ -158,6 +182,13 @@ impl<S: System> Mmu<'_, S> {
         gather.finish();
         done
     }
+}
+
+/// How far from the first byte of a range a part begins in it, and how many bytes of it are there.
+fn piece_of(part: &Linked, va: VirtAddr, len: u64) -> (u64, u64) {
+    let before = part.va.as_u64().saturating_sub(va.as_u64());
+    let behind = va.as_u64().saturating_sub(part.va.as_u64());
+    (before, part.len.saturating_sub(behind).min(len.saturating_sub(before)))
 }
 
 /// A copy of a part names this, too.

@@ -61,7 +61,7 @@ impl<S: System> Mmu<'_, S> {
     /// A range that the table cannot hold, or out of memory for a part of the table that others link.
     pub fn give_up(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
         // Others would lose the status by which they know that a page is in use.
-        self.make_own(va, len).map_err(|e| e.cause)?;
+        self.own_pages(va, len).map_err(|e| e.cause)?;
         self.harvest(va, len, Attr::STATUS, &mut |_| {})?;
         self.visit(va, len, &mut |span| {
             if let Entry::Leaf(pa, attr) = span.entry {

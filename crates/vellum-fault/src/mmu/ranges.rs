@@ -70,7 +70,7 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// As [`zap`](Self::zap), and not after [`make_own`](Self::make_own) and
+    /// As [`zap`](Self::zap), and not after [`own_pages`](Self::own_pages) and
     /// [`split_ends`](Self::split_ends).
     pub fn protect(
         &mut self,
@@ -82,7 +82,7 @@ impl<S: System> Mmu<'_, S> {
         let attr = rights.attr();
         let set = if sharing == Sharing::Private { attr - Attr::WRITE } else { attr };
         let change = Change { set, clear: Attr::RWX - attr };
-        self.make_own(va, len).map_err(|e| RangeError { done: 0, ..e })?;
+        self.own_pages(va, len).map_err(|e| RangeError { done: 0, ..e })?;
         let Self { engine, table, cpus, rss, .. } = self;
         let mut gather = gather::<S, 8>(engine, cpus, rss);
         let done = table.protect(va, len, change, &mut gather);
@@ -235,7 +235,7 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// A range that the table cannot hold, or out of memory: no marker is gone.
     pub fn unguard(&mut self, va: VirtAddr, len: u64) -> Result<(), Cause> {
-        self.make_own(va, len).map_err(|e| e.cause)?;
+        self.own_pages(va, len).map_err(|e| e.cause)?;
         let end = va.wrapping_add(len);
         let mut from = va;
         loop {

@@ -53,7 +53,6 @@ impl<S: System> Mmu<'_, S> {
             return Ok(());
         }
         self.split_ends(from, len).map_err(|e| e.cause)?;
-        self.own_ends(to, len).map_err(|e| e.cause)?;
         let whole = whole_parts::<S>(from, to, len);
         let ends = [(0, whole.start), (whole.end, len - whole.end)];
         let mut aliased = [(0, 0); 3];

@@ -328,6 +328,16 @@ fn a_small_region_has_its_node_for_itself<T: PageTable>(
     assert_eq!(second.rss().resident(), 0);
     audit(engine, &[&parent, &child, &second]);
     assert!((20..120).all(|n| get(&parent, page(n)) == n as u8));
+    // Where nothing is, nothing is copied.
+    let empty = (page(300), 50 * PAGE_SIZE);
+    parent.copy_to(&mut second, &small).unwrap();
+    engine.system().ram().limit(Some(0));
+    parent.split_ends(empty.0, empty.1).unwrap();
+    parent.zap(empty.0, empty.1).unwrap();
+    parent.protect(empty.0, empty.1, Rights::READ, Sharing::Private).unwrap();
+    engine.system().ram().limit(None);
+    assert_eq!(links(&parent), T::PART > 0);
+    second.zap(small.start, small.len).unwrap();
     // Half of it, by a parent that has it by itself again.
     parent.copy_to(&mut second, &small).unwrap();
     parent.zap(page(20), 50 * PAGE_SIZE).unwrap();

@@ -89,7 +89,7 @@ impl<S: System> Parts<'_, S> {
         }
         self.split_leaves(start, end)?;
         let (va, len) = (VirtAddr::new(start), end - start);
-        self.mmu.make_own(va, len).map_err(|e| Errno::from(e.cause))?;
+        self.mmu.own_pages(va, len).map_err(|e| Errno::from(e.cause))?;
         let count = pages(end - start);
         let mut promised = false;
         if new.contains(VmFlags::WRITE) {

@@ -147,6 +147,15 @@ impl<F: Format, M: Memory> Radix<F, M> {
         while left > 0 {
             let mut len = left.min(size - (low & (size - 1)));
             let at = index(VirtAddr::new(low), level);
+            if node.slot(at).load() == 0 {
+                // Of a range that is a whole space, most of the root.
+                let most = ((1 << level.bits) - at).min(left.div_ceil(size) + 1);
+                let wide = node.count_zeros(at, most).max(1) << level.shift;
+                len = left.min(wide - (low & (size - 1)));
+                low = low.wrapping_add(len);
+                left -= len;
+                continue;
+            }
             let changed = match Self::group_at(node, level, at, VirtAddr::new(low)) {
                 Some(group) => {
                     len = left.min(group_rest(&group, low));

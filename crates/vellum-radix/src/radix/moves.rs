@@ -44,7 +44,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             return Ok(false);
         }
         settle_breaks::<F, M, G>(gather);
-        let mut offset = 0;
+        let (mut offset, mut last) = (0, None);
         while let Some((at, next)) = self.next_part(from, len, offset) {
             offset = at;
             let (here, there) = (from.wrapping_add(at), to.wrapping_add(at));
@@ -55,13 +55,18 @@ impl<F: Format, M: Memory> Radix<F, M> {
             {
                 return Ok(false);
             }
-            self.clear_place(there, gather)?;
+            let place = self.place_behind(&mut last, there, gather)?;
+            self.clear_place(&place, there, gather)?;
             offset += 1 << Self::NODE;
         }
         self.near.forget();
-        let mut offset = 0;
+        let (mut offset, mut last_old, mut last_new) = (0, None, None);
         while let Some((at, _)) = self.next_part(from, len, offset) {
-            self.move_one(from.wrapping_add(at), to.wrapping_add(at), gather)?;
+            let (here, there) = (from.wrapping_add(at), to.wrapping_add(at));
+            // There are both, as was just seen, and it takes no memory to get there.
+            let old = self.place_behind(&mut last_old, here, gather)?;
+            let new = self.place_behind(&mut last_new, there, gather)?;
+            self.move_one((&old, here), (&new, there), gather);
             offset = at + (1 << Self::NODE);
         }
         let global = self.may_be_global();
@@ -81,13 +86,13 @@ impl<F: Format, M: Memory> Radix<F, M> {
         Some((offset + more, next))
     }
 
-    /// Links the nodes on the way to a place, which is a hole then: an empty node in it goes.
+    /// Sees that a place is a hole: an empty node in it goes.
     fn clear_place<G: Gather<Detached<F, M>>>(
         &self,
+        place: &Place<'_, F, M>,
         va: VirtAddr,
         gather: &mut G,
     ) -> Result<(), Cause> {
-        let place = self.place(va, gather)?;
         let raw = place.link.slot.load();
         match F::decode(raw, Self::NODE) {
             Decoded::Entry(Entry::Hole) => Ok(()),
@@ -95,7 +100,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
                 let shared = Self::is_shared(Self::PLACES, raw);
                 let at = (Self::PLACES, index(va, F::LEVELS[Self::PLACES]));
                 self.unlink(place.link, at, (pa, shared), va, gather);
-                self.vacate(&place);
+                Self::vacate(place);
                 Ok(())
             }
             _ => {
@@ -112,12 +117,10 @@ impl<F: Format, M: Memory> Radix<F, M> {
     /// Moves the entry of one place to another, which is a hole.
     fn move_one<G: Gather<Detached<F, M>>>(
         &self,
-        from: VirtAddr,
-        to: VirtAddr,
+        (old, from): (&Place<'_, F, M>, VirtAddr),
+        (new, to): (&Place<'_, F, M>, VirtAddr),
         gather: &mut G,
-    ) -> Result<(), Cause> {
-        // There is one, as was just seen, and it takes no memory to get there.
-        let (old, new) = (self.place(from, gather)?, self.place(to, gather)?);
+    ) {
         let raw = old.link.slot.load();
         let is_node = matches!(F::decode(raw, Self::NODE), Decoded::Table(_));
         let count = if is_node { old.link.count() } else { 0 };
@@ -125,13 +128,12 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let raw = old.link.slot.swap(0);
         old.link.clear();
         self.mirror(Self::PLACES, index(from, F::LEVELS[Self::PLACES]));
-        self.vacate(&old);
-        self.occupy(&new, to, (raw, count), gather);
-        Ok(())
+        Self::vacate(old);
+        self.occupy(new, to, (raw, count), gather);
     }
 
     /// Notes that a place has become a hole.
-    fn vacate(&self, place: &Place<'_, F, M>) {
+    fn vacate(place: &Place<'_, F, M>) {
         if let Some(above) = place.above {
             above.sub(1);
         }

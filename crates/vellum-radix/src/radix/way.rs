@@ -8,7 +8,7 @@
 //!                                  ^ the place of a lowest node
 //! ```
 
-use super::node::{self, Link, index};
+use super::node::{self, Link, Node, index};
 use super::{Detached, Radix};
 use crate::format::{self, Decoded, Format, base_shift};
 use vellum_core::{Attr, Cause, Entry, Flush, Gather, Memory, OutOfFrames, PhysAddr, VirtAddr};
@@ -34,11 +34,21 @@ impl Next {
 /// An entry that links a node of the lowest level, or could.
 pub(super) struct Place<'m, F, M> {
     pub(super) link: Link<'m, F, M>,
+    /// The node that it is in.
+    node: Node<'m, F, M>,
     /// Its index in the node that it is in.
     at: u64,
     /// What links that node, and has its count.
     pub(super) above: Option<Link<'m, F, M>>,
 }
+
+impl<F, M> Clone for Place<'_, F, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F, M> Copy for Place<'_, F, M> {}
 
 impl<F: Format, M: Memory> Radix<F, M> {
     /// The level of places.
@@ -95,7 +105,7 @@ impl<F: Format, M: Memory> Radix<F, M> {
             let link = node.link(*level, at);
             let Decoded::Table(pa) = F::decode(link.slot.load(), level.shift) else { return None };
             if depth == Self::PLACES {
-                return Some((Place { link, at, above }, pa));
+                return Some((Place { link, node, at, above }, pa));
             }
             (node, above) = (self.node(pa), Some(link));
         }
@@ -116,8 +126,8 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let mut node = self.node(self.root);
         let mut above = None;
         for (depth, level) in F::LEVELS[..Self::PLACES].iter().enumerate() {
-            let place =
-                Place { link: node.link(*level, index(va, *level)), at: index(va, *level), above };
+            let at = index(va, *level);
+            let place = Place { link: node.link(*level, at), node, at, above };
             let child = match F::decode(place.link.slot.load(), level.shift) {
                 Decoded::Table(pa) => pa,
                 Decoded::Entry(Entry::Hole) => self.link_empty(&place, depth, va, gather)?,
@@ -127,7 +137,26 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         let level = F::LEVELS[Self::PLACES];
         let at = index(va, level);
-        Ok(Place { link: node.link(level, at), at, above })
+        Ok(Place { link: node.link(level, at), node, at, above })
+    }
+
+    /// The same for who goes through a range: from the place that was the last, if they are in one node.
+    pub(super) fn place_behind<'m, G: Gather<Detached<F, M>>>(
+        &'m self,
+        last: &mut Option<(VirtAddr, Place<'m, F, M>)>,
+        va: VirtAddr,
+        gather: &mut G,
+    ) -> Result<Place<'m, F, M>, Cause> {
+        let level = F::LEVELS[Self::PLACES];
+        let place = match last.take() {
+            Some((at, place)) if at.align_down(level.span()) == va.align_down(level.span()) => {
+                let at = index(va, level);
+                Place { link: place.node.link(level, at), at, ..place }
+            }
+            _ => self.place(va, gather)?,
+        };
+        *last = Some((va, place));
+        Ok(place)
     }
 
     /// The lowest node at its place; an empty one is linked where there is none.

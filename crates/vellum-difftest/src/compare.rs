@@ -83,8 +83,6 @@ pub struct Difference {
     pub left: String,
     /// What the second one shows.
     pub right: String,
-    /// Whether regions differ in where they are cut, and in nothing else.
-    pub only_cuts: bool,
 }
 
 impl fmt::Display for Difference {
@@ -127,7 +125,7 @@ pub fn first(left: &Trace, right: &Trace, mode: Mode) -> Option<Difference> {
         if left.outcome != right.outcome {
             let (left, right) = (left.outcome.to_string(), right.outcome.to_string());
             let aspect = "outcome".into();
-            return Some(Difference { process: 0, moment, aspect, left, right, only_cuts: false });
+            return Some(Difference { process: 0, moment, aspect, left, right });
         }
         state(0, moment, left.state.as_ref()?, right.state.as_ref()?, mode)
     });
@@ -145,15 +143,7 @@ pub fn first(left: &Trace, right: &Trace, mode: Mode) -> Option<Difference> {
 fn count(left: usize, right: usize, aspect: &str) -> Option<Difference> {
     let (moment, aspect) = (Moment::Before, aspect.to_owned());
     let (l, r) = (left.to_string(), right.to_string());
-    let only_cuts = false;
-    (left != right).then_some(Difference {
-        process: 0,
-        moment,
-        aspect,
-        left: l,
-        right: r,
-        only_cuts,
-    })
+    (left != right).then_some(Difference { process: 0, moment, aspect, left: l, right: r })
 }
 
 fn last(process: usize, left: &Last, right: &Last, mode: Mode) -> Option<Difference> {
@@ -175,7 +165,6 @@ fn contents(process: usize, left: &[Probe], right: &[Probe]) -> Option<Differenc
         aspect: format!("page {page}"),
         left: left.to_string(),
         right: right.to_string(),
-        only_cuts: false,
     })
 }
 
@@ -189,17 +178,13 @@ fn state(
     if left == right {
         return None;
     }
-    let whole = (merged(left), merged(right));
-    let (left, right) = match mode {
-        Mode::Strict => (left, right),
-        Mode::Normalised => (&whole.0, &whole.1),
-    };
+    let whole = (mode == Mode::Normalised).then(|| (merged(left), merged(right)));
+    let (left, right) = whole.as_ref().map_or((left, right), |(left, right)| (left, right));
     let more: &[&str] = if mode == Mode::Strict { &STRICT } else { &[] };
     let in_lines = ALWAYS.iter().chain(more).find_map(|&aspect| {
         let (left, right) = (left.line(aspect)?, right.line(aspect)?);
-        let only_cuts = aspect == "maps" && whole.0.line(aspect) == whole.1.line(aspect);
         let aspect = aspect.to_owned();
-        (left != right).then_some(Difference { process, moment, aspect, left, right, only_cuts })
+        (left != right).then_some(Difference { process, moment, aspect, left, right })
     });
     let text = || if mode == Mode::Strict { text(process, moment, left, right) } else { None };
     in_lines.or_else(text)
@@ -215,7 +200,7 @@ fn text(process: usize, moment: Moment, left: &State, right: &State) -> Option<D
     let line = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_default();
     let at = (0..longest).find(|&at| left.get(at) != right.get(at))?;
     let (left, right) = (line(&left, at), line(&right, at));
-    Some(Difference { process, moment, aspect: "smaps".into(), left, right, only_cuts: false })
+    Some(Difference { process, moment, aspect: "smaps".into(), left, right })
 }
 
 /// The state with neighbours as one region where nothing is different but the place.

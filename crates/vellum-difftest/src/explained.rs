@@ -42,7 +42,6 @@ mod tests {
             aspect: aspect.into(),
             left: left.into(),
             right: right.into(),
-            only_cuts: false,
         };
         let explained = |difference: Difference| {
             EXPLAINED.iter().any(|one| (one.applies)(&Trace::default(), &difference))

@@ -16,7 +16,8 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{
-    Attr, Batch, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, Swap, VirtAddr,
+    Attr, Batch, Canonical, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, Swap, VirtAddr,
+    Walk,
 };
 
 mod cow;
@@ -62,9 +63,28 @@ impl<'e, S: System> Mmu<'e, S> {
         self.engine
     }
 
-    /// The table, to read it or to load its root.
-    pub fn table(&self) -> &S::Table {
+    /// What is mapped, to be read: as a walker sees it, that may set accessed and dirty besides.
+    pub fn table(&self) -> &(impl Walk + use<'e, S>) {
+        &*self.table
+    }
+
+    /// The table itself, to load its root.
+    ///
+    /// # Safety
+    ///
+    /// No entry is changed through it: each leaf has a share in its frame, and is counted.
+    pub unsafe fn root_table(&self) -> &S::Table {
         &self.table
+    }
+
+    /// Which addresses its table translates.
+    pub fn canonical(&self) -> Canonical {
+        self.table.canonical()
+    }
+
+    /// Bytes that its table takes: see [`PageTable::table_bytes`].
+    pub fn table_bytes(&self) -> u64 {
+        self.table.table_bytes()
     }
 
     /// What flushes it.

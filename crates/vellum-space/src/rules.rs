@@ -9,6 +9,7 @@
 //! Source: Linux, Documentation/mm/overcommit-accounting.rst; setrlimit(2).
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use vellum_core::PAGE_SIZE;
 
 /// How much may be promised beyond what there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,6 +149,23 @@ pub struct Layout {
     pub code: (u64, u64),
     /// Where the stack pointer was at first; the region with this address is `[stack]`.
     pub stack: u64,
+}
+
+impl Layout {
+    /// The same as far as it fits into the first `len` bytes of a space: what is to be a multiple of 4 KiB
+    /// is rounded down, and nothing lies behind the end.
+    #[must_use]
+    pub(crate) fn within(self, len: u64) -> Self {
+        let end = self.end.min(len) & !(PAGE_SIZE - 1);
+        let page = |at: u64| at.min(end) & !(PAGE_SIZE - 1);
+        Self {
+            end,
+            mmap_top: page(self.mmap_top),
+            mmap_bottom: page(self.mmap_bottom),
+            heap: self.heap.min(end),
+            ..self
+        }
+    }
 }
 
 impl Default for Layout {

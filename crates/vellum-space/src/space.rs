@@ -79,7 +79,9 @@ pub struct AddressSpace<'e, S: System, L> {
 }
 
 impl<'e, S: System, L: RawRwLock> AddressSpace<'e, S, L> {
-    /// A space without regions.
+    /// A space without regions. What of `layout` lies behind the addresses that the table translates, or is no
+    /// multiple of 4 KiB and has to be, is taken for the last page boundary before it:
+    /// [`layout`](Self::layout) says what it came to.
     pub fn new(mmu: Mmu<'e, S>, rules: &'e Rules, layout: Layout, limits: Limits) -> Self {
         Self { parts: RwLock::new(Parts::new(mmu, rules, layout, limits)) }
     }

@@ -5,7 +5,7 @@ use crate::modelled::{Cpu, page};
 use crate::{Access, FaultError, RssKind};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use vellum_cache::Page;
-use vellum_core::{Attr, OutOfFrames};
+use vellum_core::{Attr, OutOfFrames, PhysAddr};
 
 fn nothing(_: &World, _: &mut Cpu) {}
 
@@ -120,11 +120,15 @@ fn a_frame_that_was_freed_and_taken_again_is_not_copied_for_what_it_was() {
     fn fault_and_take(world: &World, cpu: &mut Cpu) {
         fault(world, cpu);
         world.own(1).zap(ANON.start, ANON.len).unwrap();
-        let page = Page::take(world.machine()).unwrap();
-        world.machine().ram.fill(page.pa(), 5000);
+        let taken = Page::take(world.machine()).unwrap().into_pa();
+        world.machine().ram.fill(taken, 5000);
+        world.told.store(taken.as_u64() as u32, Release);
     }
     explore_few(4, forked, [fault, fault_and_take], |world, cpu| {
         assert_eq!(world.load(cpu, &ANON, (0, 0)), 100);
+        let taken = PhysAddr::new(u64::from(world.told.load(Acquire)));
+        // SAFETY: the share that was let go of above.
+        drop(unsafe { Page::from_pa(world.machine(), taken) });
     });
 }
 

@@ -52,7 +52,7 @@ const LARGE: u8 = 21;
 const TRIES: u32 = if cfg!(loom) { 3 } else { 64 };
 
 /// Whether a fault is resolved; with `None` the entry changed meanwhile, and is to be looked at again.
-pub(super) type Step = Result<Option<Cost>, FaultError>;
+pub(crate) type Step = Result<Option<Cost>, FaultError>;
 
 /// Who asks for what.
 #[derive(Clone, Copy)]
@@ -261,7 +261,7 @@ impl<S: System> Mmu<'_, S> {
     }
 
     /// Replaces an entry, if it is `old` still.
-    pub(super) fn exchange(&self, va: VirtAddr, len: u64, old: Entry, new: Entry) -> Step {
+    pub(crate) fn exchange(&self, va: VirtAddr, len: u64, old: Entry, new: Entry) -> Step {
         match self.replace(va, len, old, new) {
             Ok(()) => Ok(Some(Cost::Minor)),
             Err(ReplaceError::Invalid(cause)) => Err(cause.into()),

@@ -40,7 +40,9 @@ fn forked<'e, 's, T: PageTable>(
 }
 
 fn links<T: PageTable>(mmu: &Mmu<'_, Host<'_, T>>) -> bool {
-    mmu.table().next_linked(page(0), PAGES * PAGE_SIZE).is_some()
+    // SAFETY: it is read only.
+    let table = unsafe { mmu.root_table() };
+    table.next_linked(page(0), PAGES * PAGE_SIZE).is_some()
 }
 
 fn both_see_what_was_there_and_what_they_store<T: PageTable>(

@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use crate::rules::{INFINITY, Layout, Limits, Rules};
 use crate::vma::{VmFlags, Vma, pages};
 use crate::vma_map::{PageRange, VmaMap};
-use vellum_core::{PAGE_SHIFT, VirtAddr};
+use vellum_core::VirtAddr;
 use vellum_fault::{Mmu, System};
 
 /// Pages of regions, by what they count towards.
@@ -78,7 +78,11 @@ pub(crate) struct Parts<'e, S: System> {
 impl<'e, S: System> Parts<'e, S> {
     pub(crate) fn new(mmu: Mmu<'e, S>, rules: &'e Rules, layout: Layout, limits: Limits) -> Self {
         let memory = mmu.engine().system().memory().clone();
-        let bounds = PageRange::new(VirtAddr::new(0), layout.end & !((1 << PAGE_SHIFT) - 1));
+        let canonical = mmu.canonical();
+        let [(_, half), _] = canonical.halves();
+        let layout =
+            layout.within(if canonical.is_signed() { half } else { half.saturating_mul(2) });
+        let bounds = PageRange::new(VirtAddr::new(0), layout.end);
         Self {
             vmas: VmaMap::new(memory, bounds.unwrap_or(PageRange::ALL)),
             mmu,

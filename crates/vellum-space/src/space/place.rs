@@ -51,7 +51,7 @@ impl<S: System> Parts<'_, S> {
     pub(crate) fn rounded_hint(&self, hint: u64) -> u64 {
         let hint = hint & !(PAGE_SIZE - 1);
         if hint != 0 && hint < self.rules.mmap_min_addr {
-            self.rules.mmap_min_addr.next_multiple_of(PAGE_SIZE)
+            super::page_align(self.rules.mmap_min_addr)
         } else {
             hint
         }

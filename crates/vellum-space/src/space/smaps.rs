@@ -117,7 +117,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
             ("VmStk", used.stack),
             ("VmExe", program.min(used.exec)),
             ("VmLib", used.exec.saturating_sub(program)),
-            ("VmPTE", parts.mmu.table().table_bytes() >> PAGE_SHIFT),
+            ("VmPTE", parts.mmu.table_bytes() >> PAGE_SHIFT),
             ("VmSwap", rss.pages(RssKind::Swap)),
         ];
         for (name, count) in lines {

@@ -10,7 +10,7 @@ use vellum_fault::host::{HostSystem, MemoryFiles, MemorySwap, NoTlb, Ram};
 use vellum_fault::{Engine, System};
 use vellum_radix::{Radix, X86_64};
 use vellum_space::abi::{madv, map, mlock, prot};
-use vellum_space::{AddressSpace, FileMap, Layout, Limits, Rules};
+use vellum_space::{AddressSpace, Errno, FileMap, Layout, Limits, Rules};
 
 type Table<'r> = Radix<X86_64<4>, &'r Ram>;
 type Space<'e, 'r> = AddressSpace<'e, Watched<'r>, Lock>;
@@ -241,16 +241,64 @@ fn guards_and_holes_leave_the_highest_count_of_pages() {
     });
 }
 
+/// Runs `test` on a space that lies like this.
+fn with_layout(layout: Layout, test: impl FnOnce(&Space<'_, '_>)) {
+    let ram = Ram::new(1 << 10);
+    let before = ram.frames_in_use();
+    {
+        let rules = Rules::new(ram.count_frames());
+        let system = Watched { host: HostSystem::new(&ram), files: Heard::default() };
+        let engine = Engine::new(system, 0).unwrap();
+        // SAFETY: a new table, over a processor that caches nothing.
+        let mmu = unsafe { engine.mmu(Table::new(&ram).unwrap(), NoTlb) };
+        test(&Space::new(mmu, &rules, layout, Limits::default()));
+    }
+    assert_eq!(ram.frames_in_use(), before, "every frame is back");
+}
+
 #[test]
 fn a_layout_whose_data_ends_before_it_begins_has_a_heap() {
-    let ram = Ram::new(1 << 10);
-    let rules = Rules::new(ram.count_frames());
-    let system = Watched { host: HostSystem::new(&ram), files: Heard::default() };
-    let engine = Engine::new(system, 0).unwrap();
-    // SAFETY: a new table, over a processor that caches nothing.
-    let mmu = unsafe { engine.mmu(Table::new(&ram).unwrap(), NoTlb) };
-    let layout = Layout { data: (PAGE_SIZE, 0), ..Layout::default() };
-    let space = Space::new(mmu, &rules, layout, Limits::default());
-    let top = space.brk(0) + PAGE_SIZE;
-    assert_eq!(space.brk(top), top);
+    with_layout(Layout { data: (PAGE_SIZE, 0), ..Layout::default() }, |space| {
+        let top = space.brk(0) + PAGE_SIZE;
+        assert_eq!(space.brk(top), top);
+    });
+}
+
+#[test]
+fn a_layout_that_reaches_beyond_the_table_ends_with_it() {
+    const ALL: u64 = u64::MAX;
+    let (data, code) = ((0, ALL), (ALL, 0));
+    let layout =
+        Layout { end: ALL, mmap_top: ALL, mmap_bottom: 4097, heap: ALL, data, code, stack: ALL };
+    with_layout(layout, |space| {
+        let Layout { end, mmap_top, mmap_bottom, heap, .. } = space.layout();
+        assert_eq!((end, mmap_top, mmap_bottom, heap), (1 << 47, 1 << 47, 4096, 1 << 47));
+        let private = map::PRIVATE | map::ANONYMOUS;
+        let at = space.mmap(0, PAGE_SIZE, RW, private, None).unwrap();
+        assert_eq!(at, end - PAGE_SIZE, "the highest page");
+        space.write(VirtAddr::new(at), &[7]).unwrap();
+        let behind = space.mmap(end, PAGE_SIZE, RW, private | map::FIXED, None);
+        assert_eq!(behind, Err(Errno::Enomem));
+        assert_eq!((space.brk(ALL), space.brk(0)), (heap, heap));
+        let mut maps = String::new();
+        space.write_maps(&mut maps).unwrap();
+        assert!(maps.starts_with("7ffffffff000-800000000000 rw-p"), "{maps}");
+        space.munmap(at, PAGE_SIZE).unwrap();
+        assert_eq!(space.with_mmu(|mmu| mmu.rss().resident()), 0);
+    });
+}
+
+#[test]
+fn a_layout_between_pages_is_one_of_whole_pages() {
+    let uneven = Layout { end: 0x7000_0000_0fff, mmap_top: 0x6000_0000_0001, ..Layout::default() };
+    with_layout(uneven, |space| {
+        let Layout { end, mmap_top, .. } = space.layout();
+        assert_eq!((end, mmap_top), (0x7000_0000_0000, 0x6000_0000_0000));
+        let at = space.mmap(0, PAGE_SIZE, RW, map::PRIVATE | map::ANONYMOUS, None);
+        assert_eq!(at, Ok(mmap_top - PAGE_SIZE));
+    });
+    with_layout(Layout { end: 4095, ..Layout::default() }, |space| {
+        let nowhere = space.mmap(0, PAGE_SIZE, RW, map::PRIVATE | map::ANONYMOUS, None);
+        assert_eq!((nowhere, space.brk(1 << 30)), (Err(Errno::Enomem), 0));
+    });
 }

@@ -31,6 +31,8 @@ use vellum_core::{
 pub const ORIGIN: u64 = 16 << PAGE_SHIFT;
 /// The words of a frame's bytes.
 const WORDS: usize = 512;
+/// How many bytes behind the first word are cleared and copied.
+const COPIED: usize = 56;
 
 struct Frame {
     owned: UnsafeCell<()>,
@@ -206,10 +208,23 @@ unsafe impl Pages for Ram {
 
     unsafe fn clear(&self, pa: PhysAddr) {
         self.fill(pa, 0);
+        self.with(pa.wrapping_add(8), |to| {
+            // SAFETY: within the frame, which the caller has for himself.
+            unsafe { to.write_bytes(0, COPIED) }
+        });
     }
 
     unsafe fn copy(&self, to: PhysAddr, from: PhysAddr) {
         self.fill(to, self.load(from));
+        let mut bytes = [0; COPIED];
+        self.with(from.wrapping_add(8), |from| {
+            // SAFETY: within the frame, of which the caller has a share; threads of loom's take turns.
+            bytes = unsafe { from.cast().read() };
+        });
+        self.with(to.wrapping_add(8), |to| {
+            // SAFETY: within the frame, which the caller has for himself.
+            unsafe { to.cast().write(bytes) }
+        });
     }
 }
 

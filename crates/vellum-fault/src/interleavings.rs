@@ -17,6 +17,21 @@
 //!
 //! | left out or turned round | seen by |
 //! |---|---|
+//! | `Page::found` giving a share back that it never had | `a_frame_that_was_freed_…` |
+//! | the second look before a copy, or before its share; `try_get` relaxed | `a_frame_that_was_freed_…` |
+//! | a copy writable at once | `who_hears_of_a_store_to_a_copy_…` |
+//! | an owner overlooked by who is alone | `parent_and_child_…`, and five others |
+//! | the look at the cache behind a leaf, or behind neighbours; the fence before either | `no_leaf_…`, `no_neighbour_…` |
+//! | swapped in without a share of the place | `a_place_that_became_…` |
+//! | a page that goes out without losing the right to be written | three of `swap` |
+//! | a loser who keeps his share, or stays counted, or mapped | eight |
+//! | an exchange without its flush | sixteen |
+//! | a leaf's dirty bit forgotten when it goes | `a_store_through_a_mapping_that_goes_…` |
+//!
+//! Not seen by any, since what comes after makes up for it: a page swapped in without a second look (the
+//! exchange compares the entry, whose place cannot be another's while there is a share in it), a record's
+//! state cleared behind its count (who finds a frame looks again), and a page of a file that is dirty
+//! by its leaf alone at first (the leaf has the bit).
 //!
 //! # How much they see
 //!

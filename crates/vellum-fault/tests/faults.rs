@@ -24,7 +24,7 @@ mod swap;
 mod threads;
 
 use common::{BASE, Host, Spaces, anon, get, page, put, region};
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, Walk};
 use vellum_fault::System;
 use vellum_fault::{Access, Backing, Cost, Deny, Engine, FaultError, Rights, RssKind, Sharing};
 

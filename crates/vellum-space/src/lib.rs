@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
-#![forbid(unsafe_code)]
+// Models lend an engine for ever, and have a lock of loom's.
+#![cfg_attr(not(loom), forbid(unsafe_code))]
 
 #[cfg(test)]
 extern crate std;
@@ -12,6 +13,10 @@ pub mod rules;
 pub mod space;
 pub mod vma;
 pub mod vma_map;
+
+#[cfg(test)]
+#[cfg(loom)]
+mod interleavings;
 
 pub use errno::Errno;
 pub use meminfo::{MemInfo, Process, write_processes};

@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The crates with models for loom.
-const MODELS: &[&str] = &["vellum-frame", "vellum-tlb", "vellum-cache", "vellum-fault"];
+const MODELS: &[&str] =
+    &["vellum-frame", "vellum-tlb", "vellum-cache", "vellum-fault", "vellum-space"];
 
 /// The module that the models of each of them lie in.
 const MODULE: &str = "interleavings";

@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 use vellum_cache::Pages;
 use vellum_cache::page::State;
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, PhysMap, VirtAddr};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysAddr, PhysMap, VirtAddr, Walk};
 use vellum_fault::host::designs::{Design, SystemOf, mmu};
 use vellum_fault::host::{HostSystem, Ram};
 use vellum_fault::{

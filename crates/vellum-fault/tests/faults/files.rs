@@ -1,7 +1,7 @@
 //! Files: windows around a fault, reads that fail, and files that become shorter.
 
 use crate::common::{self, BASE, Host, Spaces, audit, get, page, put, region};
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, Walk};
 use vellum_fault::{
     Access, Backing, Cost, Deny, Engine, FaultError, Region, Rights, RssKind, Sharing, System,
 };

@@ -5,7 +5,7 @@ use crate::common::{Host, Spaces, anon, audit, fault, get, page, put};
 use core::ops::ControlFlow;
 use std::sync::Barrier;
 use std::thread;
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, Walk};
 use vellum_fault::{Access, Engine, FaultError, Mmu, Region, Rights, RssKind, Sharing, System};
 
 /// Three of x86-64's lowest nodes.

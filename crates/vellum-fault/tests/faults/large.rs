@@ -2,7 +2,7 @@
 //! without such leaves the same is done by pages.
 
 use crate::common::{self, Host, Spaces, anon, audit, get, page, put};
-use vellum_core::{PAGE_SIZE, PageTable, VirtAddr};
+use vellum_core::{PAGE_SIZE, PageTable, VirtAddr, Walk};
 use vellum_fault::{Access, Cost, Engine, FaultError, Mmu, Region, Rights, RssKind, Sharing};
 
 /// Pages of a large leaf.

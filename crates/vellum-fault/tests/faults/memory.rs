@@ -3,7 +3,7 @@
 
 use crate::common::{self, BASE, Host, Spaces, anon, audit, get, page, put, region};
 use vellum_cache::Pages;
-use vellum_core::{Entry, PAGE_SIZE, PageTable};
+use vellum_core::{Entry, PAGE_SIZE, PageTable, Walk};
 use vellum_fault::host::designs::Design;
 use vellum_fault::{Access, Backing, Engine, FaultError, Mmu, Region, Rights, Sharing, System};
 

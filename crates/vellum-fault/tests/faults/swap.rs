@@ -1,7 +1,7 @@
 //! Pages that are out: coming back, forks and moves of them, and a device that fails.
 
 use crate::common::{self, Host, Spaces, anon, audit, get, page, put};
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, Walk};
 use vellum_fault::{Access, Cost, Deny, Engine, FaultError, Mmu, Region, RssKind, Signal, System};
 
 /// Writes `byte` to page `n`, and takes it out.

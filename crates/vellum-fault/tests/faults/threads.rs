@@ -8,7 +8,7 @@ use core::sync::atomic::{
 use std::sync::{Barrier, RwLock};
 use std::thread;
 use vellum_cache::Pages;
-use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysMap, VirtAddr};
+use vellum_core::{Attr, Entry, PAGE_SIZE, PageTable, PhysMap, VirtAddr, Walk};
 use vellum_fault::{
     Access, Backing, Deny, Engine, FaultError, Mmu, Region, RssKind, Sharing, System,
 };

@@ -82,11 +82,17 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
                 let pa = parts.mmu.table().translate(va).filter(|_| is_granted);
                 if let Some(pa) = pa {
                     let system = parts.mmu.engine().system();
-                    if let Some(page) = Page::found(system, pa) {
-                        return Ok(f(&page));
+                    if system.info(pa).is_none() {
+                        // A device's registers: not memory to copy from.
+                        return Err(FaultError::Hook(pa.as_u64()));
                     }
-                    // A device's registers: not memory to copy from.
-                    return Err(FaultError::Hook(pa.as_u64()));
+                    // With a share, and looked at again: another CPU may have copied the page meanwhile, and
+                    // its frame be somebody else's by now.
+                    let page = Page::found(system, pa);
+                    match page.filter(|_| parts.mmu.table().translate(va) == Some(pa)) {
+                        Some(page) => return Ok(f(&page)),
+                        None => continue,
+                    }
                 }
             }
             self.fault(va, access)?;

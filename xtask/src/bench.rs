@@ -76,6 +76,13 @@ macro_rules! space_rows {
     };
 }
 
+/// And for another.
+macro_rules! swap_rows {
+    () => {
+        include_str!("../../crates/vellum-bench/src/swap/rows.txt")
+    };
+}
+
 /// Each crate adds its line here.
 const BENCHES: &[Bench] = &[
     Bench { name: "designs", package: "vellum-bench", target: ["--bin", "designs"] },
@@ -83,6 +90,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "frame", package: "vellum-bench", target: ["--bin", "frame"] },
     Bench { name: "radix", package: "vellum-bench", target: ["--bin", "radix"] },
     Bench { name: "space", package: "vellum-bench", target: ["--bin", "space"] },
+    Bench { name: "swap", package: "vellum-bench", target: ["--bin", "swap"] },
 ];
 
 /// Below the options that `--help` lists.
@@ -93,6 +101,7 @@ pub(crate) const EXAMPLES: &str = concat!(
   frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
   radix         vellum-radix beside the published page-table crates (docs/bench-radix.md)
   space         vellum-space's map of regions beside published maps of ranges (docs/bench-space.md)
+  swap          vellum-reclaim's policies beside published caches (docs/bench-swap.md)
 
 Rows of designs, for --only:
 ",
@@ -113,6 +122,10 @@ Rows of radix, for --only:
 Rows of space, for --only:
 ",
     space_rows!(),
+    "
+Rows of swap, for --only:
+",
+    swap_rows!(),
     "
 Examples:
   cargo xtask bench frame

@@ -11,3 +11,4 @@ pub mod random;
 pub mod report;
 pub mod rounds;
 pub mod space;
+pub mod swap;

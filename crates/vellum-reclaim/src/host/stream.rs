@@ -32,9 +32,9 @@ impl Stream {
 
     /// A made-up program: `references` to about `pages` pages, the same for the same arguments.
     ///
-    /// Of 1,000 references 930 are to a window of a twelfth of the pages, at random, which moves by a page
-    /// every 4,000; 35 to any page, low ones more often (the page is `pages * u * u * u` for a random `u` below
-    /// 1, by way of a permutation); 20 walk through all pages in order; and 15 go round a loop of a sixth of
+    /// Of 1,000 references 966 are to a window of a twelfth of the pages, at random, which moves by a page
+    /// every 4,000; 20 to any page, low ones more often (the page is `pages * u * u * u` for a random `u` below
+    /// 1, by way of a permutation); 8 walk through all pages in order; and 6 go round a loop of a sixth of
     /// them. Random numbers are xorshift64's, from a fixed seed.
     #[must_use]
     pub fn synthetic(pages: u32, references: usize) -> Self {
@@ -48,13 +48,13 @@ impl Stream {
         };
         let (mut walked, mut looped) = (0, 0);
         Self::new((0..references as u64).map(|at| match at % 1000 {
-            0..930 => (at / 4000 + random() % (pages / 12)) % pages,
-            930..965 => {
+            0..966 => (at / 4000 + random() % (pages / 12)) % pages,
+            966..986 => {
                 let u = random() & 0xffff;
                 let cube = (((u * u) >> 16) * u) >> 16;
                 ((cube * pages) >> 16) * 7919 % pages
             }
-            965..985 => {
+            986..994 => {
                 walked += 1;
                 walked % pages
             }

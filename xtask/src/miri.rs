@@ -23,7 +23,6 @@ const CRATES: &[&str] = &[
 /// Crates of which a part is run: their other tests take long, and have no unsafe code below them that
 /// is not run already.
 const PARTS: &[(&str, &[&str])] = &[
-    ("vellum-cache", &["--lib", "--", "--skip", "threads", "--skip", "readers"]),
     ("vellum-fault", &["--test", "faults", "--", "--skip", "threads"]),
     ("vellum-space", &["--lib", "--", "vma_map"]),
 ];

@@ -120,10 +120,10 @@ impl<S: System> Mmu<'_, S> {
                 }
                 Some(part) => {
                     let (_, piece) = piece_of(&part, at, left);
-                    if self.is_empty(at, piece) {
-                        Ok(piece)
-                    } else if self.goes_whole(&part, at, left) {
+                    if self.goes_whole(&part, at, left) {
                         self.drop_link(part).map(|()| piece)
+                    } else if self.is_empty(at, piece) {
+                        Ok(piece)
                     } else {
                         self.make_own(at, piece).map(|()| 0)
                     }

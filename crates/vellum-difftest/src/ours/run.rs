@@ -216,7 +216,7 @@ where
                 Outcome::Done(0)
             }
             Op::Remap { at: place, old_len, new_len, flags, to } => {
-                let was_locked = locked_at(space, at(place));
+                let was_locked = locked_in(space, at(place), old_len);
                 let moved = space.mremap(at(place), old_len, new_len, flags, at(to));
                 let lost =
                     if moved.is_ok() && flags & mremap::DONTUNMAP != 0 { was_locked } else { 0 };
@@ -322,16 +322,17 @@ where
     }
 }
 
-/// Bytes of the region at `va`, if it is locked.
-fn locked_at<T: PageTable>(space: &Space<'_, '_, T>, va: u64) -> u64 {
+/// Bytes of the locked regions that have a part in `[va, va + len)`.
+fn locked_in<T: PageTable>(space: &Space<'_, '_, T>, va: u64, len: u64) -> u64 {
+    let end = va.saturating_add(len);
     let mut locked = 0;
     space.each_region(|range, vma| {
         let start = range.start().as_u64();
-        let len = range.count_pages() * PAGE;
-        if vma.flags.contains(VmFlags::LOCKED) && (start..start + len).contains(&va) {
-            locked = len;
+        let bytes = range.count_pages() * PAGE;
+        if vma.flags.contains(VmFlags::LOCKED) && start < end && va < start + bytes {
+            locked += bytes;
         }
-        start + len <= va
+        start < end
     });
     locked
 }

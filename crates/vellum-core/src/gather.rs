@@ -211,6 +211,7 @@ impl<I: Invalidate, S: FnMut(Gone), D: Reap, const N: usize> Batch<I, S, D, N> {
     /// flushes: with one address space's, or with several that the same flush reaches. (With
     /// another table, nodes and frames would come back unflushed.)
     #[allow(unsafe_code, reason = "what comes out is trusted to be out of every TLB")]
+    #[inline(always)]
     pub unsafe fn new(invalidate: I, sink: S) -> Self {
         Self::empty(invalidate, sink)
     }
@@ -229,17 +230,30 @@ impl<I: Invalidate, D: Reap, const N: usize> Batch<I, Nobody, D, N> {
 }
 
 impl<I: Invalidate, S: Receive, D: Reap, const N: usize> Batch<I, S, D, N> {
+    #[inline(always)]
     fn empty(invalidate: I, sink: S) -> Self {
         const { assert!(N > 0, "a gather that holds nothing can unlink nothing") };
-        Self { invalidate, sink, held: [const { None }; N], len: 0, owed: Owed::NOTHING }
+        // Not a constant, which would be copied with all that is not in it.
+        let held = core::array::from_fn(|_| None);
+        Self { invalidate, sink, held, len: 0, owed: Owed::NOTHING }
     }
 
     /// Flushes what is owed, delivers what is held, and ends.
+    #[inline(always)]
     pub fn finish(mut self) {
         self.settle();
     }
 
+    /// Most faults only add, and owe nothing.
+    #[inline(always)]
     fn settle(&mut self) {
+        if self.len > 0 || !self.owed.is_nothing() {
+            self.deliver();
+        }
+    }
+
+    #[inline(never)]
+    fn deliver(&mut self) {
         if !self.owed.is_nothing() {
             self.invalidate.flush(self.owed.ranges());
             self.owed = Owed::NOTHING;
@@ -281,6 +295,7 @@ unsafe impl<I: Invalidate, S: Receive, D: Reap, const N: usize> Gather<D> for Ba
         N - self.len
     }
 
+    #[inline(always)]
     fn drain(&mut self) {
         self.settle();
     }

@@ -7,6 +7,8 @@
 //!
 //! - Every leaf of a frame that has a record owns one share in it and is one of its `maps`, but for the
 //!   page of zeros. A leaf in a part of the table that others link, too, is one leaf (`linked`).
+//! - Where `has_large` is false, every leaf has 4 KiB; where `has_guards` is, no entry is a marker. Who
+//!   has the space for himself sees what faults have set, by whatever keeps them out.
 //! - The counters are the leaves and swap entries of the table, by kind, once nobody is changing it.
 
 use crate::engine::Engine;
@@ -14,10 +16,11 @@ use crate::soft::Marker;
 use crate::system::System;
 use core::fmt;
 use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{
-    Attr, Batch, Canonical, Entry, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, Swap, VirtAddr,
-    Walk,
+    Attr, Batch, Canonical, Entry, Gather, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, Swap,
+    VirtAddr, Walk,
 };
 
 mod cow;
@@ -48,6 +51,10 @@ pub struct Mmu<'e, S: System> {
     rss: Rss,
     /// Other tables may link parts of this one, or have at some time.
     links: bool,
+    /// A leaf of more than 4 KiB was made here, or came from a parent, at some time.
+    has_large: AtomicBool,
+    /// A guard marker was.
+    has_guards: bool,
 }
 
 type Detached<S> = <<S as System>::Table as PageTable>::Detached;
@@ -55,7 +62,9 @@ type Detached<S> = <<S as System>::Table as PageTable>::Detached;
 impl<'e, S: System> Mmu<'e, S> {
     /// See [`Engine::mmu`], whose contract this has.
     pub(crate) fn new(engine: &'e Engine<S>, table: S::Table, cpus: S::Cpus) -> Self {
-        Self { engine, table: ManuallyDrop::new(table), cpus, rss: Rss::default(), links: false }
+        let (table, has_large) = (ManuallyDrop::new(table), AtomicBool::new(false));
+        let rss = Rss::default();
+        Self { engine, table, cpus, rss, links: false, has_large, has_guards: false }
     }
 
     /// The engine.
@@ -97,12 +106,19 @@ impl<'e, S: System> Mmu<'e, S> {
         &self.rss
     }
 
+    /// Whether there may be a leaf of more than 4 KiB.
+    fn may_have_large(&self) -> bool {
+        self.has_large.load(Relaxed)
+    }
+
     /// [`PageTable::replace`], with memory for the table as it needs it, and a flush of its own.
+    #[inline]
     fn replace(&self, va: VirtAddr, len: u64, old: Entry, new: Entry) -> Result<(), ReplaceError> {
         let mut stock = self.table.stock();
-        let mut gather = gather::<S, 2>(self.engine, &self.cpus, &self.rss);
+        let mut gather = gather::<S, 1>(self.engine, &self.cpus, &self.rss);
         let done = self.table.replace_refilling(va, len, old, new, &mut stock, &mut gather);
-        gather.finish();
+        // Not `finish`, which would move it: nothing is in it after this.
+        gather.drain();
         done
     }
 }
@@ -118,6 +134,7 @@ impl<S: System> Drop for Mmu<'_, S> {
 }
 
 /// What takes the shares back that leaves had, after the flush.
+#[inline(always)]
 fn gather<'a, S: System, const N: usize>(
     engine: &'a Engine<S>,
     cpus: &'a S::Cpus,

@@ -123,7 +123,9 @@ pub(super) struct Owed {
 
 impl Owed {
     pub(super) const NOTHING: Self = {
-        let none = Flush::new(VirtAddr::new(0), 0, PAGE_SHIFT, Attr::NONE);
+        // All zeros, so that it is written without being read from somewhere.
+        let zero = VirtAddr::new(0);
+        let none = Flush { first: zero, last: zero, page: 0, global: false, scope: Scope::Fresh };
         Self { ranges: [none; RANGES], len: 0 }
     };
 
@@ -165,7 +167,9 @@ impl Owed {
                 }
             }
         }
-        self.join();
+        if self.len > 1 {
+            self.join();
+        }
     }
 
     /// Joins ranges that have come to touch each other.

@@ -39,6 +39,7 @@ use crate::outcome::{Cost, Deny, FaultError};
 use crate::region::{Access, Backing, Region};
 use crate::soft::Marker;
 use crate::system::System;
+use core::sync::atomic::Ordering::Relaxed;
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{
     Attr, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, ReplaceError, Span, VirtAddr, Walk,
@@ -122,6 +123,19 @@ impl<S: System> Mmu<'_, S> {
     /// Does what the entry that is there now asks for. Each row is a function that is not inlined, so that
     /// none pays for what another computes beforehand.
     fn step(&self, fault: &Fault<'_>) -> Step {
+        if fault.access == Access::Read && fault.region.backing == Backing::Anon {
+            // Nearly always there is a hole, which the exchange finds out as well as a look-up would.
+            let zeros = Entry::Leaf(self.engine.zeros(), fault.attr(false));
+            if let Ok(Some(cost)) = self.exchange(fault.page(), PAGE_SIZE, Entry::Hole, zeros) {
+                return Ok(Some(cost));
+            }
+        }
+        self.look_and_step(fault)
+    }
+
+    /// The same, after a look at what is there.
+    #[inline(never)]
+    fn look_and_step(&self, fault: &Fault<'_>) -> Step {
         let span = self.table.walk(fault.page(), &mut ())?;
         match span.entry {
             Entry::Hole => match fault.region.backing {
@@ -199,6 +213,8 @@ impl<S: System> Mmu<'_, S> {
         if !is_open && self.replace(block, bytes, Entry::Hole, Entry::Hole).is_err() {
             return Ok(None);
         }
+        // Before the leaf: it stays so, also where there is none in the end.
+        self.has_large.store(true, Relaxed);
         let system = self.engine.system();
         let first = fault.region.index_of(block);
         let made = Page::block(system, LARGE - PAGE_SHIFT, |i, info| {

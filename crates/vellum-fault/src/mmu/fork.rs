@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::region::{Backing, Region, Sharing};
 use crate::soft::Marker;
 use crate::system::System;
+use core::sync::atomic::Ordering::Relaxed;
 use vellum_cache::page::PageInfo;
 use vellum_core::{
     Cause, Change, Entry, Given, PAGE_SIZE, PageTable, RangeError, Run, Span, Swap, VirtAddr,
@@ -39,6 +40,8 @@ impl<S: System> Mmu<'_, S> {
         if !core::ptr::eq(self.engine, child.engine) {
             return Err(RangeError { cause: Cause::NonCanonical(va), done: 0 });
         }
+        child.has_large.fetch_or(self.may_have_large(), Relaxed);
+        child.has_guards |= self.has_guards;
         if sharing == Sharing::Shared || len == 0 {
             return self.share_with(child, va, len);
         }
@@ -65,7 +68,7 @@ impl<S: System> Mmu<'_, S> {
         (va, len): (VirtAddr, u64),
         links: bool,
     ) -> Result<(), RangeError> {
-        let Self { engine, table, cpus, rss, links: may_link } = self;
+        let Self { engine, table, cpus, rss, links: may_link, .. } = self;
         let mut gather_parent = gather::<S, 8>(engine, cpus, rss);
         let mut gather_child = gather::<S, 2>(child.engine, &child.cpus, &child.rss);
         let (theirs, counts) = (&mut *child.table, &child.rss);

@@ -26,7 +26,12 @@ use crate::engine::Engine;
 use crate::soft::Marker;
 use crate::system::System;
 use core::ops::ControlFlow;
-use vellum_core::{Entry, Linked, PAGE_SIZE, PageTable, RangeError, Run, Span, Swap, VirtAddr};
+use vellum_core::{
+    Entry, Gather, Linked, PAGE_SIZE, PageTable, RangeError, Run, Span, Swap, VirtAddr,
+};
+
+/// Bytes of a range that is not worth a large gather.
+const FEW: u64 = 4 * PAGE_SIZE;
 
 impl<S: System> Mmu<'_, S> {
     /// How many other spaces have the page at `va` by the same leaf, which its record counts once, and for
@@ -176,10 +181,16 @@ impl<S: System> Mmu<'_, S> {
 
     /// Takes everything out of a range in which no part is linked.
     pub(super) fn zap_own(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        // What holds much takes long to make.
+        if len <= FEW { self.zap_by::<4>(va, len) } else { self.zap_by::<32>(va, len) }
+    }
+
+    fn zap_by<const N: usize>(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
         let Self { engine, table, cpus, rss, .. } = self;
-        let mut gather = gather::<S, 32>(engine, cpus, rss);
+        let mut gather = gather::<S, N>(engine, cpus, rss);
         let done = table.unmap(va, len, &mut gather);
-        gather.finish();
+        // Not `finish`, which would move it: nothing is in it after this.
+        gather.drain();
         done
     }
 }

@@ -17,8 +17,8 @@ use crate::soft::Marker;
 use crate::system::System;
 use core::ops::ControlFlow;
 use vellum_core::{
-    Attr, Cause, Change, Entry, PAGE_SHIFT, PAGE_SIZE, PageTable, RangeError, ReplaceError, Run,
-    Soft, Span, VirtAddr, Walk,
+    Attr, Cause, Change, Entry, Gather, PAGE_SHIFT, PAGE_SIZE, PageTable, RangeError, ReplaceError,
+    Run, Soft, Span, VirtAddr, Walk,
 };
 
 /// Markers that are looked up at a time, since a visit may not change the table.
@@ -41,6 +41,9 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// As [`zap`](Self::zap).
     pub fn zap_pages(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        if !self.has_guards {
+            return self.zap(va, len);
+        }
         let mut done = 0;
         while done < len {
             let from = va.wrapping_add(done);
@@ -86,7 +89,7 @@ impl<S: System> Mmu<'_, S> {
         let Self { engine, table, cpus, rss, .. } = self;
         let mut gather = gather::<S, 8>(engine, cpus, rss);
         let done = table.protect(va, len, change, &mut gather);
-        gather.finish();
+        gather.drain();
         done
     }
 
@@ -212,6 +215,7 @@ impl<S: System> Mmu<'_, S> {
         self.zap_pages(va, len)?;
         self.make_own(va, len).map_err(|e| RangeError { done: 0, ..e })?;
         let Some(guard) = Marker::Guard.soft() else { return Ok(()) };
+        self.has_guards = true;
         let mut done = 0;
         while done < len {
             let page = va.wrapping_add(done);

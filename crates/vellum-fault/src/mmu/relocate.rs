@@ -117,7 +117,7 @@ impl<S: System> Mmu<'_, S> {
     /// Out of memory; one of the two may have been split.
     pub fn split_ends(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
         self.own_ends(va, len)?;
-        if len == 0 || S::Table::LEAVES == PAGE_SIZE {
+        if len == 0 || S::Table::LEAVES == PAGE_SIZE || !self.may_have_large() {
             return Ok(());
         }
         let last = va.wrapping_add(len - PAGE_SIZE);

@@ -124,10 +124,49 @@ impl<F: Format, M: Memory> Radix<F, M> {
         if len == 0 {
             return Ok(());
         }
-        let root = self.node(self.root);
         let part = Part { low: va.as_u64(), len };
-        let (_, result) = self.change_node(root, 0, part, edit, gather);
+        let result = match self.change_within(part, edit, gather) {
+            Some(result) => result,
+            None => self.change_node(self.node(self.root), 0, part, edit, gather).1,
+        };
         result.map_err(|(cause, at)| RangeError { cause, done: at.wrapping_sub(va.as_u64()) })
+    }
+
+    /// The same for a part of one lowest node that keeps an entry, or of nothing: no node goes, so that
+    /// nothing has to be known of those on the way. `None` for any other.
+    #[inline]
+    fn change_within<E: Edit<F, M>, G: Gather<Detached<F, M>>>(
+        &self,
+        part: Part,
+        edit: &mut E,
+        gather: &mut G,
+    ) -> Option<Result<(), (Cause, u64)>> {
+        let lowest = const { F::LEVELS.len() - 1 };
+        let (va, last) =
+            (VirtAddr::new(part.low), VirtAddr::new(part.low).wrapping_add(part.len - 1));
+        let mut node = self.node(self.root);
+        let mut link = None;
+        for (depth, level) in F::LEVELS[..lowest].iter().enumerate() {
+            let at = index(va, *level);
+            if at != index(last, *level) {
+                return None;
+            }
+            let raw = node.load(*level, at);
+            if raw == 0 {
+                return Some(Ok(()));
+            }
+            let child = F::child(raw, level.shift).filter(|_| !Self::is_shared(depth, raw))?;
+            link = Some(node.link(*level, at));
+            node = self.node(child);
+        }
+        let (link, level) = (link?, F::LEVELS[lowest]);
+        let count = link.count();
+        if count == 0 || E::DETACH && count <= part.len >> level.shift {
+            return None;
+        }
+        let (holes, result) = Self::change_pages(node, level, part, edit, gather);
+        link.sub(holes);
+        Some(result)
     }
 
     fn change_node<E: Edit<F, M>, G: Gather<Detached<F, M>>>(

@@ -74,6 +74,12 @@ impl Half {
         }
     }
 
+    /// Whether there is a second root, for user mode, that has to be told of links in the first.
+    #[inline]
+    pub(super) const fn has_user_root(self) -> bool {
+        matches!(self, Self::Shared { user_root: Some(_), .. })
+    }
+
     /// Whether the link in entry `index` of a node of level `depth` has to stay.
     #[inline]
     pub(super) fn is_pinned(self, depth: usize, index: u64) -> bool {

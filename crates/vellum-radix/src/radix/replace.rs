@@ -88,16 +88,44 @@ impl<F: Format, M: Memory> Radix<F, M> {
         }
         settle_breaks::<F, M, G>(gather);
         let request = Request { va, level, expect, new, raw };
-        let Some(target) = self.descend(&request, depth, stock, gather)? else { return Ok(()) };
+        let target = match self.present(depth, va) {
+            Some(target) => target,
+            None => match self.descend(&request, depth, stock, gather)? {
+                Some(target) => target,
+                None => return Ok(()),
+            },
+        };
         if let Entry::Leaf(_, attr) = new {
             self.note(va, attr);
         }
         self.exchange(&target, &request, gather)
     }
 
+    /// The entry at level `target` for `va`, where every node on the way to it is there and this
+    /// table's alone, as nearly all faults find it; otherwise `descend` says what is to be done.
+    #[inline(always)]
+    fn present(&self, target: usize, va: VirtAddr) -> Option<Target<'_, F, M>> {
+        if self.half.has_user_root() {
+            return None;
+        }
+        let mut node = self.node(self.root);
+        let mut link = None;
+        for (depth, level) in F::LEVELS[..target].iter().enumerate() {
+            let at = index(va, *level);
+            let raw = node.load(*level, at);
+            let child = F::child(raw, level.shift)?;
+            if Self::is_shared(depth, raw) {
+                return None;
+            }
+            link = Some(node.link(*level, at));
+            node = self.node(child);
+        }
+        Some(Target { slot: node.slot(index(va, F::LEVELS[target])), link })
+    }
+
     /// The entry at level `target` for the request, with every node on the way to it; `None` where
     /// a hole is to stay one.
-    #[inline(always)]
+    #[inline(never)]
     fn descend<G: Gather<Detached<F, M>>>(
         &self,
         request: &Request,
@@ -182,6 +210,20 @@ impl<F: Format, M: Memory> Radix<F, M> {
         let Request { va, level, expect, new, .. } = *request;
         loop {
             let raw = slot.load();
+            if raw == 0 && expect == Entry::Hole && request.raw != 0 {
+                // What most faults find. A hole is 0 in every format.
+                if link.is_some_and(|link| !link.fetch_add()) {
+                    return Err(ReplaceError::Changed(Entry::Hole));
+                }
+                if slot.compare_exchange(0, request.raw).is_ok() {
+                    settle::<F, _, G>((va, level), Entry::Hole, new, gather);
+                    return Ok(());
+                }
+                if let Some(link) = link {
+                    link.fetch_sub();
+                }
+                continue;
+            }
             let Decoded::Entry(old) = F::decode(raw, level.shift) else {
                 return Err(ReplaceError::Structure);
             };
@@ -252,7 +294,7 @@ fn break_and_make<F: Format, M: Memory, G: Gather<Detached<F, M>>>(
 }
 
 /// Tells the gather what left the table or lost something.
-#[inline]
+#[inline(always)]
 pub(super) fn settle<F: Format, D, G: Gather<D>>(
     (va, level): (VirtAddr, Level),
     old: Entry,

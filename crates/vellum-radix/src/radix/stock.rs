@@ -51,7 +51,17 @@ impl<F: Format, M: Memory> Stock<F, M> {
 }
 
 impl<F: Format, M: Memory> Drop for Stock<F, M> {
+    #[inline]
     fn drop(&mut self) {
+        if !self.nodes.is_empty() {
+            self.give_back();
+        }
+    }
+}
+
+impl<F: Format, M: Memory> Stock<F, M> {
+    #[cold]
+    fn give_back(&mut self) {
         for (depth, pa) in self.nodes.drain(..) {
             // SAFETY: taken for this level in `fill`, and linked nowhere, or it would have left the
             // stock.

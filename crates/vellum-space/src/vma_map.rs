@@ -156,6 +156,37 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
         self.after(va.number().as_u64())
     }
 
+    /// What `f` makes of the first region that ends after `va`, which is not copied for that; `None` if
+    /// there is none. O(log n). `f` is called with the memory of a node at hand, so it does not ask the
+    /// memory for another.
+    #[inline]
+    pub fn with_next<R>(&self, va: VirtAddr, f: impl FnOnce(PageRange, &V) -> R) -> Option<R> {
+        let page = va.number().as_u64();
+        let leaf = self.leaf_with(page)?;
+        self.leaves.with(leaf, |leaf| leaf.with(leaf.find(page), f))
+    }
+
+    /// The region that ends where `range` begins, and the one that begins where it ends; of a range that is
+    /// free, or one region's. O(log n); one descent, and cheap where there is neither, as most often.
+    #[must_use]
+    pub fn touching(&self, range: PageRange) -> (Option<Region<V>>, Option<Region<V>>) {
+        let (first, end) = (range.first_page(), range.end_page());
+        // Where the last region ends before it, or it begins with the lowest page, there may be one
+        // neighbour; where both would lie in one leaf, a look into that is enough.
+        let inner = self.leaf_with(first.wrapping_sub(1)).filter(|_| first > 0);
+        let beside = inner.map(|leaf| self.leaves.with(leaf, |leaf| leaf.touching(first, end)));
+        match beside {
+            Some(Some((left, Some(right)))) => (left, right),
+            Some(Some((left, None))) => (left, self.starting_at(end)),
+            _ => (None, self.starting_at(end)),
+        }
+    }
+
+    /// The region that begins with this page.
+    fn starting_at(&self, page: u64) -> Option<Region<V>> {
+        self.after(page).filter(|(range, _)| range.first_page() == page)
+    }
+
     /// The last region that ends at or before `va`: the one before [`next`](Self::next). O(log n).
     #[must_use]
     pub fn prev(&self, va: VirtAddr) -> Option<Region<V>> {

@@ -13,7 +13,7 @@ pub struct Ours(VmaMap<u64, Ram>);
 
 /// A range of a row, whose addresses are whole pages.
 fn range(start: u64, end: u64) -> PageRange {
-    PageRange::new(VirtAddr::new(start), end - start).unwrap_or(PageRange::ALL)
+    PageRange::touching(VirtAddr::new(start), VirtAddr::new(end - 1)).unwrap_or(PageRange::ALL)
 }
 
 impl Ours {

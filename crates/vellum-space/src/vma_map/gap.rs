@@ -15,7 +15,7 @@
 //! `stack_guard_gap` as the guard of a region that grows down. Linux asks for `len + align - 4 KiB` before
 //! it aligns, and so passes over gaps in which `len` would have fitted exactly.
 
-use super::node::{Hint, Window};
+use super::node::{Hint, Leaf, Window};
 use super::{PageRange, Region, VmaMap, pages_of};
 use vellum_core::{Memory, PAGE_SHIFT, VirtAddr};
 
@@ -51,14 +51,16 @@ struct Search<G> {
 
 impl<G> Search<G> {
     /// The first page of the lowest place between `low` and `high`, the latter not counted.
+    #[inline(always)]
     fn lowest(&self, low: u64, high: u64) -> Option<u64> {
+        // Page numbers have 52 bits, and so has the alignment: nothing wraps.
         let mask = (1 << self.align) - 1;
-        let first = low.max(self.window.low).checked_add(mask)? & !mask;
-        let end = first.checked_add(self.window.pages)?;
-        (end <= high.min(self.window.high)).then_some(first)
+        let first = (low.max(self.window.low) + mask) & !mask;
+        (first + self.window.pages <= high.min(self.window.high)).then_some(first)
     }
 
     /// The first page of the highest place there.
+    #[inline(always)]
     fn highest(&self, low: u64, high: u64) -> Option<u64> {
         let mask = (1 << self.align) - 1;
         let first = high.min(self.window.high).checked_sub(self.window.pages)? & !mask;
@@ -224,15 +226,14 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     fn lowest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
         let window = search.window;
         self.leaves.with(leaf, |leaf| {
-            let mut from = leaf.lowest(window);
-            loop {
-                let (at, low, high) = leaf.gap_above(from, window)?;
-                let found = search.lowest(low, Self::guarded(search, leaf.get(at), high));
+            let mut places = leaf.rooms_above(window);
+            while let Some(at) = places.take_first() {
+                let found = Self::before_place(leaf, at, search, Search::lowest);
                 if found.is_some() {
                     return found;
                 }
-                from = at + 1;
             }
+            None
         })?
     }
 
@@ -240,15 +241,27 @@ impl<V: Copy, M: Memory> VmaMap<V, M> {
     fn highest_in<G: Fn(&V) -> u64>(&self, leaf: u32, search: &Search<G>) -> Option<u64> {
         let window = search.window;
         self.leaves.with(leaf, |leaf| {
-            let mut from = leaf.highest(window);
-            loop {
-                let (at, low, high) = leaf.gap_below(from, window)?;
-                let found = search.highest(low, Self::guarded(search, leaf.get(at), high));
+            let mut places = leaf.rooms_below(window);
+            while let Some(at) = places.take_last() {
+                let found = Self::before_place(leaf, at, search, Search::highest);
                 if found.is_some() {
                     return found;
                 }
-                from = at.checked_sub(1)?;
             }
+            None
         })?
+    }
+
+    /// A place in the gap before a region.
+    #[inline(always)]
+    fn before_place<G: Fn(&V) -> u64>(
+        leaf: &Leaf<V>,
+        at: usize,
+        search: &Search<G>,
+        find: impl Fn(&Search<G>, u64, u64) -> Option<u64>,
+    ) -> Option<u64> {
+        let (low, high) = leaf.gap_before(at);
+        let guard = leaf.with(at, |_, value| pages_of((search.guard)(value)));
+        find(search, low, high.saturating_sub(guard))
     }
 }

@@ -10,6 +10,7 @@
 //!   Leaf   | end  | end  | end  | ... | max  |      of each region
 //!          | start| start| start| ... |      |
 //!          | value| value| value| ... |      |
+//!          |   0  | class| class| ... |      |      of the gap before each region, a byte (`gaps`)
 //! ```
 //!
 //! A search reads `end` alone: places that are not in use hold the largest number there, so that it
@@ -24,6 +25,7 @@
 //! - The first `len` places are in use, in ascending order, and do not overlap.
 //! - `end` of the others is [`UNUSED`].
 
+mod gaps;
 mod inner;
 mod leaf;
 
@@ -105,25 +107,6 @@ fn rank(end: &[u64; WIDTH], page: u64) -> usize {
         step /= 2;
     }
     at
-}
-
-/// The largest gap between neighbours of the first `len`, and of `own`, none of which is larger than
-/// `most`: to know that ends the search early.
-#[inline(always)]
-fn largest_gap(
-    start: &[u64; WIDTH],
-    end: &[u64; WIDTH],
-    len: usize,
-    most: u64,
-    own: impl Fn(usize) -> u64,
-) -> u64 {
-    let mut gap = own(0);
-    let mut at = 1;
-    while at < len && gap < most {
-        gap = gap.max(start[at & MASK] - end[(at - 1) & MASK]).max(own(at));
-        at += 1;
-    }
-    gap
 }
 
 /// Copies `count` items: those of `from` from `at` on to `to` on in `into`.

@@ -1,6 +1,6 @@
 //! Inner nodes: children, with what they say of themselves.
 
-use super::{MASK, Node, Summary, UNUSED, WIDTH, Window, largest_gap, raise, rank, transfer};
+use super::{MASK, Node, Summary, UNUSED, WIDTH, Window, raise, rank, transfer};
 
 /// Children, with what they say of themselves.
 #[derive(Clone, Copy)]
@@ -176,8 +176,15 @@ impl Node for Inner {
 
     fn summary_below(&self, most: u64) -> Summary {
         let Some(last) = self.len().checked_sub(1) else { return Summary::EMPTY };
-        let own = |at: usize| self.gap[at & MASK];
-        let gap = largest_gap(&self.start, &self.end, self.len(), most, own);
+        // None is larger than `most`, and to know that ends the search early.
+        let (mut gap, mut before) = (self.gap[0], self.end[0]);
+        for at in 1..self.len().min(WIDTH) {
+            if gap >= most {
+                break;
+            }
+            gap = gap.max(self.start[at] - before).max(self.gap[at]);
+            before = self.end[at];
+        }
         Summary { start: self.start[0], end: self.end[last & MASK], gap }
     }
 

@@ -1,7 +1,11 @@
 //! Leaves: regions, with their values.
 
 use super::super::range::PageRange;
-use super::{MASK, Node, Summary, UNUSED, WIDTH, Window, largest_gap, raise, rank, transfer};
+use super::gaps::{Gaps, Places};
+use super::{MASK, Node, Summary, UNUSED, WIDTH, Window, raise, rank, transfer};
+
+/// What touches a range: the left one; the right one, or that there is none, if that is known here.
+type Touching<V> = (Option<(PageRange, V)>, Option<Option<(PageRange, V)>>);
 
 /// Regions, with their values.
 #[derive(Clone, Copy)]
@@ -9,14 +13,20 @@ pub(in super::super) struct Leaf<V> {
     end: [u64; WIDTH],
     start: [u64; WIDTH],
     value: [V; WIDTH],
+    gaps: Gaps,
     len: u32,
 }
 
 impl<V: Copy> Leaf<V> {
     /// One with one region.
     pub(in super::super) fn new(range: PageRange, value: V) -> Self {
-        let mut leaf =
-            Self { end: [UNUSED; WIDTH], start: [0; WIDTH], value: [value; WIDTH], len: 0 };
+        let mut leaf = Self {
+            end: [UNUSED; WIDTH],
+            start: [0; WIDTH],
+            value: [value; WIDTH],
+            gaps: Gaps::NONE,
+            len: 0,
+        };
         leaf.insert(0, range, value);
         leaf
     }
@@ -41,6 +51,31 @@ impl<V: Copy> Leaf<V> {
         (PageRange::raw(self.start[at], self.end[at]), self.value[at])
     }
 
+    /// What `f` makes of the region at a place that is in use, where it lies.
+    #[inline(always)]
+    pub(in super::super) fn with<R>(&self, at: usize, f: impl FnOnce(PageRange, &V) -> R) -> R {
+        let at = at & MASK;
+        f(PageRange::raw(self.start[at], self.end[at]), &self.value[at])
+    }
+
+    /// The region that ends with the page before `first`, and the one that starts with `end`; of the
+    /// latter nothing where it would be in another leaf. Some region here ends at `first` or behind it, and
+    /// at most one lies between the two pages.
+    #[inline(always)]
+    pub(in super::super) fn touching(&self, first: u64, end: u64) -> Touching<V> {
+        let at = self.find(first.wrapping_sub(1));
+        let ends = self.end[at & MASK] == first;
+        let left = if ends { Some(self.at(at)) } else { None };
+        let mut right = at + usize::from(ends);
+        // What lies in the range itself is nobody's neighbour.
+        right += usize::from(right < self.len() && self.end[right & MASK] <= end);
+        if right >= self.len() {
+            return (left, None);
+        }
+        let begins = self.start[right & MASK] == end;
+        (left, Some(if begins { Some(self.at(right)) } else { None }))
+    }
+
     /// The region at this place, if it is in use.
     #[inline(always)]
     pub(in super::super) fn get(&self, at: usize) -> Option<(PageRange, V)> {
@@ -54,6 +89,19 @@ impl<V: Copy> Leaf<V> {
     pub(in super::super) fn set_range(&mut self, at: usize, range: PageRange) {
         self.start[at & MASK] = range.first_page();
         self.end[at & MASK] = range.end_page();
+        self.gaps.set(at, [self.gap(at), self.gap(at + 1)]);
+    }
+
+    /// How large the gap before a place is; where none is in use, nothing.
+    #[inline(always)]
+    fn gap(&self, at: usize) -> u64 {
+        let (end, start) = self.gap_before(at);
+        if at > 0 && at < self.len() { start.wrapping_sub(end) } else { 0 }
+    }
+
+    /// Notes how large all gaps are.
+    fn note_gaps(&mut self) {
+        (0..WIDTH).for_each(|at| self.gaps.set(at, [self.gap(at), 0]));
     }
 
     /// Puts a region at a place, before what is there; there is room.
@@ -68,9 +116,10 @@ impl<V: Copy> Leaf<V> {
             self.value[to_place] = self.value[from];
             to -= 1;
         }
-        self.set_range(at, range);
         self.value[at & MASK] = value;
         self.len += 1;
+        self.gaps.open(at);
+        self.set_range(at, range);
     }
 
     /// What the leaf says of itself after an insertion at `at`, when it said before that `gap` is the
@@ -104,47 +153,26 @@ impl<V: Copy> Leaf<V> {
         Summary { start: self.start[0], end: self.end[last & MASK], gap: gap.max(made) }
     }
 
-    /// From which place on a search upwards begins in this window.
+    /// The places before which there may be room in this window, for a search upwards.
     #[inline(always)]
-    pub(in super::super) fn lowest(&self, q: Window) -> usize {
-        if q.low <= self.start[0] { 0 } else { rank(&self.end, q.low) }
+    pub(in super::super) fn rooms_above(&self, q: Window) -> Places {
+        let places = self.gaps.places(q.pages);
+        if q.low <= self.start[0] { places } else { places.from(rank(&self.end, q.low)) }
     }
 
-    /// From which place on a search downwards begins, which may be behind the last one.
+    /// The same for a search downwards.
     #[inline(always)]
-    pub(in super::super) fn highest(&self, q: Window) -> usize {
+    pub(in super::super) fn rooms_below(&self, q: Window) -> Places {
+        let places = self.gaps.places(q.pages);
         let last = self.len().wrapping_sub(1);
-        if q.high >= self.end[last & MASK] { last } else { rank(&self.end, q.high - 1) }
+        let is_all = q.high >= self.end[last & MASK];
+        if is_all { places } else { places.up_to(rank(&self.end, q.high - 1)) }
     }
 
-    /// The first gap at a place `from` or above that has the pages of the window within it: the place
-    /// above it, and the gap.
+    /// The gap before a place, from the first.
     #[inline(always)]
-    pub(in super::super) fn gap_above(&self, from: usize, q: Window) -> Option<(usize, u64, u64)> {
-        let from = from.max(1);
-        let starts = self.start.get(from..self.len())?;
-        let ends = self.end.get(from - 1..)?;
-        let gaps = starts.iter().zip(ends).enumerate();
-        for (beyond, (&start, &end)) in gaps {
-            if start - end >= q.pages && q.fits(end, start) {
-                return Some((from + beyond, end, start));
-            }
-        }
-        None
-    }
-
-    /// The last such gap at a place `from` or below.
-    #[inline(always)]
-    pub(in super::super) fn gap_below(&self, from: usize, q: Window) -> Option<(usize, u64, u64)> {
-        let last = from.min(self.len().saturating_sub(1));
-        let starts = self.start.get(1..=last)?;
-        let gaps = starts.iter().zip(self.end.get(..last)?).enumerate();
-        for (before, (&start, &end)) in gaps.rev() {
-            if start - end >= q.pages && q.fits(end, start) {
-                return Some((before + 1, end, start));
-            }
-        }
-        None
+    pub(in super::super) fn gap_before(&self, at: usize) -> (u64, u64) {
+        (self.end[at.wrapping_sub(1) & MASK], self.start[at & MASK])
     }
 
     fn shorten(&mut self, len: usize) {
@@ -156,7 +184,9 @@ impl<V: Copy> Leaf<V> {
 
     #[cfg(test)]
     pub(in super::super) fn is_padded(&self) -> bool {
-        self.end.iter().skip(self.len()).all(|&end| end == UNUSED)
+        let mut noted = *self;
+        noted.note_gaps();
+        noted.gaps == self.gaps && self.end.iter().skip(self.len()).all(|&end| end == UNUSED)
     }
 }
 
@@ -168,7 +198,15 @@ impl<V: Copy> Node for Leaf<V> {
 
     fn summary_below(&self, most: u64) -> Summary {
         let Some(last) = self.len().checked_sub(1) else { return Summary::EMPTY };
-        let gap = largest_gap(&self.start, &self.end, self.len(), most, |_| 0);
+        // None is larger than `most`, and to know that ends the search early.
+        let (mut gap, mut before) = (0, self.end[0]);
+        for at in 1..self.len().min(WIDTH) {
+            if gap >= most {
+                break;
+            }
+            gap = gap.max(self.start[at] - before);
+            before = self.end[at];
+        }
         Summary { start: self.start[0], end: self.end[last & MASK], gap }
     }
 
@@ -185,6 +223,7 @@ impl<V: Copy> Node for Leaf<V> {
             self.end[unused & MASK] = UNUSED;
         }
         self.len = len as u32;
+        self.gaps.close(at, count, self.gap(at));
     }
 
     fn give_right(&mut self, right: &mut Self, count: usize) {
@@ -197,6 +236,8 @@ impl<V: Copy> Node for Leaf<V> {
         transfer(&self.value, len, &mut right.value, 0, count);
         right.len += count as u32;
         self.shorten(len);
+        self.note_gaps();
+        right.note_gaps();
     }
 
     fn take_right(&mut self, right: &mut Self, count: usize) {
@@ -205,6 +246,7 @@ impl<V: Copy> Node for Leaf<V> {
         transfer(&right.end, 0, &mut self.end, len, count);
         transfer(&right.value, 0, &mut self.value, len, count);
         self.len += count as u32;
+        self.note_gaps();
         right.remove(0, count);
     }
 }

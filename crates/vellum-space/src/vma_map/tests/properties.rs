@@ -111,11 +111,28 @@ fn look(map: &VmaMap<Value, &Arena>, model: &Model, range: PageRange) {
     for at in [range.start(), range.last()] {
         assert_eq!(map.find(at), model.find(at));
         assert_eq!(map.next(at), model.next(at));
+        assert_eq!(map.with_next(at, |range, &value| (range, value)), model.next(at));
         assert_eq!(map.prev(at), model.prev(at));
         assert_eq!(map.around(at), (model.prev(at), model.next(at)));
     }
     assert_eq!(map.neighbours(range), model.neighbours(range));
     assert_eq!(map.iter(range).collect::<Vec<_>>(), model.iter(range));
+    touching(map, model, range);
+    // A region and what lies behind it, where most neighbours are.
+    if let Some((found, _)) = model.next(range.start()) {
+        touching(map, model, found);
+        let behind = PageRange::raw(found.end_page(), found.end_page() + range.count_pages());
+        touching(map, model, behind);
+    }
+}
+
+/// What touches a range, if that is free, or of one region.
+fn touching(map: &VmaMap<Value, &Arena>, model: &Model, range: PageRange) {
+    if model.iter(range).len() < 2 {
+        let left = model.regions.iter().find(|(found, _)| found.end_page() == range.first_page());
+        let right = model.regions.iter().find(|(found, _)| found.first_page() == range.end_page());
+        assert_eq!(map.touching(range), (left.copied(), right.copied()), "{range}");
+    }
 }
 
 proptest! {

@@ -200,7 +200,13 @@ impl Vma {
     /// Who sees stores.
     #[must_use]
     pub const fn sharing(&self) -> Sharing {
-        if self.flags.contains(VmFlags::SHARED) { Sharing::Shared } else { Sharing::Private }
+        Self::sharing_of(self.flags)
+    }
+
+    /// Who sees stores to a region with these flags.
+    #[must_use]
+    pub const fn sharing_of(flags: VmFlags) -> Sharing {
+        if flags.contains(VmFlags::SHARED) { Sharing::Shared } else { Sharing::Private }
     }
 
     /// Whether its pages are private and come from nowhere.

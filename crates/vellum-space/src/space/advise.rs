@@ -172,7 +172,7 @@ impl<S: System> Parts<'_, S> {
                 if new == flags {
                     return Ok(());
                 }
-                self.modify(start, end, |vma: &mut Vma| vma.flags = new)
+                self.modify_found(found, (start, end), |vma| vma.flags = new)
                     .map_err(|error| if error == Errno::Enomem { Errno::Eagain } else { error })
             }
         }

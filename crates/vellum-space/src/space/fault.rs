@@ -13,6 +13,7 @@
 //! Source: Linux, mm/memory.c and mm/vma.c (`expand_downwards`).
 
 use super::AddressSpace;
+use super::bounds_of;
 use super::parts::Parts;
 use super::regions::Found;
 use crate::errno::Errno;
@@ -40,22 +41,23 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
 impl<S: System> Parts<'_, S> {
     /// With the lock shared.
     pub(super) fn fault(&self, va: VirtAddr, access: Access) -> Result<Cost, FaultError> {
-        let Some(found) = self.next(va.as_u64()) else {
-            return Err(FaultError::Deny(Deny::Unmapped(va)));
-        };
-        if found.start > va.as_u64() {
-            let grows = found.vma.flags.contains(VmFlags::GROWSDOWN);
-            return Err(if grows {
-                FaultError::Exclusive
+        let around = self.rules.fault_around;
+        let region = self.vmas.with_next(va, |range, vma| {
+            let (start, end) = bounds_of(range);
+            if start > va.as_u64() {
+                let grows = vma.flags.contains(VmFlags::GROWSDOWN);
+                Err(if grows { FaultError::Exclusive } else { unmapped(va) })
+            } else if Self::needs_family(vma, access) {
+                Err(FaultError::Exclusive)
             } else {
-                FaultError::Deny(Deny::Unmapped(va))
-            });
+                Ok(vma.region(start, end, around))
+            }
+        });
+        match region {
+            Some(Ok(region)) => self.mmu.fault(&region, va, access),
+            Some(Err(error)) => Err(error),
+            None => Err(unmapped(va)),
         }
-        if Self::needs_family(&found.vma, access) {
-            return Err(FaultError::Exclusive);
-        }
-        let region = found.vma.region(found.start, found.end, self.rules.fault_around);
-        self.mmu.fault(&region, va, access)
     }
 
     /// Whether it makes the first page that is the region's own.
@@ -79,7 +81,7 @@ impl<S: System> Parts<'_, S> {
         va: VirtAddr,
         access: Access,
     ) -> Result<Cost, FaultError> {
-        let unmapped = FaultError::Deny(Deny::Unmapped(va));
+        let unmapped = unmapped(va);
         let mut found = self.next(va.as_u64()).ok_or(unmapped)?;
         if found.start > va.as_u64() {
             found = self.grow_down(found, va.align_down(PAGE_SHIFT).as_u64()).ok_or(unmapped)?;
@@ -198,6 +200,10 @@ impl<S: System> Parts<'_, S> {
         }
         Ok(())
     }
+}
+
+const fn unmapped(va: VirtAddr) -> FaultError {
+    FaultError::Deny(Deny::Unmapped(va))
 }
 
 /// What a call says where a page could not be had.

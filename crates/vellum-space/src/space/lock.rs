@@ -8,7 +8,7 @@ use super::{AddressSpace, page_align};
 use crate::abi::mlock as m;
 use crate::errno::Errno;
 use crate::rules::INFINITY;
-use crate::vma::{VmFlags, Vma, pages};
+use crate::vma::{VmFlags, pages};
 use lock_api::RawRwLock;
 use vellum_core::PAGE_SIZE;
 use vellum_fault::System;
@@ -135,7 +135,7 @@ impl<S: System> Parts<'_, S> {
         if new == old || old.intersects(VmFlags::DROPPABLE | VmFlags::SPECIAL) {
             return Ok(());
         }
-        self.modify(start, end, |vma: &mut Vma| vma.flags = new)?;
+        self.modify_found(found, (start, end), |vma| vma.flags = new)?;
         let count = pages(end - start);
         match (old.contains(VmFlags::LOCKED), new.contains(VmFlags::LOCKED)) {
             (false, true) => self.used.locked += count,

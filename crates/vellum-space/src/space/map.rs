@@ -54,7 +54,9 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
         }
         let (start, vma) = parts.plan(&mut request, file.as_ref())?;
         let end = start + request.len;
-        parts.make(start, end, vma)?;
+        // Where it was looked for, or had to be free, nothing is.
+        let looked = flags & map::FIXED == 0 || flags & map::FIXED_NOREPLACE != 0;
+        parts.make(start, end, vma, looked)?;
         let populate = flags & (map::POPULATE | map::NONBLOCK) == map::POPULATE;
         let comes_locked = parts.flags_to_come.contains(VmFlags::LOCKED);
         if populate || comes_locked || vma.flags.contains(VmFlags::LOCKED) {
@@ -83,7 +85,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
             | VmFlags::SPECIAL;
         let vma =
             Vma { flags, backing: Backing::Hook(number), descriptor: 0, index: 0, anon: None };
-        parts.make(start, end, vma)
+        parts.make(start, end, vma, true)
     }
 }
 
@@ -112,7 +114,8 @@ impl<S: System> Parts<'_, S> {
         let file = FileMap { file, descriptor: 0, offset: 0, readable: true, writable: true };
         let emptied = self.plan(&mut request, Some(&file)).and_then(|(start, vma)| {
             let end = start + request.len;
-            self.check_room(start, end, vma.flags)?;
+            let is_free = self.first_in(start, end).is_none();
+            self.check_room(start, end, vma.flags, is_free)?;
             self.unmap(start, end)
         });
         let refused = if offset.is_multiple_of(size) { Errno::Enomem } else { Errno::Einval };
@@ -172,9 +175,16 @@ impl<S: System> Parts<'_, S> {
         Ok((start, vma))
     }
 
-    /// Puts a region in, in place of what is there.
-    pub(crate) fn make(&mut self, start: u64, end: u64, mut vma: Vma) -> Result<(), Errno> {
-        let is_free = self.check_room(start, end, vma.flags)?;
+    /// Puts a region in, in place of what is there; of a range that `is_known_free`, nothing.
+    fn make(
+        &mut self,
+        start: u64,
+        end: u64,
+        mut vma: Vma,
+        is_known_free: bool,
+    ) -> Result<(), Errno> {
+        let is_free = is_known_free || self.first_in(start, end).is_none();
+        self.check_room(start, end, vma.flags, is_free)?;
         let count = pages(end - start);
         let is_shared_memory = vma.is_anon() && vma.flags.contains(VmFlags::SHARED);
         let is_promised = Vma::is_accountable(vma.flags);
@@ -189,9 +199,14 @@ impl<S: System> Parts<'_, S> {
         made
     }
 
-    /// Whether there may be a region with these flags in place of what is there; whether nothing is.
-    fn check_room(&mut self, start: u64, end: u64, flags: VmFlags) -> Result<bool, Errno> {
-        let is_free = self.first_in(start, end).is_none();
+    /// Whether there may be a region with these flags in place of what is there, if anything is.
+    fn check_room(
+        &mut self,
+        start: u64,
+        end: u64,
+        flags: VmFlags,
+        is_free: bool,
+    ) -> Result<(), Errno> {
         let mut added = pages(end - start);
         if !is_free {
             self.check_unmap(start, end)?;
@@ -201,7 +216,7 @@ impl<S: System> Parts<'_, S> {
             self.cut_around(start, end);
             return Err(Errno::Enomem);
         }
-        Ok(is_free)
+        Ok(())
     }
 
     /// Cuts what is in the way of a mapping that is refused for a limit: Linux has done so by then.

@@ -13,8 +13,8 @@
 //!
 //! Source: Linux, arch/x86/kernel/sys_x86_64.c, mm/mmap.c (`__get_unmapped_area`).
 
-use super::is_aligned;
 use super::parts::Parts;
+use super::{bounds_of, is_aligned};
 use crate::abi::map;
 use crate::errno::Errno;
 use crate::vma_map::{Direction, PageRange, Room};
@@ -99,14 +99,17 @@ impl<S: System> Parts<'_, S> {
             let within = PageRange::new(VirtAddr::new(from), to.checked_sub(from)?).ok()?;
             let room = Room { len, align: PAGE_SHIFT, within, from: direction };
             let at = self.vmas.find_gap(room, |_| 0)?.as_u64();
-            let Some(next) = self.next(at) else { return Some(at) };
-            let free_to = next.start.saturating_sub(next.vma.guard(self.rules.stack_guard_gap));
-            if at + len <= free_to {
+            let guard = self.rules.stack_guard_gap;
+            let next = self.vmas.with_next(VirtAddr::new(at), |range, vma| {
+                let (start, end) = bounds_of(range);
+                (start.saturating_sub(vma.guard(guard)), end)
+            });
+            let Some((free_to, end)) = next.filter(|&(free_to, _)| free_to < at + len) else {
                 return Some(at);
-            }
+            };
             match direction {
                 Direction::Down => to = free_to,
-                Direction::Up => from = next.end,
+                Direction::Up => from = end,
             }
         }
     }

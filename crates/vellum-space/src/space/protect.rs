@@ -58,20 +58,22 @@ impl<S: System> Parts<'_, S> {
             // Nothing grows up here.
             return Err(Errno::Einval);
         }
-        let mut at = start;
-        while at < end {
-            let found = self.find(at).ok_or(Errno::Enomem)?;
+        let (mut found, mut at) = (first, start);
+        loop {
             let until = found.end.min(end);
-            self.protect_one(found, at, until, rights)?;
+            self.protect_one(&found, at, until, rights)?;
+            if until == end {
+                return Ok(());
+            }
             at = until;
+            found = self.find(at).ok_or(Errno::Enomem)?;
         }
-        Ok(())
     }
 
     /// The part `[start, end)` of one region.
     fn protect_one(
         &mut self,
-        found: Found,
+        found: &Found,
         start: u64,
         end: u64,
         rights: VmFlags,
@@ -106,7 +108,7 @@ impl<S: System> Parts<'_, S> {
         {
             new = new.without(VmFlags::ACCOUNT);
         }
-        let changed = self.modify(start, end, |vma: &mut Vma| vma.flags = new);
+        let changed = self.modify_found(found, (start, end), |vma| vma.flags = new);
         if changed.is_err() && promised {
             self.rules.release(count);
         }
@@ -116,8 +118,8 @@ impl<S: System> Parts<'_, S> {
         }
         self.used.count_kind(old, count, false);
         self.used.count_kind(new, count, true);
-        let vma = Vma { flags: new, ..found.vma };
-        self.mmu.protect(va, len, new.rights(), vma.sharing()).map_err(|e| Errno::from(e.cause))?;
+        let sharing = Vma::sharing_of(new);
+        self.mmu.protect(va, len, new.rights(), sharing).map_err(|e| Errno::from(e.cause))?;
         let kinds = VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED;
         if old & kinds == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Its private copies are made now, so that no store has to wait for memory.

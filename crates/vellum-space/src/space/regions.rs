@@ -82,16 +82,21 @@ impl<S: System> Parts<'_, S> {
 
     /// The first region that has a byte in `[start, end)`.
     pub(crate) fn first_in(&self, start: u64, end: u64) -> Option<Found> {
-        self.next(start).filter(|found| found.start < end)
+        let found = self.vmas.with_next(VirtAddr::new(start), |range, vma| {
+            let (first, until) = bounds_of(range);
+            // Copied only if it is asked for.
+            if first < end { Some(Found { start: first, end: until, vma: *vma }) } else { None }
+        });
+        found.flatten()
     }
 
     /// Which neighbours a region would become one with.
     fn joins(&self, new: &Found) -> Join {
         let Ok(range) = pages_of(new.start, new.end) else { return Join::default() };
-        let (prev, next) = self.vmas.neighbours(range);
         let joins = |own: &Found| Vma::may_join(own.vma.anon, new.vma.anon);
-        let left = prev.map(Found::new).filter(|prev| prev.takes_in(new) && joins(prev));
-        let right = next.map(Found::new).filter(|next| {
+        let (left, right) = self.vmas.touching(range);
+        let left = left.map(Found::new).filter(|prev| prev.takes_in(new) && joins(prev));
+        let right = right.map(Found::new).filter(|next| {
             let among_themselves = left.is_none_or(|left| {
                 let (left, right) = (left.vma.anon, next.vma.anon);
                 left.is_none() || right.is_none() || id(left) == id(right)
@@ -176,7 +181,19 @@ impl<S: System> Parts<'_, S> {
         end: u64,
         change: impl Fn(&mut Vma),
     ) -> Result<(), Errno> {
-        let Some(found) = self.find(start) else { return Ok(()) };
+        match self.find(start) {
+            Some(found) => self.modify_found(&found, (start, end), change),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of the region that `found` is now, and has `start` in it.
+    pub(crate) fn modify_found(
+        &mut self,
+        found: &Found,
+        (start, end): (u64, u64),
+        change: impl FnOnce(&mut Vma),
+    ) -> Result<(), Errno> {
         let end = end.min(found.end);
         let mut vma = found.vma.skip(pages(start - found.start));
         change(&mut vma);
@@ -221,7 +238,7 @@ impl<S: System> Parts<'_, S> {
 
     fn lent(&self, found: &Found) -> Option<Anon> {
         let range = pages_of(found.start, found.end).ok()?;
-        let (prev, next) = self.vmas.neighbours(range);
+        let (prev, next) = self.vmas.touching(range);
         let alike = |left: &Found, right: &Found| {
             let plain = |found: &Found| {
                 let flags = found.vma.flags.without(VmFlags::ACCESS);

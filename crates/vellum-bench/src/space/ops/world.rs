@@ -26,7 +26,7 @@ pub(super) const RW: u64 = prot::READ | prot::WRITE;
 pub(super) const ANON: u64 = map::PRIVATE | map::ANONYMOUS;
 /// Where acts map what has a place.
 pub(super) const PLACE: u64 = 0x6000_0000_0000;
-/// Regions that a space has besides.
+/// Regions that a space has besides its stack.
 const OTHERS: u64 = 12;
 
 /// What an act has: a space, and what its children would be made of.
@@ -52,6 +52,10 @@ impl<'e, 's, D: Design> World<'e, 's, D> {
             let rights = [prot::READ, RW, prot::READ | prot::EXEC][n as usize % 3];
             place(&space, 0x4000_0000 + n * (1 << 20), 16 * PAGE_SIZE, rights);
         }
+        // What lies near it finds nodes of the table there, as in a program that runs.
+        let stack = layout.stack & !(PAGE_SIZE - 1);
+        place(&space, stack, PAGE_SIZE, RW);
+        touch(&space, stack, PAGE_SIZE, (1, Access::Write));
         Self { engine, space, shared, last: Cell::new(1) }
     }
 

@@ -102,3 +102,17 @@ fn anonymous_memory_in_large_leaves_is_counted_as_such() {
         assert!(text.contains("AnonHugePages:      2048 kB\n"), "{text}");
     });
 }
+
+#[test]
+fn a_child_splits_what_it_inherits_before_anything_goes() {
+    run(|space, ram| {
+        let engine = space.with_mmu(|mmu| mmu.engine());
+        let child = space.fork(mmu(engine, Table::new(ram).unwrap())).unwrap();
+        ram.limit(Some(0));
+        assert_eq!(child.munmap(BASE, CUT - BASE), Err(Errno::Enomem));
+        ram.limit(None);
+        assert_eq!((byte(&child, BASE), byte(&child, BASE + LARGE)), (1, 2));
+        child.munmap(BASE, CUT - BASE).unwrap();
+        assert_eq!(child.usage().rss, BASE + 2 * LARGE - CUT);
+    });
+}

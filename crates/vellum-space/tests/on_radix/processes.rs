@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use vellum_cache::Pages;
 use vellum_core::{PAGE_SIZE, VirtAddr};
 use vellum_fault::host::designs::mmu;
 use vellum_fault::host::{HostSystem, Ram};
@@ -119,4 +120,20 @@ fn no_child_is_of_another_engine() {
         assert_eq!(rules.committed(), 1);
     }
     assert_eq!((other.frames_in_use(), rules.committed()), (before, 0));
+}
+
+#[test]
+fn a_child_keeps_the_guards_that_it_inherits() {
+    run(1, |spaces| {
+        let parent = &spaces[0];
+        touch(parent, 4);
+        parent.madvise(BASE + PAGE_SIZE, PAGE_SIZE, madv::GUARD_INSTALL).unwrap();
+        let engine = parent.with_mmu(|mmu| mmu.engine());
+        let ram = *engine.system().memory();
+        let child = parent.fork(mmu(engine, Table::new(ram).unwrap())).unwrap();
+        child.madvise(BASE, 4 * PAGE_SIZE, madv::DONTNEED).unwrap();
+        let read = |page: u64| child.read(VirtAddr::new(BASE + page * PAGE_SIZE), &mut [0]);
+        assert!(read(0).is_ok() && read(2).is_ok());
+        assert!(read(1).is_err(), "the guard is gone");
+    });
 }

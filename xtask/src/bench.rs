@@ -100,7 +100,7 @@ pub(crate) const EXAMPLES: &str = concat!(
   fault         the paging engine: faults and range operations, a page (docs/bench-fault.md)
   frame         vellum-frame beside the published frame allocators (docs/bench-frame.md)
   radix         vellum-radix beside the published page-table crates (docs/bench-radix.md)
-  space         vellum-space's map of regions beside published maps of ranges (docs/bench-space.md)
+  space         address spaces beside Linux, their map of regions beside published ones (docs/bench-space.md)
   swap          vellum-reclaim's policies beside published caches (docs/bench-swap.md)
 
 Rows of designs, for --only:

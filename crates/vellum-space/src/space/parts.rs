@@ -5,7 +5,7 @@ use crate::rules::{INFINITY, Layout, Limits, Rules};
 use crate::vma::{VmFlags, Vma, pages};
 use crate::vma_map::{PageRange, VmaMap};
 use vellum_core::VirtAddr;
-use vellum_fault::{Mmu, System};
+use vellum_fault::{Backing, Mmu, System};
 
 /// Pages of regions, by what they count towards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,10 +158,18 @@ impl<S: System> Drop for Parts<'_, S> {
                 self.rules.release(range.count_pages());
             }
         }
-        // Files hear of it when nothing of them is mapped any more.
+        // Files hear of it when nothing of them is mapped any more; all else goes with the `Mmu`, which
+        // does not look for it.
+        let mut is_gone = true;
+        for (range, vma) in self.vmas.iter(PageRange::ALL) {
+            if let (Backing::File(_), Some(len)) = (vma.backing, range.len_bytes()) {
+                is_gone &= self.mmu.zap(range.start(), len).is_ok();
+            }
+        }
         let bounds = self.vmas.bounds();
-        if let Some(len) = bounds.len_bytes() {
-            // It fails only where a leaf has to be split, and none reaches beyond all regions.
+        if let (false, Some(len)) = (is_gone, bounds.len_bytes()) {
+            // It takes memory only where something reaches out of a range, and nothing reaches beyond
+            // all regions.
             let _zapped = self.mmu.zap(bounds.start(), len);
         }
         for (_, vma) in self.vmas.iter(PageRange::ALL) {

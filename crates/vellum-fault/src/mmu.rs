@@ -19,8 +19,8 @@ use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use vellum_cache::page::{Page, PageInfo, State};
 use vellum_core::{
-    Attr, Batch, Canonical, Entry, Gather, Gone, PAGE_SIZE, PageTable, ReplaceError, Run, Swap,
-    VirtAddr, Walk,
+    Attr, Batch, Canonical, Cause, Entry, Gather, Gone, PAGE_SHIFT, PAGE_SIZE, PageTable,
+    ReplaceError, Run, Swap, VirtAddr, Walk,
 };
 
 mod cow;
@@ -109,6 +109,11 @@ impl<'e, S: System> Mmu<'e, S> {
     /// Whether there may be a leaf of more than 4 KiB.
     fn may_have_large(&self) -> bool {
         self.has_large.load(Relaxed)
+    }
+
+    /// Whether the table can hold these pages.
+    fn check(&self, va: VirtAddr, len: u64) -> Result<(), Cause> {
+        self.table.canonical().check(va, len, PAGE_SHIFT)
     }
 
     /// [`PageTable::replace`], with memory for the table as it needs it, and a flush of its own.

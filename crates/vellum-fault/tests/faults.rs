@@ -139,10 +139,38 @@ fn pages_move_with_their_contents<T: PageTable>(
     drop(mmu);
 }
 
+/// Nothing has changed then, whether parts of the table are linked or not.
+fn what_is_no_range_of_pages_is_refused<T: PageTable>(
+    engine: &Engine<Host<'_, T>>,
+    [mut mmu, mut child, second]: Spaces<'_, '_, T>,
+) {
+    let region = anon(600);
+    for i in (0..600).step_by(3) {
+        mmu.fault(&region, page(i), Access::Write).unwrap();
+    }
+    mmu.copy_to(&mut child, &region).unwrap();
+    let resident = mmu.rss().resident();
+    let far = page(9 << 9);
+    for len in [1, PAGE_SIZE - 1, PAGE_SIZE + 1, u64::MAX, PAGE_SIZE.wrapping_neg()] {
+        assert!(mmu.split_ends(page(0), len).is_err(), "{len:#x}");
+        assert!(mmu.zap(page(0), len).is_err(), "{len:#x}");
+        assert!(mmu.zap_pages(page(0), len).is_err(), "{len:#x}");
+        assert!(mmu.relocate(page(0), far, len).is_err(), "{len:#x}");
+        assert!(mmu.relocate(far, page(0), len).is_err(), "{len:#x}");
+    }
+    let (by_one, pages) = (page(1), 9 * PAGE_SIZE);
+    assert!(mmu.relocate(page(0), by_one, pages).is_err(), "they overlap");
+    assert!(mmu.relocate(by_one, page(0), pages).is_err(), "they overlap");
+    assert!(mmu.relocate(page(4), page(4), PAGE_SIZE).is_err(), "they are the same");
+    assert_eq!((mmu.rss().resident(), child.rss().resident()), (resident, resident));
+    common::audit(engine, &[&mmu, &child, &second]);
+}
+
 common::on_every_design! {
     a_read_maps_the_page_of_zeros_and_a_write_its_own,
     a_child_sees_what_its_parent_wrote_before_and_not_after,
     a_private_file_page_is_copied_when_written,
     what_a_region_does_not_allow_is_refused,
     pages_move_with_their_contents,
+    what_is_no_range_of_pages_is_refused,
 }

@@ -114,6 +114,7 @@ impl<S: System> Mmu<'_, S> {
     /// Takes everything out of a range in which parts may be linked.
     #[cold]
     pub(super) fn zap_linked(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        self.check(va, len)?;
         let mut done = 0;
         while done < len {
             let (at, left) = (va.wrapping_add(done), len - done);

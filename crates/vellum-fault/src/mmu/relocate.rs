@@ -47,10 +47,15 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// Out of memory; then nothing was moved.
+    /// Out of memory, ranges that the table cannot hold, or that overlap; then nothing was moved.
     pub fn relocate(&mut self, from: VirtAddr, to: VirtAddr, len: u64) -> Result<(), Cause> {
+        self.check(from, len)?;
+        self.check(to, len)?;
         if len == 0 {
             return Ok(());
+        }
+        if from.as_u64().abs_diff(to.as_u64()) < len {
+            return Err(Cause::Mapped(self.table.walk(to, &mut ())?));
         }
         self.split_ends(from, len).map_err(|e| e.cause)?;
         let whole = whole_parts::<S>(from, to, len);
@@ -114,8 +119,9 @@ impl<S: System> Mmu<'_, S> {
     ///
     /// # Errors
     ///
-    /// Out of memory; one of the two may have been split.
+    /// Out of memory, and one of the two may have been split; or a range that the table cannot hold.
     pub fn split_ends(&mut self, va: VirtAddr, len: u64) -> Result<(), RangeError> {
+        self.check(va, len)?;
         self.own_ends(va, len)?;
         if len == 0 || S::Table::LEAVES == PAGE_SIZE || !self.may_have_large() {
             return Ok(());

@@ -5,6 +5,8 @@
 
 #[path = "on_radix/calls.rs"]
 mod calls;
+#[path = "on_radix/counts.rs"]
+mod counts;
 #[path = "on_radix/flags.rs"]
 mod flags;
 #[path = "on_radix/forks.rs"]

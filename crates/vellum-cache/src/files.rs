@@ -82,7 +82,9 @@ pub trait Files {
     }
 
     /// Makes a file of `len` bytes of zeros that is in memory only and that nobody can open: what
-    /// shared anonymous mappings show. The first mapping of it follows.
+    /// shared anonymous mappings show. Who asks has a share in it from then on, as if a region of his
+    /// showed it, and gives it back by [`unmapped`](Self::unmapped): behind the
+    /// [`mapped`](Self::mapped) of the first region, or without one if that could not be made.
     ///
     /// # Errors
     ///
@@ -98,7 +100,8 @@ pub trait Files {
     }
 
     /// One region fewer shows the file. Of a file that nobody has open either, and that is in memory
-    /// only, the pages may go ([`Cache::forget`](crate::Cache::forget)).
+    /// only, the pages may go ([`Cache::forget`](crate::Cache::forget); of a [`Shmem`](crate::Shmem),
+    /// `release` lets them go).
     fn unmapped(&self, file: FileId) {
         let _ = file;
     }

@@ -14,7 +14,9 @@
 //! long as it has owners: mappings, and descriptors if there are any. With the last one its pages leave
 //! the cache, and go when nobody maps them any more.
 //!
-//! An embedder's [`Files`] passes the files that [`Shmem::has`] on to it, and keeps the others.
+//! An embedder's [`Files`] passes the files that [`Shmem::has`] on to it, and keeps the others. Owners are
+//! counted by who calls: `create_shared` is `create`, `mapped` is `share`, `unmapped` is `release`, which
+//! wants the cache; a kernel has that in the same static as its engine (vellum-space's example `kernel`).
 //!
 //! # Invariants
 //!
@@ -27,7 +29,7 @@
 //! The lock of the list of free slots, innermost; under it nothing is called.
 
 use crate::cache::Cache;
-use crate::files::{FileError, FileId, Files};
+use crate::files::{FileError, FileId, FileLabel, Files};
 use crate::page::Pages;
 use core::fmt;
 use core::sync::atomic::{
@@ -212,6 +214,11 @@ impl<M: Memory> Files for Shmem<M> {
 
     fn is_memory(&self, _: FileId) -> bool {
         true
+    }
+
+    /// Their inodes count from 1.
+    fn label(&self, file: FileId) -> FileLabel {
+        FileLabel { inode: (file.0 & !OURS) + 1, ..FileLabel::default() }
     }
 }
 

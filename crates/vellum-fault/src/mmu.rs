@@ -77,11 +77,13 @@ impl<'e, S: System> Mmu<'e, S> {
         &*self.table
     }
 
-    /// The table itself, to load its root.
+    /// The table itself, to load its root, or to show a device.
     ///
     /// # Safety
     ///
-    /// No entry is changed through it: each leaf has a share in its frame, and is counted.
+    /// No entry is changed through it that maps a frame with a record, or could come to: each such leaf has a
+    /// share in its frame, and is counted. In regions of [`Backing::Hook`](crate::Backing::Hook) holes may
+    /// become leaves to what has no record, as a device's registers, and these holes.
     pub unsafe fn root_table(&self) -> &S::Table {
         &self.table
     }

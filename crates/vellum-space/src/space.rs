@@ -49,6 +49,7 @@ mod protect;
 mod regions;
 mod remap;
 mod smaps;
+mod swap;
 mod sync;
 mod unmap;
 mod usage;

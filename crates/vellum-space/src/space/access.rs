@@ -9,7 +9,7 @@ use core::fmt;
 use lock_api::RawRwLock;
 use vellum_cache::Page;
 use vellum_core::{Attr, Entry, PAGE_SHIFT, PAGE_SIZE, VirtAddr, Walk};
-use vellum_fault::{Access, FaultError, System};
+use vellum_fault::{Access, Backing, Deny, FaultError, System};
 
 /// An access stopped: exactly the first `done` bytes were copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     ///
     /// # Errors
     ///
-    /// [`AccessError`] at the first page that cannot be read.
+    /// [`AccessError`] at the first page that cannot be read; `Hook` also where the embedder has mapped
+    /// what is no memory with a record, as a device's registers.
     pub fn read(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), AccessError> {
         let mut done = 0;
         while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -51,7 +52,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     ///
     /// # Errors
     ///
-    /// [`AccessError`] at the first page that cannot be written.
+    /// [`AccessError`] at the first page that cannot be written; `Hook` as in [`read`](Self::read).
     pub fn write(&self, va: VirtAddr, from: &[u8]) -> Result<(), AccessError> {
         let mut done = 0;
         while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
@@ -84,7 +85,10 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
                     let system = parts.mmu.engine().system();
                     if system.info(pa).is_none() {
                         // A device's registers: not memory to copy from.
-                        return Err(FaultError::Hook(pa.as_u64()));
+                        return Err(match parts.find(va.as_u64()).map(|found| found.vma.backing) {
+                            Some(Backing::Hook(number)) => FaultError::Hook(number),
+                            _ => FaultError::Deny(Deny::NoPage(va)),
+                        });
                     }
                     // With a share, and looked at again: another CPU may have copied the page meanwhile, and
                     // its frame be somebody else's by now.

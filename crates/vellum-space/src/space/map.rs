@@ -67,7 +67,10 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
 
     /// Makes a region that nobody changes but the embedder, who gets its faults as
     /// [`FaultError::Hook`](vellum_fault::FaultError::Hook) with `number`: device memory, paging by a
-    /// user program, vvar and vDSO.
+    /// user program, vvar and vDSO. A device is shown by a leaf to its registers, which have no record of
+    /// a frame ([`Mmu::root_table`](vellum_fault::Mmu::root_table), from [`with_mmu`](Self::with_mmu), and
+    /// [`PageTable::replace_refilling`](vellum_core::PageTable::replace_refilling)). `munmap` takes such
+    /// leaves away as any others; a child of `fork` has the region without them, and faults again.
     ///
     /// # Errors
     ///
@@ -240,11 +243,14 @@ impl<S: System> Parts<'_, S> {
         let unmapped = if is_free { Ok(()) } else { self.unmap(start, end) };
         if let Err(error) = unmapped.and_then(|()| self.insert(start, end, vma)) {
             if is_shared_memory {
-                // Nobody else knows of the file: shown once, and not any more, it goes.
-                self.note_file(&vma, true);
+                // The share of who made it; nobody else knows of the file, so it goes.
                 self.note_file(&vma, false);
             }
             return Err(error);
+        }
+        if is_shared_memory {
+            // From here on the regions that show it keep it.
+            self.note_file(&vma, false);
         }
         let locks = VmFlags::LOCKED | VmFlags::LOCKONFAULT;
         if vma.flags.contains(VmFlags::DROPPABLE) && vma.flags.intersects(locks) {

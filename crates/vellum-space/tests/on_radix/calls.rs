@@ -5,12 +5,14 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use lock_api::{GuardNoSend, RawRwLock};
 use vellum_cache::{FileError, FileId, Files, PageInfo, Pages};
-use vellum_core::{FrameBytes, OutOfFrames, PAGE_SIZE, PhysAddr, VirtAddr};
+use vellum_core::{
+    Attr, Batch, Entry, FrameBytes, OutOfFrames, PAGE_SIZE, PageTable, PhysAddr, VirtAddr, Walk,
+};
 use vellum_fault::host::{HostSystem, MemoryFiles, MemorySwap, NoTlb, Ram};
-use vellum_fault::{Engine, System};
+use vellum_fault::{Access, Cost, Engine, FaultError, System};
 use vellum_radix::{Radix, X86_64};
 use vellum_space::abi::{madv, map, mlock, prot};
-use vellum_space::{AddressSpace, Errno, FileMap, Layout, Limits, Rules};
+use vellum_space::{AccessError, AddressSpace, Errno, FileMap, Layout, Limits, Rules};
 
 type Table<'r> = Radix<X86_64<4>, &'r Ram>;
 type Space<'e, 'r> = AddressSpace<'e, Watched<'r>, Lock>;
@@ -73,6 +75,8 @@ unsafe impl RawRwLock for Lock {
 struct Heard {
     files: MemoryFiles,
     holes: AtomicU64,
+    /// Shares in shared anonymous memory.
+    shares: AtomicU64,
 }
 
 impl Files for Heard {
@@ -93,7 +97,20 @@ impl Files for Heard {
     }
 
     fn create_shared(&self, len: u64) -> Result<FileId, OutOfFrames> {
+        self.shares.fetch_add(1, Relaxed);
         self.files.create_shared(len)
+    }
+
+    fn mapped(&self, file: FileId) {
+        if self.is_memory(file) {
+            assert_ne!(self.shares.fetch_add(1, Relaxed), 0, "it may be gone by now");
+        }
+    }
+
+    fn unmapped(&self, file: FileId) {
+        if self.is_memory(file) {
+            assert_ne!(self.shares.fetch_sub(1, Relaxed), 0, "none is left to give back");
+        }
     }
 
     fn punched(&self, file: FileId, pages: Range<u64>) {
@@ -196,6 +213,70 @@ fn no_name_of_a_file_makes_a_line_of_its_own() {
         space.write_maps(&mut text).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert_eq!(text.get(73..), Some("/a\\0127000-8000 rwxp\\012\n"));
+    });
+}
+
+#[test]
+fn shared_memory_has_as_many_owners_as_regions() {
+    run(|space, heard| {
+        let shares = || heard.shares.load(Relaxed);
+        let flags = map::SHARED | map::ANONYMOUS | map::FIXED;
+        space.mmap(BASE, 3 * PAGE_SIZE, RW, flags, None).unwrap();
+        assert_eq!(shares(), 1);
+        space.munmap(BASE + PAGE_SIZE, PAGE_SIZE).unwrap();
+        assert_eq!(shares(), 2);
+        space.mmap(BASE, PAGE_SIZE, RW, flags, None).unwrap();
+        assert_eq!(shares(), 2);
+        space.munmap(BASE, 3 * PAGE_SIZE).unwrap();
+        assert_eq!(shares(), 0);
+    });
+}
+
+#[test]
+fn a_device_is_its_regions_and_not_memory() {
+    run(|space, _| {
+        space.map_hook(BASE, PAGE_SIZE, RW, 5).unwrap();
+        assert_eq!(space.fault(AT, Access::Write), Err(FaultError::Hook(5)));
+        let device = Entry::Leaf(PhysAddr::new(0xfee0_0000), Attr::RW | Attr::USER);
+        space.with_mmu(|mmu| {
+            // SAFETY: a hole of a hook's region becomes a leaf to what has no record.
+            let table = unsafe { mmu.root_table() };
+            let mut stock = table.stock();
+            // SAFETY: nothing has cached anything of this table.
+            let mut gather: Batch<_, _, _, 2> = unsafe { Batch::new(NoTlb, |_| {}) };
+            let hole = Entry::Hole;
+            table.replace_refilling(AT, PAGE_SIZE, hole, device, &mut stock, &mut gather).unwrap();
+            gather.finish();
+        });
+        let refused = AccessError { done: 0, error: FaultError::Hook(5) };
+        assert_eq!(space.write(AT, &[1]), Err(refused));
+        space.munmap(BASE, PAGE_SIZE).unwrap();
+        assert_eq!(space.with_mmu(|mmu| mmu.table().translate(AT)), None);
+    });
+}
+
+#[test]
+fn a_page_that_was_taken_out_comes_back_by_a_fault() {
+    run(|space, _| {
+        let private = map::PRIVATE | map::ANONYMOUS | map::FIXED;
+        space.mmap(BASE, 2 * PAGE_SIZE, RW, private, None).unwrap();
+        space.write(AT, &[7; 2 * PAGE_SIZE as usize]).unwrap();
+        space.mlock(BASE + PAGE_SIZE, PAGE_SIZE).unwrap();
+        let out = |at| {
+            let engine = space.with_mmu(|mmu| mmu.engine());
+            space.page_out(VirtAddr::new(at), |bytes| Some(engine.system().swap().store(bytes)))
+        };
+        assert_eq!(out(BASE + PAGE_SIZE), Ok(false), "it is locked");
+        assert_eq!(
+            (out(BASE), out(BASE), out(BASE + 9 * PAGE_SIZE)),
+            (Ok(true), Ok(false), Ok(false))
+        );
+        assert_eq!((status(space, "VmRSS"), status(space, "VmSwap")), (4, 4));
+        assert_eq!(status(space, "VmHWM"), 8);
+        assert_eq!(space.fault(AT, Access::Read), Ok(Cost::Major));
+        let mut byte = [0];
+        space.read(AT, &mut byte).unwrap();
+        assert_eq!((byte, status(space, "VmSwap")), ([7], 0));
     });
 }
 

@@ -31,7 +31,7 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Operations in all
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     ops: u64,
     /// Operations of a sequence
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -44,7 +44,7 @@ struct Options {
     #[arg(long)]
     loose: bool,
     /// Stop after so many differences
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     differences: u64,
     /// What Linux is compared with: a design's name, `all` for all of them in turn, or `linux` for
     /// another run of the same
@@ -169,7 +169,11 @@ fn in_turn(subjects: &mut [Box<dyn Subject>], number: u64) -> Result<&mut dyn Su
 fn read(path: &Path) -> Result<Vec<expect::Case>, Stop> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|e| Stop(format!("{}: {e}", path.display())))?;
-    expect::parse(&text).map_err(|e| Stop(format!("{}: {e}", path.display())))
+    let cases = expect::parse(&text).map_err(|e| Stop(format!("{}: {e}", path.display())))?;
+    if cases.iter().all(|case| case.sequence.ops.is_empty()) {
+        return Err(Stop(format!("{}: there is no operation in it", path.display())));
+    }
+    Ok(cases)
 }
 
 fn replay(path: &Path, design: &str) -> Result<bool, Stop> {

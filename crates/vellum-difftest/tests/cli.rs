@@ -23,3 +23,12 @@ fn an_unknown_design_is_status_2_and_help_is_none() {
     assert_eq!(status(&["difftest", "--design", "paper"]), 2);
     assert_eq!(status(&["difftest", "--help"]), 0);
 }
+
+/// What compares nothing has not found that nothing differs.
+#[test]
+fn nothing_to_compare_is_status_2() {
+    assert_eq!(status(&["difftest", "--ops", "0"]), 2);
+    assert_eq!(status(&["difftest", "--differences", "0"]), 2);
+    assert_eq!(status(&["difftest", "--replay", "/dev/null"]), 2);
+    assert_eq!(status(&["difftest", "--record", "/dev/null"]), 2);
+}

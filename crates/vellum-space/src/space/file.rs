@@ -5,7 +5,9 @@
 //!   punch_file       a hole was made in it      the file's pages go, private copies stay
 //! ```
 //!
-//! The embedder knows which spaces map a file, and calls these for each.
+//! The embedder knows which spaces map a file, and calls these for each. A child is not among them before
+//! [`AddressSpace::fork`] has returned it, though it may have pages already: it is told then of what its
+//! file has lost meanwhile.
 
 use super::AddressSpace;
 use super::parts::Parts;

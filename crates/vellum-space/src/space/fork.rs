@@ -24,6 +24,9 @@ impl<'e, S: System, L: RawRwLock> AddressSpace<'e, S, L> {
     /// A child of this space, with the translations `mmu`, which are new. O(regions + pages that are
     /// there and private).
     ///
+    /// Whoever lets a fork run beside truncations and holes of files tells the child of those that came
+    /// between ([`truncate_file`](Self::truncate_file), [`punch_file`](Self::punch_file)) before it runs.
+    ///
     /// # Errors
     ///
     /// `ENOMEM`, or `EINVAL` for translations of another engine; there is no child then, and this space

@@ -37,7 +37,7 @@ struct Options {
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
     sequence_length: u16,
     /// Ten million operations
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ops")]
     long: bool,
     /// Take neighbouring regions as one that differ in nothing, and do not compare counts of shared and
     /// dirty pages, nor the text of smaps: for kernels other than 6.18
@@ -189,7 +189,9 @@ fn replay(path: &Path, design: &str) -> Result<bool, Stop> {
             }
         }
     }
-    say!("{} cases on {} subjects, {failures} expectations not met", cases.len(), all.len());
+    let count =
+        if cases.len() == 1 { "one case".to_owned() } else { format!("{} cases", cases.len()) };
+    say!("{count} on {} subjects, {failures} expectations not met", all.len());
     Ok(failures == 0)
 }
 
@@ -229,7 +231,10 @@ fn show(
         }
     }
     match compare::difference(&one, &other, mode) {
-        None => Ok(true),
+        None => {
+            say!("no unexplained difference between {} and {}", left.name(), right.name());
+            Ok(true)
+        }
         Some(found) => {
             tell(sequence, &found, left, right);
             Ok(false)

@@ -16,6 +16,7 @@ fn the_command_line_is_consistent() {
 fn a_wrong_argument_is_status_2() {
     assert_eq!(status(&["difftest", "--seed", "many"]), 2);
     assert_eq!(status(&["difftest", "--replay", "/nowhere"]), 2);
+    assert_eq!(status(&["difftest", "--long", "--ops", "40"]), 2);
 }
 
 #[test]

@@ -224,9 +224,10 @@ fn number(word: &str) -> Option<u64> {
 }
 
 fn value(names: Names, name: &str, what: &str) -> Result<u64, String> {
-    abi::value(names, name)
-        .or_else(|| number(name))
-        .ok_or_else(|| format!("`{name}` is not a name of {what}"))
+    abi::value(names, name).or_else(|| number(name)).ok_or_else(|| {
+        let names: Vec<_> = names.iter().map(|&(known, _)| known).collect();
+        format!("`{name}` is not a name of {what}; they are {}", names.join(", "))
+    })
 }
 
 /// Pages and bytes, or bytes in hexadecimal.

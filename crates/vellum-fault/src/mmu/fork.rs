@@ -91,6 +91,8 @@ impl<S: System> Mmu<'_, S> {
         linked.each(|kind, pages| counts.add(va, kind, pages));
         gather_parent.finish();
         gather_child.finish();
+        // Of a part without an entry nothing was told, and it is linked all the same.
+        any |= links && !any && table.next_linked(va, len).is_some();
         *may_link |= any;
         child.links |= any;
         shared

@@ -351,6 +351,18 @@ macro_rules! design {
         mod $name {
             use super::*;
 
+            /// Guards that were there leave a node without a page, which a fork links.
+            #[test]
+            fn a_part_that_had_guards_alone_is_read_after_a_fork() {
+                let ops = [
+                    Op::Guard(0, (16, 8)),
+                    Op::Move { space: 0, from: (0, 7), to: 16 },
+                    Op::Unguard(0, (0, 24)),
+                    Op::Fork { from: 0, to: 1 },
+                ];
+                common::run::<$design>(|engine, spaces| follow::<$design>(engine, spaces, &ops));
+            }
+
             proptest! {
                 #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

@@ -412,6 +412,12 @@ impl<'a, P: Pages> Page<'a, P> {
         info.count.try_get().then(|| Self { pages, info, pa })
     }
 
+    /// Whether it is a page of these.
+    #[must_use]
+    pub fn is_of(&self, pages: &P) -> bool {
+        core::ptr::eq(self.pages, pages)
+    }
+
     /// One more share.
     #[must_use]
     pub fn share(&self) -> Self {

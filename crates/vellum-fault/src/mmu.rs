@@ -27,6 +27,7 @@ mod cow;
 pub mod fault;
 mod file;
 mod fork;
+mod hook;
 mod linked;
 mod punch;
 mod ranges;

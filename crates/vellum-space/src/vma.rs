@@ -242,6 +242,11 @@ impl Vma {
         }
     }
 
+    /// Whether its faults go to the embedder.
+    pub(crate) const fn is_hook(&self) -> bool {
+        matches!(self.backing, Backing::Hook(_))
+    }
+
     /// How many bytes in front of it stay free for it to grow into.
     #[must_use]
     pub const fn guard(&self, gap: u64) -> u64 {

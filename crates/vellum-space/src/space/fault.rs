@@ -19,6 +19,7 @@ use super::regions::Found;
 use crate::errno::Errno;
 use crate::vma::{VmFlags, Vma, pages};
 use lock_api::RawRwLock;
+use vellum_cache::Page;
 use vellum_core::{Entry, PAGE_SHIFT, PAGE_SIZE, Span, VirtAddr, Walk};
 use vellum_fault::{Access, Cost, Deny, FaultError, Marker, Sharing, System};
 
@@ -35,6 +36,20 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
             Err(FaultError::Exclusive) => self.parts.write().fault_exclusive(va, access),
             done => done,
         }
+    }
+
+    /// Shows a page in a region whose faults go to the embedder ([`map_hook`](Self::map_hook)), with the
+    /// region's rights: what a pager has found, or made, for a fault that was
+    /// [`FaultError::Hook`]. Whether it is there now; something else that is there stays.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Mmu::show`](vellum_fault::Mmu::show), and `Deny` outside of such regions.
+    pub fn show(&self, va: VirtAddr, page: Page<'_, S>) -> Result<bool, FaultError> {
+        let parts = self.parts.read();
+        let found = parts.find(va.as_u64()).filter(|found| found.vma.is_hook());
+        let found = found.ok_or(FaultError::Deny(Deny::Unmapped(va)))?;
+        parts.mmu.show(&found.vma.region(found.start, found.end, 1), va, page)
     }
 }
 

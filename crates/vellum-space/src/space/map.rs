@@ -67,7 +67,7 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
 
     /// Makes a region that nobody changes but the embedder, who gets its faults as
     /// [`FaultError::Hook`](vellum_fault::FaultError::Hook) with `number`: device memory, paging by a
-    /// user program, vvar and vDSO. A device is shown by a leaf to its registers, which have no record of
+    /// user program, vvar and vDSO. Pages of memory are shown by [`show`](Self::show). A device is shown by a leaf to its registers, which have no record of
     /// a frame ([`Mmu::root_table`](vellum_fault::Mmu::root_table), from [`with_mmu`](Self::with_mmu), and
     /// [`PageTable::replace_refilling`](vellum_core::PageTable::replace_refilling)). `munmap` takes such
     /// leaves away as any others; a child of `fork` has the region without them, and faults again.

@@ -1,7 +1,7 @@
 //! Taking pages out to swap, for who decides that memory is short.
 //!
 //! ```text
-//!   page of a region    locked                        stays
+//!   page of a region    locked, or the embedder's     stays
 //!                       not anonymous, or shared      stays
 //!                       else                          bytes to `store`, its place into the table
 //! ```
@@ -11,15 +11,15 @@
 //! Source: Linux, mm/rmap.c (`try_to_unmap`).
 
 use super::AddressSpace;
-use crate::vma::VmFlags;
+use crate::vma::{VmFlags, Vma};
 use lock_api::RawRwLock;
 use vellum_core::{Cause, FrameBytes, VirtAddr};
 use vellum_fault::{SwapEntry, System};
 
 impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     /// Takes the anonymous page at `va` out: `store` gets its bytes, and says where they are from then
-    /// on, with one share for this space. Whether it went: not if it is locked, if others have it too, if
-    /// it is no anonymous page of 4 KiB, or if `store` says `None`.
+    /// on, with one share for this space. Whether it went: not if it is locked, or of a hook's region, if others
+    /// have it too, if it is no anonymous page of 4 KiB, or if `store` says `None`.
     ///
     /// The space is locked meanwhile, so `store` must not touch it.
     ///
@@ -33,7 +33,9 @@ impl<S: System, L: RawRwLock> AddressSpace<'_, S, L> {
     ) -> Result<bool, Cause> {
         let mut parts = self.parts.write();
         let found = parts.find(va.as_u64());
-        if found.is_none_or(|found| found.vma.flags.contains(VmFlags::LOCKED)) {
+        // What the embedder shows would not come back by a fault.
+        let stays = |vma: &Vma| vma.flags.contains(VmFlags::LOCKED) || vma.is_hook();
+        if found.is_none_or(|found| stays(&found.vma)) {
             return Ok(false);
         }
         parts.note_peak();

@@ -4,12 +4,12 @@ use core::cell::Cell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use lock_api::{GuardNoSend, RawRwLock};
-use vellum_cache::{FileError, FileId, Files, PageInfo, Pages};
+use vellum_cache::{FileError, FileId, Files, Page, PageInfo, Pages};
 use vellum_core::{
     Attr, Batch, Entry, FrameBytes, OutOfFrames, PAGE_SIZE, PageTable, PhysAddr, VirtAddr, Walk,
 };
 use vellum_fault::host::{HostSystem, MemoryFiles, MemorySwap, NoTlb, Ram};
-use vellum_fault::{Access, Cost, Engine, FaultError, System};
+use vellum_fault::{Access, Cost, Deny, Engine, FaultError, System};
 use vellum_radix::{Radix, X86_64};
 use vellum_space::abi::{madv, map, mlock, prot};
 use vellum_space::{AccessError, AddressSpace, Errno, FileMap, Layout, Limits, Rules};
@@ -252,6 +252,54 @@ fn a_device_is_its_regions_and_not_memory() {
         assert_eq!(space.write(AT, &[1]), Err(refused));
         space.munmap(BASE, PAGE_SIZE).unwrap();
         assert_eq!(space.with_mmu(|mmu| mmu.table().translate(AT)), None);
+    });
+}
+
+/// What a pager does: a fault, its page, and the same access again.
+#[test]
+fn pages_of_a_hooks_region_are_what_the_embedder_shows() {
+    run(|space, _| {
+        let system = space.with_mmu(|mmu| mmu.engine()).system();
+        space.map_hook(BASE, 2 * PAGE_SIZE, RW, 5).unwrap();
+        assert_eq!(space.fault(AT, Access::Write), Err(FaultError::Hook(5)));
+        let page = Page::zeroed(system).unwrap();
+        page.with_bytes(|bytes| bytes.write(3, b"paged"));
+        let kept = page.share();
+        assert_eq!(space.show(AT, page), Ok(true));
+        let mut read = [0; 5];
+        space.read(VirtAddr::new(BASE + 3), &mut read).unwrap();
+        assert_eq!((&read, status(space, "VmRSS")), (b"paged", 4));
+        // Another page does not take its place; in another place it is the same memory.
+        assert_eq!(space.show(AT, Page::zeroed(system).unwrap()), Ok(false));
+        assert_eq!(space.show(VirtAddr::new(BASE + PAGE_SIZE), kept.share()), Ok(true));
+        space.write(VirtAddr::new(BASE + PAGE_SIZE + 3), b"P").unwrap();
+        space.read(VirtAddr::new(BASE + 3), &mut read).unwrap();
+        assert_eq!(&read, b"Paged");
+        let swap = system.swap();
+        let out = space.page_out(AT, |bytes| Some(swap.store(bytes)));
+        assert_eq!(out, Ok(false), "no fault would bring it back");
+        let outside = FaultError::Deny(Deny::Unmapped(VirtAddr::new(BASE + 2 * PAGE_SIZE)));
+        assert_eq!(space.show(VirtAddr::new(BASE + 2 * PAGE_SIZE), kept.share()), Err(outside));
+        let fixed = map::PRIVATE | map::ANONYMOUS | map::FIXED;
+        let other = BASE + 8 * PAGE_SIZE;
+        space.mmap(other, PAGE_SIZE, RW, fixed, None).unwrap();
+        let refused = FaultError::Deny(Deny::Unmapped(VirtAddr::new(other)));
+        assert_eq!(space.show(VirtAddr::new(other), kept.share()), Err(refused));
+        space.munmap(BASE, 2 * PAGE_SIZE).unwrap();
+        assert_eq!((kept.info().owners(), kept.info().maps(), status(space, "VmRSS")), (1, 0, 0));
+    });
+}
+
+#[test]
+fn what_is_shown_has_the_rights_of_its_region_and_no_others() {
+    run(|space, _| {
+        let system = space.with_mmu(|mmu| mmu.engine()).system();
+        space.map_hook(BASE, PAGE_SIZE, prot::READ, 5).unwrap();
+        let page = Page::zeroed(system).unwrap();
+        assert_eq!(space.show(AT, page.share()), Ok(true));
+        let refused = FaultError::Deny(Deny::Forbidden(AT));
+        assert_eq!(space.write(AT, &[1]), Err(AccessError { done: 0, error: refused }));
+        assert_eq!(space.show(AT, page), Ok(true), "it is there already");
     });
 }
 

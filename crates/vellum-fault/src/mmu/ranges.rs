@@ -24,6 +24,9 @@ use vellum_core::{
 /// Markers that are looked up at a time, since a visit may not change the table.
 const MARKERS: usize = 16;
 
+/// Spans that are looked up at a time, since a visit may not call the table.
+pub(super) type Spans = [Option<Span>; 16];
+
 impl<S: System> Mmu<'_, S> {
     /// Takes everything out of the range.
     ///
@@ -192,7 +195,8 @@ impl<S: System> Mmu<'_, S> {
         done
     }
 
-    /// Reports everything in the range that is not a hole, in ascending order, until `f` breaks.
+    /// Reports everything in the range that is not a hole, in ascending order, until `f` breaks. Spans are
+    /// read a few at a time, so `f` may ask this space's translations of what it is told.
     ///
     /// # Errors
     ///
@@ -203,7 +207,37 @@ impl<S: System> Mmu<'_, S> {
         len: u64,
         f: &mut impl FnMut(Span) -> ControlFlow<()>,
     ) -> Result<(), Cause> {
-        self.table.visit(va, len, f)
+        let mut done = 0;
+        loop {
+            let (spans, more) = self.some_spans(va.wrapping_add(done), len - done)?;
+            for span in spans.into_iter().flatten() {
+                if f(span).is_break() {
+                    return Ok(());
+                }
+                done = span.va.as_u64().wrapping_sub(va.as_u64()) + span.len;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The first spans of a range that are no holes, and whether there are more.
+    pub(super) fn some_spans(&self, va: VirtAddr, len: u64) -> Result<(Spans, bool), Cause> {
+        let mut spans = Spans::default();
+        let mut slots = spans.iter_mut();
+        let mut more = false;
+        self.table.visit(va, len, &mut |span| match slots.next() {
+            Some(slot) => {
+                *slot = Some(span);
+                ControlFlow::Continue(())
+            }
+            None => {
+                more = true;
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok((spans, more))
     }
 
     /// Takes every page out of the range and makes each a guard page.

@@ -20,7 +20,7 @@
 
 use super::{Mmu, mover};
 use crate::system::System;
-use core::ops::{ControlFlow, Range};
+use core::ops::Range;
 use vellum_core::{
     Cause, Entry, PAGE_SIZE, PageTable, RangeError, ReplaceError, Run, Span, VirtAddr, Walk,
 };
@@ -38,9 +38,6 @@ fn whole_parts<S: System>(from: VirtAddr, to: VirtAddr, len: u64) -> Range<u64> 
         _ => 0..len,
     }
 }
-
-/// Spans that are read at a time, since a visit may not change the table.
-const SPANS: usize = 16;
 
 impl<S: System> Mmu<'_, S> {
     /// Moves everything in `[from, from + len)` to `to`, where nothing is.
@@ -146,22 +143,8 @@ impl<S: System> Mmu<'_, S> {
     fn alias(&mut self, from: VirtAddr, to: VirtAddr, len: u64) -> Result<(), RangeError> {
         let mut done = 0;
         loop {
-            let mut spans: [Option<Span>; SPANS] = [None; SPANS];
-            let mut slots = spans.iter_mut();
-            let at = from.wrapping_add(done);
-            let mut more = false;
-            self.table
-                .visit(at, len - done, &mut |span| match slots.next() {
-                    Some(slot) => {
-                        *slot = Some(span);
-                        ControlFlow::Continue(())
-                    }
-                    None => {
-                        more = true;
-                        ControlFlow::Break(())
-                    }
-                })
-                .map_err(|cause| RangeError { cause, done })?;
+            let spans = self.some_spans(from.wrapping_add(done), len - done);
+            let (spans, more) = spans.map_err(|cause| RangeError { cause, done })?;
             for span in spans.into_iter().flatten() {
                 let start = span.va.as_u64().wrapping_sub(from.as_u64());
                 self.alias_span(span, to.wrapping_add(start))

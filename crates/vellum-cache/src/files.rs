@@ -128,4 +128,15 @@ pub trait Files {
         let _ = (file, to);
         Ok(())
     }
+
+    /// Writes the name of a region whose faults go to the embedder, by the number that it has given it:
+    /// `[vvar]`, `[vdso]`, or a device's path.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`.
+    fn write_hook_name(&self, number: u64, to: &mut dyn fmt::Write) -> fmt::Result {
+        let _ = (number, to);
+        Ok(())
+    }
 }

@@ -290,7 +290,8 @@ impl Vma {
     /// Whether it has to be counted as memory that must be there.
     #[must_use]
     pub const fn is_accountable(flags: VmFlags) -> bool {
-        flags.contains(VmFlags::WRITE) && !flags.intersects(VmFlags::SHARED.and(VmFlags::NORESERVE))
+        let never = VmFlags::SHARED.and(VmFlags::NORESERVE).and(VmFlags::SPECIAL);
+        flags.contains(VmFlags::WRITE) && !flags.intersects(never)
     }
 }
 

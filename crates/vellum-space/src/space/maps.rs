@@ -66,13 +66,14 @@ impl<S: System> Parts<'_, S> {
     fn write_name(&self, found: &Found, vma: &Vma, to: &mut dyn Write) -> fmt::Result {
         match vma.backing {
             Backing::File(file) => self.files().write_name(file, to),
+            Backing::Hook(number) => self.files().write_hook_name(number, to),
             Backing::Anon if found.start < self.brk && found.end > self.layout.heap => {
                 to.write_str("[heap]")
             }
             Backing::Anon if found.start <= self.layout.stack && self.layout.stack <= found.end => {
                 to.write_str("[stack]")
             }
-            _ => Ok(()),
+            Backing::Anon => Ok(()),
         }
     }
 }

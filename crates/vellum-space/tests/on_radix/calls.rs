@@ -122,6 +122,10 @@ impl Files for Heard {
     fn write_name(&self, file: FileId, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
         self.files.write_name(file, to)
     }
+
+    fn write_hook_name(&self, number: u64, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        to.write_str(if number == 1 { "[vvar]" } else { "[vdso]" })
+    }
 }
 
 /// The host's system, with these files.
@@ -252,6 +256,65 @@ fn a_device_is_its_regions_and_not_memory() {
         assert_eq!(space.write(AT, &[1]), Err(refused));
         space.munmap(BASE, PAGE_SIZE).unwrap();
         assert_eq!(space.with_mmu(|mmu| mmu.table().translate(AT)), None);
+    });
+}
+
+/// A program as it lies in memory: text, data, BSS, heap, what is mapped, stack, vvar and vDSO.
+#[test]
+fn a_process_has_its_parts_and_between_them_nothing() {
+    run(|space, heard| {
+        let layout = space.layout();
+        let fixed = map::PRIVATE | map::FIXED;
+        let (text, rx) = (0x40_0000, prot::READ | prot::EXEC);
+        let program = file_of(heard, 3);
+        space.mmap(text, 2 * PAGE_SIZE, rx, fixed, Some(program)).unwrap();
+        let rest = FileMap { offset: 2 * PAGE_SIZE, ..program };
+        let data = text + 2 * PAGE_SIZE;
+        space.mmap(data, PAGE_SIZE, RW, fixed, Some(rest)).unwrap();
+        space.mmap(data + PAGE_SIZE, PAGE_SIZE, RW, fixed | map::ANONYMOUS, None).unwrap();
+        let heap = space.sbrk(5 * 0x1000).unwrap();
+        let mapped = space.mmap(0, PAGE_SIZE, RW, map::PRIVATE | map::ANONYMOUS, None).unwrap();
+        let (stack, grows) = (layout.stack & !0xfff, fixed | map::ANONYMOUS | map::GROWSDOWN);
+        space.mmap(stack, PAGE_SIZE, RW, grows, None).unwrap();
+        let vvar = layout.mmap_top + 16 * PAGE_SIZE;
+        space.map_hook(vvar, PAGE_SIZE, prot::READ, 1).unwrap();
+        space.map_hook(vvar + PAGE_SIZE, PAGE_SIZE, rx, 2).unwrap();
+        let mut lines = String::new();
+        space.write_maps(&mut lines).unwrap();
+        let parts: Vec<(u64, &str, &str)> = lines
+            .lines()
+            .map(|line| {
+                let start = u64::from_str_radix(line.split_once('-').unwrap().0, 16).unwrap();
+                let name = line.split_whitespace().nth(5).unwrap_or("");
+                (start, line.split(' ').nth(1).unwrap(), name)
+            })
+            .collect();
+        let name = parts[0].2;
+        let all = [
+            (text, "r-xp", name),
+            (data, "rw-p", name),
+            (data + PAGE_SIZE, "rw-p", ""),
+            (heap, "rw-p", "[heap]"),
+            (mapped, "rw-p", ""),
+            (vvar, "r--p", "[vvar]"),
+            (vvar + PAGE_SIZE, "r-xp", "[vdso]"),
+            (stack, "rw-p", "[stack]"),
+        ];
+        assert_eq!(parts, all);
+        let fault = |at, access| space.fault(VirtAddr::new(at), access);
+        let unmapped = |at| Err(FaultError::Deny(Deny::Unmapped(VirtAddr::new(at))));
+        let forbidden = |at| Err(FaultError::Deny(Deny::Forbidden(VirtAddr::new(at))));
+        for nowhere in [0, text - 1, data + 2 * PAGE_SIZE, layout.end, 0xffff_8000_0000_0000] {
+            assert_eq!(fault(nowhere, Access::Read), unmapped(nowhere));
+        }
+        assert_eq!(fault(text, Access::Write), forbidden(text));
+        assert_eq!(fault(data, Access::Execute), forbidden(data));
+        assert_eq!(fault(vvar, Access::Write), forbidden(vvar));
+        assert_eq!(fault(vvar, Access::Read), Err(FaultError::Hook(1)));
+        let mut bss = [1; 16];
+        space.read(VirtAddr::new(data + PAGE_SIZE), &mut bss).unwrap();
+        assert_eq!(bss, [0; 16], "zeros on its first touch");
+        space.write(VirtAddr::new(stack - 0x5000), &[1]).unwrap();
     });
 }
 
